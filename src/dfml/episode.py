@@ -1,0 +1,85 @@
+"""An episode: a small classification task with a support set to learn from and a query set to be judged on."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from dfml.errors import InputError
+
+
+@dataclass(frozen=True)
+class Episode:
+    """Images float32 in [0, 1], NCHW; labels 0..way-1. Shots may differ between classes."""
+
+    support_x: Float[Tensor, "support c h w"]
+    support_y: Int[Tensor, " support"]
+    query_x: Float[Tensor, "query c h w"]
+    query_y: Int[Tensor, " query"]
+
+    @property
+    def way(self) -> int:
+        """The number of classes."""
+        return int(self.support_y.max()) + 1
+
+
+@dataclass(frozen=True)
+class EpisodeIndices:
+    """An episode as indices into an image set: what a manifest freezes. Labels are 0..way-1, class by class."""
+
+    support: Int[Tensor, " support"]
+    support_y: Int[Tensor, " support"]
+    query: Int[Tensor, " query"]
+    query_y: Int[Tensor, " query"]
+
+
+def sample_indices(
+    members: Mapping[int, Int[Tensor, " n"]],
+    *,
+    way: int,
+    shots: int | Sequence[int],
+    queries: int,
+    generator: torch.Generator,
+) -> EpisodeIndices:
+    """Draw ``way`` classes, then ``shots`` support and ``queries`` query images of each, without replacement.
+
+    Args:
+        members: for each class the indices of its images.
+        way: the number of classes.
+        shots: support images per class, one number or one per drawn class.
+        queries: query images per class.
+        generator: a CPU generator.
+
+    Raises:
+        InputError: too few classes, or no ``way`` classes with enough images.
+    """
+    per_class = [shots] * way if isinstance(shots, int) else list(shots)
+    if way < 2 or len(per_class) != way or min(per_class) < 1 or queries < 0:
+        raise InputError(
+            f"way {way} with shots {shots} and {queries} queries",
+            "at least 2 classes, one shot count or one per class, each at least 1",
+            "change --way, --shot or --queries",
+        )
+    needed = max(per_class) + queries
+    ready = sorted(c for c, images in members.items() if len(images) >= needed)
+    if len(ready) < way:
+        raise InputError(
+            f"{len(members)} classes, of which {len(ready)} have at least {needed} images",
+            f"{way} classes with {needed} images each ({max(per_class)} support + {queries} query)",
+            "give more images per class, or lower --way, --shot or --queries",
+        )
+    chosen = [ready[i] for i in torch.randperm(len(ready), generator=generator)[:way].tolist()]
+    support, query = [], []
+    for c, k in zip(chosen, per_class, strict=True):
+        images = members[c][torch.randperm(len(members[c]), generator=generator)[: k + queries]]
+        support.append(images[:k])
+        query.append(images[k:])
+    labels = torch.arange(way)
+    return EpisodeIndices(
+        torch.cat(support),
+        labels.repeat_interleave(torch.tensor(per_class)),
+        torch.cat(query),
+        labels.repeat_interleave(queries),
+    )

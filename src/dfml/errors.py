@@ -1,0 +1,18 @@
+"""The one error that input can cause: it says what was given, what was wanted and what to do (H13)."""
+
+
+class InputError(ValueError):
+    """Bad input, explained.
+
+    Args:
+        given: what was found, with the file or the option it came from.
+        wanted: what would have been right.
+        do: the next thing for the user to try.
+    """
+
+    def __init__(self, given: str, wanted: str, do: str):
+        super().__init__(f"{given}\n  wanted: {wanted}\n  to do:  {do}")
+        self.given, self.wanted, self.do = given, wanted, do
+
+    def __reduce__(self):
+        return type(self), (self.given, self.wanted, self.do)

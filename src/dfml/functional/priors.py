@@ -1,0 +1,82 @@
+"""What a recovered image should look like to its teacher: class prior, BatchNorm alignment, disagreement.
+
+Every term is a mean, so that a weight carries over between architectures (H8).
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from dfml.functional.divergences import kl_divergence
+
+
+@dataclass(frozen=True)
+class BatchNormStatistics:
+    """Of one BatchNorm layer's input: the batch's mean and biased variance, and the layer's running ones."""
+
+    mean: Float[Tensor, " channels"]
+    variance: Float[Tensor, " channels"]
+    running_mean: Float[Tensor, " channels"]
+    running_variance: Float[Tensor, " channels"]
+
+
+@contextmanager
+def capture_statistics(network: nn.Module) -> Iterator[list[BatchNormStatistics]]:
+    """Inside the block, each forward pass of ``network`` appends the statistics of its BatchNorm inputs to the list.
+
+    The hooks are gone after the block. Clear the list between passes.
+    """
+    captured: list[BatchNormStatistics] = []
+
+    def hook(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        variance, mean = torch.var_mean(inputs[0], (0, 2, 3), correction=0)
+        captured.append(BatchNormStatistics(mean, variance, layer.running_mean, layer.running_var))  # type: ignore[arg-type]
+
+    handles = [m.register_forward_pre_hook(hook) for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
+    try:
+        yield captured
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def class_prior(logits: Float[Tensor, "n classes"], labels: Int[Tensor, " n"]) -> Float[Tensor, ""]:
+    """Cross-entropy of the teacher on the wanted labels."""
+    return F.cross_entropy(logits, labels)
+
+
+def batchnorm_alignment(statistics: Sequence[BatchNormStatistics], eps: float = 1e-5) -> Float[Tensor, ""]:
+    """Mean over layers and channels of ((mu - mu_hat)^2 + (sigma - sigma_hat)^2) / (sigma_hat^2 + eps); zero if matched.
+
+    Relative to the layer's own variance, so a wide or deep network weighs no more than a small one.
+    """
+    layers = []
+    for s in statistics:
+        deviation = (s.variance + eps).sqrt() - (s.running_variance + eps).sqrt()
+        layers.append((((s.mean - s.running_mean) ** 2 + deviation**2) / (s.running_variance + eps)).mean())
+    return torch.stack(layers).mean()
+
+
+def batchnorm_norms(statistics: Sequence[BatchNormStatistics]) -> Float[Tensor, ""]:
+    """Sum over layers of ||mu - mu_hat|| + ||var - var_hat||: the form of DeepInversion (Yin et al., CVPR 2020)."""
+    layers = [
+        torch.linalg.vector_norm(s.mean - s.running_mean) + torch.linalg.vector_norm(s.variance - s.running_variance)
+        for s in statistics
+    ]
+    return torch.stack(layers).sum()
+
+
+def disagreement(
+    teacher_logits: Float[Tensor, "n classes"], student_logits: Float[Tensor, "n classes"]
+) -> Float[Tensor, ""]:
+    """Decision-adversarial disagreement: -mean_b 1[same argmax] KL(teacher || student), gradients through both.
+
+    Descending it asks for images on which the student still answers like the teacher but differs most.
+    """
+    agree = (teacher_logits.argmax(-1) == student_logits.argmax(-1)).float()
+    return -(agree * kl_divergence(teacher_logits, student_logits, reduce=False)).mean()

@@ -1,0 +1,112 @@
+"""The contract of every learner, and the predictor that adapting gives."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from dfml.episode import Episode
+from dfml.nn import Encoder, Norm, batch_statistics, given_statistics
+from dfml.nn.norm import Statistics
+
+Metrics = dict[str, float]
+
+
+class Predictor(nn.Module):
+    """A learner adapted to one task: encoders, their features joined, and a linear head.
+
+    Every head of this library is linear in the features; a nearest centroid is ``2 f.c - |c|^2``.
+
+    Args:
+        encoders: one or several; each one's features are L2-normalised if ``normalise``, then concatenated.
+        weight: the head's weight.
+        bias: the head's bias.
+        norm: with ``query_batch`` an answer depends on its batch; a predictor to ship has one of the other two.
+        statistics: with ``support``, the support's statistics, one dictionary an encoder.
+        normalise: L2-normalise each encoder's features.
+    """
+
+    def __init__(
+        self,
+        encoders: Sequence[Encoder],
+        weight: Float[Tensor, "way features"],
+        bias: Float[Tensor, " way"],
+        *,
+        norm: Norm,
+        statistics: Sequence[Statistics] = (),
+        normalise: bool = True,
+    ):
+        super().__init__()
+        self.encoders = nn.ModuleList(encoders)
+        self.weight, self.bias = weight.detach(), bias.detach()
+        self.norm, self.statistics, self.normalise = norm, list(statistics), normalise
+        self.eval()
+
+    @torch.no_grad()
+    def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n way"]:
+        """Logits of images in [0, 1]."""
+        features = embed(list(self.encoders), images, norm=self.norm, statistics=self.statistics, normalise=self.normalise)  # type: ignore[arg-type]
+        return F.linear(features, self.weight, self.bias)
+
+    def probabilities(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n way"]:
+        """Class probabilities of images in [0, 1]."""
+        return self(images).softmax(-1)
+
+
+def embed(
+    encoders: Sequence[Encoder],
+    images: Float[Tensor, "n c h w"],
+    *,
+    norm: Norm,
+    statistics: Sequence[Statistics] = (),
+    normalise: bool = True,
+) -> Float[Tensor, "n features"]:
+    """Features of all encoders, each L2-normalised if asked for, concatenated; see `Predictor` for the arguments."""
+    parts = []
+    for i, encoder in enumerate(encoders):
+        if norm == "running":
+            part = encoder(images)
+        elif norm == "support":
+            with given_statistics(encoder, statistics[i]):
+                part = encoder(images)
+        else:
+            with batch_statistics(encoder):
+                part = encoder(images)
+        parts.append(F.normalize(part, dim=-1) if normalise else part)
+    return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
+
+
+class AbstractLearner(nn.Module, ABC):
+    """Learns to learn: any number of classes, uneven shots. `adapt` leaves it unchanged (H7)."""
+
+    norm: Norm = "running"
+    """How BatchNorm is set for the inductive headline (H11)."""
+
+    @abstractmethod
+    def adapt(
+        self, support_x: Float[Tensor, "n c h w"], support_y: Int[Tensor, " n"], *, norm: Norm | None = None
+    ) -> Predictor:
+        """A new predictor for the task; images in [0, 1], labels 0..way-1; ``norm`` None is the learner's own."""
+
+    @abstractmethod
+    def meta_loss(self, episode: Episode) -> tuple[Float[Tensor, ""], Metrics]:
+        """The differentiable loss of one training episode, and metrics (``accuracy`` in percent among them)."""
+
+    def describe(self) -> dict[str, Any]:
+        """Plain values that name the learner in results: its kind, network and number of networks at inference."""
+        return {"learner": type(self).__name__.lower()}
+
+
+def class_means(features: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) -> Float[Tensor, "way d"]:
+    """Mean feature of each class 0..way-1; shots may be uneven."""
+    onehot = F.one_hot(labels).to(features.dtype)
+    return (onehot.T @ features) / onehot.sum(0)[:, None]
+
+
+def centroid_head(centroids: Float[Tensor, "way d"], scale: Tensor | float = 1.0) -> tuple[Tensor, Tensor]:
+    """Weight and bias of the linear head equal to ``-scale |f - c|^2`` up to a term that all classes share."""
+    return 2 * scale * centroids, -scale * (centroids**2).sum(-1)

@@ -1,0 +1,57 @@
+"""The contract of a method: one paper, one final class."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from dfml.learners.base import AbstractLearner, Metrics
+from dfml.randomness import Rng
+from dfml.zoo.card import Capability
+from dfml.zoo.store import Zoo
+from dfml.zoo.teacher import Teacher
+
+
+@dataclass
+class AbstractState(ABC):
+    """What a method learns. ``step`` counts the finished steps."""
+
+    step: int
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Any]:
+        """Nested dictionaries of tensors and plain values (numbers, strings, lists, None), for a checkpoint."""
+
+    @abstractmethod
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over a checkpoint, in place."""
+
+
+class AbstractMethod(ABC):
+    """A paper. Constructor arguments are its hyper-parameters, keyword-only; configuration is made from them (H5, H6)."""
+
+    requires: ClassVar[Capability]
+    uses_data: ClassVar[bool] = False
+
+    @abstractmethod
+    def init(self, zoo: Zoo, rng: Rng) -> AbstractState:
+        """Everything before the first step, from the zoo alone."""
+
+    @abstractmethod
+    def select(self, state: AbstractState, zoo: Zoo, rng: Rng) -> list[str]:
+        """The ids of the teachers that the next step sees."""
+
+    @abstractmethod
+    def step(self, state: AbstractState, teachers: list[Teacher], rng: Rng) -> Metrics:
+        """One step: changes ``state`` in place, returns what to log. ``rng`` belongs to this step alone."""
+
+    @abstractmethod
+    def learner(self, state: AbstractState) -> AbstractLearner:
+        """The learner to evaluate and ship: the moving average where the method keeps one."""
+
+    def validate(self, state: AbstractState, rng: Rng) -> Metrics:
+        """Pseudo-val accuracy (``pseudo_val`` in percent) on recovered classes that training does not use, if any."""
+        return {}
+
+    def recovered_sheet(self, state: AbstractState, teachers: list[Teacher], rng: Rng) -> list[Any]:
+        """`Recovered` images for these teachers, without learning from them; empty if the method recovers none."""
+        return []

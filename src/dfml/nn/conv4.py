@@ -1,0 +1,49 @@
+"""Conv4, the four-block network of few-shot learning."""
+
+import math
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from dfml.errors import InputError
+from dfml.nn.norm import BatchNorm2d
+
+
+def initialise(module: nn.Module) -> None:
+    """He initialisation over the fan-out, N(0, 2 / (k^2 out)), as the few-shot literature uses; BatchNorm 1 and 0."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            fan_out = layer.kernel_size[0] * layer.kernel_size[1] * layer.out_channels
+            nn.init.normal_(layer.weight, 0.0, math.sqrt(2.0 / fan_out))
+
+
+class Conv4(nn.Module):
+    """Four blocks of 3x3 convolution, BatchNorm, ReLU and 2x2 max-pooling; the last block, flattened.
+
+    Args:
+        width: channels of every block.
+        image_size: height and width of the images; at least 16, because each block halves them.
+        channels: channels of the images.
+
+    Raises:
+        InputError: ``image_size`` below 16.
+    """
+
+    def __init__(self, *, width: int = 32, image_size: int = 32, channels: int = 3):
+        super().__init__()
+        if image_size < 16:
+            raise InputError(
+                f"image size {image_size} for conv4",
+                "at least 16 pixels: four blocks halve the image four times",
+                "use larger images (--image-size), or a resnet10",
+            )
+        blocks: list[nn.Module] = []
+        for inputs in (channels, width, width, width):
+            blocks += [nn.Conv2d(inputs, width, 3, padding=1), BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(2)]
+        self.blocks = nn.Sequential(*blocks)
+        self.feature_size = width * (image_size >> 4) ** 2
+        initialise(self)
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n features"]:
+        """Features of the last block, flattened."""
+        return self.blocks(x).flatten(1)

@@ -1,0 +1,69 @@
+"""What an image must look like to a network, and networks that normalise their own input."""
+
+from dataclasses import asdict, dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from dfml.errors import InputError
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """Images that a network takes: channels, height = width = ``size`` pixels, per-channel mean and std."""
+
+    channels: int = 3
+    size: int = 32
+    mean: tuple[float, ...] = (0.5, 0.5, 0.5)
+    std: tuple[float, ...] = (0.25, 0.25, 0.25)
+
+    def __post_init__(self):
+        object.__setattr__(self, "mean", tuple(self.mean))
+        object.__setattr__(self, "std", tuple(self.std))
+        if len(self.mean) != self.channels or len(self.std) != self.channels or min(self.std) <= 0:
+            raise InputError(
+                f"mean {self.mean} and std {self.std} for {self.channels} channels",
+                "one mean and one positive std per channel",
+                "correct the input_spec of the model card",
+            )
+
+    def to_dict(self) -> dict:
+        """Plain values, for JSON."""
+        return asdict(self) | {"mean": list(self.mean), "std": list(self.std)}
+
+    def normalise(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """(images - mean) / std, per channel; images in [0, 1]."""
+        mean = torch.tensor(self.mean, device=images.device, dtype=images.dtype)[:, None, None]
+        std = torch.tensor(self.std, device=images.device, dtype=images.dtype)[:, None, None]
+        return (images - mean) / std
+
+    def fit(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c size size"]:
+        """Resize (antialiased) to ``size`` where needed.
+
+        Raises:
+            InputError: another number of channels.
+        """
+        if images.shape[1] != self.channels:
+            raise InputError(f"images with {images.shape[1]} channels", f"{self.channels} channels", "convert them")
+        if images.shape[-2:] == (self.size, self.size):
+            return images
+        return F.interpolate(images, (self.size, self.size), mode="bilinear", antialias=True, align_corners=False)
+
+
+class Encoder(nn.Module):
+    """A backbone that normalises its own input: images in [0, 1] to flat features."""
+
+    def __init__(self, backbone: nn.Module, spec: InputSpec):
+        super().__init__()
+        self.backbone, self.spec = backbone, spec
+
+    @property
+    def feature_size(self) -> int:
+        """Length of the feature vector."""
+        return int(self.backbone.feature_size)  # type: ignore[arg-type]
+
+    def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n features"]:
+        """Features of images in [0, 1]."""
+        return self.backbone(self.spec.normalise(images))

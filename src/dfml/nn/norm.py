@@ -1,0 +1,81 @@
+"""BatchNorm with its statistics as an argument (H11): `running`, `support` or `query_batch`.
+
+`running` uses the statistics gathered in training. `support` normalises everything, queries too, with the
+statistics of the support set (inductive: a query's answer does not depend on other queries). `query_batch`
+normalises each batch with its own statistics (transductive when the batch holds several queries).
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+Norm = Literal["running", "support", "query_batch"]
+Statistics = dict[int, tuple[Tensor, Tensor]]  # layer's position -> (mean, biased variance)
+
+
+class BatchNorm2d(nn.BatchNorm2d):
+    """`torch.nn.BatchNorm2d` that can also use a batch's own or recorded statistics, differentiably.
+
+    Outside `batch_norm` blocks it behaves as torch's. Inside, it never touches the running statistics.
+    """
+
+    mode: Literal["torch", "batch", "record", "recorded"] = "torch"
+    recorded: tuple[Tensor, Tensor] | None = None
+
+    def forward(self, input: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """Normalise over batch and space; see the module docstring for whose statistics."""
+        if self.mode == "torch":
+            return super().forward(input)
+        if self.mode == "record":
+            self.recorded = torch.var_mean(input, (0, 2, 3), correction=0)[::-1]
+        if self.mode == "recorded":
+            mean, variance = self.recorded  # type: ignore[misc]
+            scale = self.weight * (variance + self.eps).rsqrt()
+            return input * scale[:, None, None] + (self.bias - mean * scale)[:, None, None]
+        return F.batch_norm(input, None, None, self.weight, self.bias, True, 0.0, self.eps)
+
+
+def _layers(network: nn.Module) -> list[BatchNorm2d]:
+    return [m for m in network.modules() if isinstance(m, BatchNorm2d)]
+
+
+@contextmanager
+def _mode(network: nn.Module, mode: Literal["batch", "record", "recorded"]) -> Iterator[list[BatchNorm2d]]:
+    layers = _layers(network)
+    for layer in layers:
+        layer.mode = mode
+    try:
+        yield layers
+    finally:
+        for layer in layers:
+            layer.mode, layer.recorded = "torch", None
+
+
+@contextmanager
+def batch_statistics(network: nn.Module) -> Iterator[None]:
+    """Inside, every BatchNorm normalises with the statistics of the batch at hand."""
+    with _mode(network, "batch"):
+        yield
+
+
+@contextmanager
+def record_statistics(network: nn.Module) -> Iterator[Statistics]:
+    """As `batch_statistics`; the dictionary holds each layer's last statistics after the block (with gradients)."""
+    statistics: Statistics = {}
+    with _mode(network, "record") as layers:
+        yield statistics
+        statistics.update({i: layer.recorded for i, layer in enumerate(layers) if layer.recorded is not None})
+
+
+@contextmanager
+def given_statistics(network: nn.Module, statistics: Statistics) -> Iterator[None]:
+    """Inside, every BatchNorm normalises with ``statistics``, as `record_statistics` gave them."""
+    with _mode(network, "recorded") as layers:
+        for i, layer in enumerate(layers):
+            layer.recorded = statistics[i]
+        yield

@@ -1,0 +1,56 @@
+"""The contract of every way to recover images from teachers."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from dfml.nn import InputSpec
+from dfml.randomness import Rng
+from dfml.zoo.card import Capability
+from dfml.zoo.teacher import Teacher
+
+Student = Callable[[Tensor], Tensor]
+"""Images in [0, 1] to logits in one teacher's label order; differentiable."""
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """Images of one teacher: float32 in [0, 1], labels as the teacher's output indices, un-weighted loss terms."""
+
+    images: Float[Tensor, "n c h w"]
+    labels: Int[Tensor, " n"]
+    terms: dict[str, float]
+    queries: int = 0
+
+
+class AbstractRecovery(ABC):
+    """Makes images from teachers. It may learn while it does (a meta-generator); its state travels in checkpoints."""
+
+    requires: ClassVar[Capability]
+
+    @abstractmethod
+    def prepare(self, spec: InputSpec, rng: Rng) -> None:
+        """Create what is learned, for images of ``spec``; called once before the first `recover`."""
+
+    @abstractmethod
+    def recover(
+        self,
+        teachers: Sequence[Teacher],
+        labels: Sequence[Int[Tensor, " n"]],
+        *,
+        students: Sequence[Student] | None = None,
+        rng: Rng,
+    ) -> list[Recovered]:
+        """Images for each teacher with these labels; ``students`` (one a teacher) serve adversarial terms."""
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Any]:
+        """Nested dictionaries of tensors and plain values."""
+
+    @abstractmethod
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` gave; `prepare` was called before."""

@@ -1,0 +1,91 @@
+"""The card of a model: what it is, what it knows and how it was made. One JSON file beside the weights."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from enum import Flag, auto
+from pathlib import Path
+from typing import Any
+
+from dfml.errors import InputError
+from dfml.nn import InputSpec
+
+CARD_SCHEMA = 1
+
+
+class Capability(Flag):
+    """What a teacher can be asked for."""
+
+    LABELS = auto()
+    PROBABILITIES = auto()
+    LOGITS = auto()
+    GRADIENTS = auto()
+    FEATURES = auto()
+    BN_STATISTICS = auto()
+    WHITE_BOX = LABELS | PROBABILITIES | LOGITS | GRADIENTS | FEATURES | BN_STATISTICS
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """One model of a zoo.
+
+    Args:
+        id: file name without ending.
+        architecture: a key of `dfml.nn.ARCHITECTURES`.
+        width: channels of the first block.
+        class_names: names in the order of the model's outputs.
+        class_ids: identities in the same order; equal ids in two models mean the same class.
+        input_spec: what an image must look like.
+        accuracy: ``{"mean": percent, "ci95": percent, "n": images}`` on held-out images, or empty.
+        sha256: of the weight file.
+        licence: of the weights.
+        provenance: how the model was made: free plain values.
+    """
+
+    id: str
+    architecture: str
+    width: int
+    class_names: tuple[str, ...]
+    class_ids: tuple[str, ...]
+    input_spec: InputSpec
+    sha256: str
+    accuracy: dict[str, float] = field(default_factory=dict)
+    licence: str = "unknown"
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self):
+        names, ids = len(self.class_names), len(self.class_ids)
+        if names < 2 or names != ids or len(set(self.class_ids)) != ids:
+            raise InputError(
+                f"card {self.id}: {names} class names and {ids} class ids ({len(set(self.class_ids))} distinct)",
+                "at least two classes, as many ids as names, no id twice",
+                "correct class_names and class_ids in the card",
+            )
+
+    def to_json(self) -> str:
+        """The card as text."""
+        return json.dumps({"schema": CARD_SCHEMA} | asdict(self) | {"input_spec": self.input_spec.to_dict()}, indent=1)
+
+    @staticmethod
+    def read(path: Path) -> "ModelCard":
+        """Read ``<id>.json``.
+
+        Raises:
+            InputError: not JSON, fields missing or unknown, another schema.
+        """
+        try:
+            values = json.loads(path.read_text())
+            schema = values.pop("schema", None)
+            if schema != CARD_SCHEMA:
+                raise InputError(f"{path}: schema {schema!r}", f"schema {CARD_SCHEMA}", "rebuild the zoo with this dfml")
+            values["input_spec"] = InputSpec(**values["input_spec"])
+            values["class_names"] = tuple(values["class_names"])
+            values["class_ids"] = tuple(values.get("class_ids") or [f"{values['id']}/{n}" for n in values["class_names"]])
+            return ModelCard(**values)
+        except InputError:
+            raise
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise InputError(
+                f"{path}: not a model card ({type(error).__name__}: {error})",
+                "a JSON object with id, architecture, width, class_names, input_spec and sha256",
+                "compare it with the card of a zoo made by `dfml zoo build`",
+            ) from error

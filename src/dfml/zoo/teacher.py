@@ -1,0 +1,66 @@
+"""A teacher: one frozen model of the zoo."""
+
+from contextlib import AbstractContextManager
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from dfml.functional.priors import BatchNormStatistics, capture_statistics
+from dfml.nn import Classifier
+from dfml.zoo.card import Capability, ModelCard
+
+
+@runtime_checkable
+class Teacher(Protocol):
+    """What recovery and distillation need of a model. It never leaves eval mode and no call changes it."""
+
+    card: ModelCard
+    capabilities: Capability
+
+    def logits(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n classes"]:
+        """Logits of images in [0, 1], at the teacher's size; differentiable where it has GRADIENTS."""
+
+    def features(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n features"]:
+        """Flattened features of the last block, where it has FEATURES."""
+
+    def capture(self) -> AbstractContextManager[list[BatchNormStatistics]]:
+        """Where it has BN_STATISTICS: inside the block each forward pass leaves batch and running statistics here."""
+
+
+class LocalTeacher:
+    """A teacher whose weights are at hand.
+
+    Args:
+        card: its card.
+        network: its network, frozen here.
+    """
+
+    capabilities = Capability.WHITE_BOX
+
+    def __init__(self, card: ModelCard, network: Classifier):
+        self.card = card
+        self.network: Classifier = network.eval().requires_grad_(False)
+
+    def logits(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n classes"]:
+        """Logits of images in [0, 1]."""
+        return self.network(self.card.input_spec.normalise(images))
+
+    def features(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n features"]:
+        """Flattened features of the last block."""
+        return self.network.backbone(self.card.input_spec.normalise(images))
+
+    @torch.no_grad()
+    def probabilities(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n classes"]:
+        """Softmax of the logits, without gradient."""
+        return self.logits(images).softmax(-1)
+
+    def capture(self) -> AbstractContextManager[list[BatchNormStatistics]]:
+        """See `Teacher.capture`; the hooks live only inside the block."""
+        return capture_statistics(self.network)
+
+    @property
+    def backbone(self) -> nn.Module:
+        """The network below the head."""
+        return self.network.backbone
