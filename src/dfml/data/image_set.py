@@ -29,7 +29,8 @@ class ImageSet:
         n = len(self.images)
         if self.images.ndim != 4 or self.images.dtype != torch.uint8 or self.labels.shape != (n,) or n == 0:
             raise InputError(
-                f"{self.name}: images {self.images.dtype} {tuple(self.images.shape)}, labels {tuple(self.labels.shape)}",
+                f"{self.name}: images {self.images.dtype} {tuple(self.images.shape)}, "
+                f"labels {tuple(self.labels.shape)}",
                 "at least one image, uint8 [n, channels, height, width], and one label per image",
                 "check how the set was written",
             )

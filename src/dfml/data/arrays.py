@@ -1,0 +1,100 @@
+"""Image sets as ``.npz`` files: ``images`` uint8 [n, h, w, c], ``labels`` int64 [n], ``class_names`` strings."""
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from dfml.data.image_set import DataSplits, ImageSet
+from dfml.errors import InputError
+
+LAYOUT = "images uint8 [n, h, w, c] with 1 or 3 channels, labels integers [n], class_names strings"
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            missing = [key for key in ("images", "labels", "class_names") if key not in file.files]
+            if missing:
+                raise InputError(
+                    f"{path}: arrays {', '.join(sorted(file.files)) or '(none)'}; no {', '.join(missing)}",
+                    LAYOUT,
+                    "write it with np.savez_compressed(path, images=..., labels=..., class_names=...)",
+                )
+            return {key: file[key] for key in ("images", "labels", "class_names")}
+    except InputError:
+        raise
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+        # A truncated file, something that is no npz (a lone .npy has no `files`), or arrays of Python objects.
+        raise InputError(
+            f"{path}: cannot be read ({error})", f"an .npz file with {LAYOUT}", "write it again, without objects"
+        ) from error
+
+
+def _check(path: Path, images: np.ndarray, labels: np.ndarray, names: np.ndarray) -> None:
+    found = f"images {images.dtype} {images.shape}, labels {labels.dtype} {labels.shape}, class_names {names.dtype}"
+    wrong = [
+        (images.dtype != np.uint8, "convert the images to bytes, 0..255"),
+        (images.ndim != 4 or images.shape[-1] not in (1, 3), "put the channels last"),
+        (labels.dtype.kind not in "iu" or labels.shape != images.shape[:1], "give one integer label per image"),
+        (names.dtype.kind != "U" or names.ndim != 1, "give class_names as a list of strings"),
+        (len(images) == 0 or 0 in images.shape, "put at least one image in"),
+    ]
+    for bad, do in wrong:
+        if bad:
+            raise InputError(f"{path}: {found} {names.shape}", LAYOUT, do)
+    if len(set(names.tolist())) != len(names):
+        raise InputError(f"{path}: class_names with repeats", "each class name once", "rename or merge classes")
+    if labels.min() < 0 or labels.max() >= len(names):
+        raise InputError(
+            f"{path}: labels {labels.min()}..{labels.max()}",
+            f"0..{len(names) - 1}, an index into class_names",
+            "relabel",
+        )
+
+
+def read_npz(path: str | Path) -> ImageSet:
+    """One image set from a file; classes come out sorted by name, images of a class in the file's order.
+
+    Raises:
+        InputError: no such file, not an npz, missing arrays, other types or shapes, labels out of range; the
+            message names the file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file", f"an .npz file with {LAYOUT}", "check the path")
+    arrays = _read(path)
+    images, labels, names = arrays["images"], arrays["labels"], arrays["class_names"]
+    _check(path, images, labels, names)
+    order = np.argsort(names, kind="stable")
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    pixels = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
+    return ImageSet(str(path), pixels, torch.from_numpy(rank[labels]).long(), tuple(names[order].tolist()))
+
+
+def write_npz(splits: DataSplits, out: str | Path) -> list[Path]:
+    """Write ``out/train.npz``, ``val.npz`` and ``test.npz``; returns the paths.
+
+    Raises:
+        InputError: ``out`` cannot be written.
+    """
+    out, written = Path(out), []
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for split in ("train", "val", "test"):
+            part: ImageSet = getattr(splits, split)
+            path = out / f"{split}.npz"
+            np.savez_compressed(
+                path,
+                images=part.images.permute(0, 2, 3, 1).numpy(),
+                labels=part.labels.numpy().astype(np.int64),
+                class_names=np.array(part.class_names),
+            )
+            written.append(path)
+    except OSError as error:
+        raise InputError(
+            f"{out}: cannot be written ({error.strerror})", "a folder to write to", "choose another"
+        ) from error
+    return written
