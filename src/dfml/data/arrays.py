@@ -1,6 +1,5 @@
-"""Image sets as ``.npz`` files: ``images`` uint8 [n, h, w, c], ``labels`` int64 [n], ``class_names`` strings."""
+"""Image sets as ``.npz`` files: ``images`` uint8 [n, size, size, c], ``labels`` int64 [n], ``class_names`` strings."""
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +8,7 @@ import torch
 from dfml.data.image_set import DataSplits, ImageSet
 from dfml.errors import InputError
 
-LAYOUT = "images uint8 [n, h, w, c] with 1 or 3 channels, labels integers [n], class_names strings"
+LAYOUT = "images uint8 [n, size, size, c] with 1 or 3 channels, labels integers [n], class_names strings"
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
@@ -25,10 +24,9 @@ def _read(path: Path) -> dict[str, np.ndarray]:
             return {key: file[key] for key in ("images", "labels", "class_names")}
     except InputError:
         raise
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
-        # A truncated file, something that is no npz (a lone .npy has no `files`), or arrays of Python objects.
+    except Exception as error:  # a broken file can make numpy, zipfile and zlib raise nearly anything
         raise InputError(
-            f"{path}: cannot be read ({error})", f"an .npz file with {LAYOUT}", "write it again, without objects"
+            f"{path}: cannot be read ({error})", f"an .npz file with {LAYOUT}", "write it again, without Python objects"
         ) from error
 
 
@@ -39,7 +37,8 @@ def _check(path: Path, images: np.ndarray, labels: np.ndarray, names: np.ndarray
         (images.ndim != 4 or images.shape[-1] not in (1, 3), "put the channels last"),
         (labels.dtype.kind not in "iu" or labels.shape != images.shape[:1], "give one integer label per image"),
         (names.dtype.kind != "U" or names.ndim != 1, "give class_names as a list of strings"),
-        (len(images) == 0 or 0 in images.shape, "put at least one image in"),
+        (0 in images.shape, "put at least one image in"),
+        (images.ndim == 4 and images.shape[1] != images.shape[2], "resize or crop to squares: networks take squares"),
     ]
     for bad, do in wrong:
         if bad:
@@ -51,6 +50,13 @@ def _check(path: Path, images: np.ndarray, labels: np.ndarray, names: np.ndarray
             f"{path}: labels {labels.min()}..{labels.max()}",
             f"0..{len(names) - 1}, an index into class_names",
             "relabel",
+        )
+    empty = np.setdiff1d(np.arange(len(names)), labels)
+    if len(empty):
+        raise InputError(
+            f"{path}: {len(empty)} of {len(names)} classes without images, {names[empty[0]]!r} first",
+            "class_names of the classes in this file only",
+            "leave out the names that no label points to",
         )
 
 

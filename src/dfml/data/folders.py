@@ -7,7 +7,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from dfml.data.image_set import DataSplits, ImageSet
@@ -41,18 +41,22 @@ def class_folders(folder: Path) -> dict[str, list[Path]]:
 def _read(path: Path, channels: int) -> UInt8[Tensor, "c h w"]:
     try:
         with Image.open(path) as picture:
-            array = np.array(picture.convert("L" if channels == 1 else "RGB"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            mode = picture.mode
+            upright = ImageOps.exif_transpose(picture)
+            array = np.array(upright.convert("L" if channels == 1 else "RGB"))
+    except Exception as error:  # a broken file can make Pillow's decoders raise nearly anything
         raise InputError(
             f"{path}: not a readable image ({error})", "a whole image file", "replace or remove the file"
         ) from error
+    if mode.startswith(("I", "F")):  # Pillow would clip these to 255 silently
+        raise InputError(f"{path}: more than 8 bits a channel (mode {mode})", "8 bits a channel", "convert the image")
     return torch.from_numpy(array).reshape(*array.shape[:2], channels).permute(2, 0, 1)
 
 
-def _resize(image: UInt8[Tensor, "c h w"], height: int, width: int) -> UInt8[Tensor, "c height width"]:
-    if image.shape[1:] == (height, width):
+def _resize(image: UInt8[Tensor, "c h w"], side: int) -> UInt8[Tensor, "c side side"]:
+    if image.shape[1:] == (side, side):
         return image
-    resized = F.interpolate(image[None].float(), (height, width), mode="bilinear", antialias=True, align_corners=False)
+    resized = F.interpolate(image[None].float(), (side, side), mode="bilinear", antialias=True, align_corners=False)
     return resized[0].clamp(0, 255).round().to(torch.uint8)
 
 
@@ -61,19 +65,22 @@ def read_folder(folder: str | Path, *, size: int | None = None) -> ImageSet:
 
     Args:
         folder: holds ``class/image`` files.
-        size: height and width to resize to (antialiased); None takes the most common size of the folder.
+        size: height and width to resize to (antialiased); None takes the most common size of the folder, and of a
+            size that is not square the shorter side, because networks take squares.
 
     Raises:
         InputError: no such folder, no classes, a class without images, an unreadable image; it is named.
     """
+    if size is not None and size < 1:
+        raise InputError(f"size {size} for the images of {folder}", "at least 1 pixel", "change the size")
     folder = Path(folder)
     classes = class_folders(folder)
     images = [_read(path, 3) for files in classes.values() for path in files]
     sizes = Counter((image.shape[1], image.shape[2]) for image in images)
     # The most common size; of equally common ones the larger, so that nothing depends on the order of the files.
-    height, width = (size, size) if size else max(sizes, key=lambda hw: (sizes[hw], hw))
+    side = size or min(max(sizes, key=lambda hw: (sizes[hw], hw)))
     labels = torch.arange(len(classes)).repeat_interleave(torch.tensor([len(f) for f in classes.values()]))
-    pixels = torch.stack([_resize(image, height, width) for image in images])
+    pixels = torch.stack([_resize(image, side) for image in images])
     return ImageSet(str(folder), pixels, labels, tuple(classes))
 
 
@@ -114,9 +121,12 @@ def write_folder(splits: DataSplits, out: str | Path) -> list[Path]:
     """Write ``out/train|val|test/class/0000.png``, for people to look at; returns the three folders.
 
     Raises:
-        InputError: ``out`` cannot be written, or a class name that is no folder name.
+        InputError: ``out`` cannot be written or holds such folders already, or a class name that is no folder name.
     """
     out, written = Path(out), []
+    full = [out / split for split in ("train", "val", "test") if (out / split).exists()]
+    if full:
+        raise InputError(f"{full[0]} is there already", "a folder without train, val or test", "remove or rename it")
     for split in ("train", "val", "test"):
         part: ImageSet = getattr(splits, split)
         for c, name in enumerate(part.class_names):

@@ -2,11 +2,13 @@
 
 The masks are shipped (``glyph_masks.npz``, rendered by ``tools/render_glyphs.py``), so that rasters do not change
 with library versions; characters that look the same (Latin A, Greek Alpha, Cyrillic A) are one class. Which class
-belongs to which split is part of the file and does not depend on the seed.
+belongs to which split is part of the file and does not depend on the seed. Pictures are computed in double precision
+and only then rounded to bytes, so that processors that round differently draw the same bytes.
 """
 
 import math
-from functools import cache
+from collections.abc import Sequence
+from functools import cache, lru_cache
 from importlib.resources import files
 
 import numpy as np
@@ -24,16 +26,16 @@ SIZE = 32
 
 @cache
 def _masks() -> tuple[list[Tensor], tuple[str, ...], list[int]]:
-    """Of each class the masks of its faces (float in [0, 1], [m, 1, 32, 32]), the names, the sizes of the splits."""
+    """Of each class the masks of its faces (float64 in [0, 1], [m, 1, 32, 32]), the names, the split sizes."""
     with files("dfml.data").joinpath("glyph_masks.npz").open("rb") as stream, np.load(stream) as file:
-        masks = torch.from_numpy(file["masks"]).float()[:, None] / 15
+        masks = torch.from_numpy(file["masks"]).double()[:, None] / 15
         classes = torch.from_numpy(file["classes"].astype(np.int64))
         names = tuple(str(name) for name in file["class_names"])
         return [masks[classes == c] for c in range(len(names))], names, file["split_sizes"].tolist()
 
 
 def _uniform(n: int, low: float, high: float, generator: torch.Generator, *shape: int) -> Tensor:
-    return torch.rand(n, *shape, generator=generator) * (high - low) + low
+    return torch.rand(n, *shape, generator=generator, dtype=torch.float64) * (high - low) + low
 
 
 def _affine(n: int, generator: torch.Generator) -> Float[Tensor, "n 2 3"]:
@@ -44,7 +46,7 @@ def _affine(n: int, generator: torch.Generator) -> Float[Tensor, "n 2 3"]:
     aspect = _uniform(n, -0.15, 0.15, generator).exp()
     cos, sin = angle.cos(), angle.sin()
     turn = torch.stack([torch.stack([cos, -sin], 1), torch.stack([sin, cos], 1)], 1)
-    skew = torch.eye(2).repeat(n, 1, 1)
+    skew = torch.eye(2, dtype=torch.float64).repeat(n, 1, 1)
     skew[:, 0, 1] = shear
     matrix = turn @ skew * torch.stack([scale * aspect, scale / aspect], 1)[:, None]
     shift = _uniform(n, -0.25, 0.25, generator, 2, 1)
@@ -53,11 +55,11 @@ def _affine(n: int, generator: torch.Generator) -> Float[Tensor, "n 2 3"]:
 
 def _texture(n: int, generator: torch.Generator) -> Float[Tensor, "n 3 size size"]:
     """Smooth coloured clouds with values in about -1..1: noise of 2, 4 and 8 cells, summed."""
-    clouds = torch.zeros(n, 3, SIZE, SIZE)
-    for cells in (2, 4, 8):
-        noise = _uniform(n, -1, 1, generator, 3, cells, cells)
-        clouds += F.interpolate(noise, (SIZE, SIZE), mode="bilinear", align_corners=False) / 2
-    return clouds
+    clouds = _uniform(n, -0.5, 0.5, generator, 3, 8, 8)
+    for cells in (2, 4):
+        noise = _uniform(n, -0.5, 0.5, generator, 3, cells, cells)
+        clouds += F.interpolate(noise, (8, 8), mode="bilinear", align_corners=False)
+    return F.interpolate(clouds, (SIZE, SIZE), mode="bilinear", align_corners=False)
 
 
 def _draw(masks: Float[Tensor, "faces 1 size size"], n: int, generator: torch.Generator) -> UInt8[Tensor, "n 3 32 32"]:
@@ -68,28 +70,35 @@ def _draw(masks: Float[Tensor, "faces 1 size size"], n: int, generator: torch.Ge
     thicker = F.max_pool2d(ink, 3, stride=1, padding=1)
     ink = ink + _uniform(n, 0, 0.6, generator, 1, 1, 1) * (thicker - ink)
     dark, light = _uniform(n, 0.0, 0.45, generator, 3, 1, 1), _uniform(n, 0.55, 1.0, generator, 3, 1, 1)
-    swap = torch.rand(n, 1, 1, 1, generator=generator) < 0.5
+    swap = _uniform(n, 0, 1, generator, 1, 1, 1) < 0.5
     front, back = torch.where(swap, dark, light), torch.where(swap, light, dark)
     front = front + 0.15 * _texture(n, generator)
     back = back + _uniform(n, 0.0, 0.35, generator, 1, 1, 1) * _texture(n, generator)
-    noise = torch.randn(n, 3, SIZE, SIZE, generator=generator) * _uniform(n, 0.0, 0.08, generator, 1, 1, 1)
+    noise = _uniform(n, -1, 1, generator, 3, SIZE, SIZE) * _uniform(n, 0.0, 0.14, generator, 1, 1, 1)
     picture = back + ink * (front - back) + noise
     return (picture.clamp(0, 1) * 255).round().to(torch.uint8)
 
 
-@cache
-def glyphs(seed: int = 0, per_class: tuple[int, int, int] = (200, 100, 100)) -> DataSplits:
-    """The glyphs, 80 / 20 / 28 classes; equal arguments give equal images (kept in memory for the process).
+def glyphs(seed: int = 0, per_class: Sequence[int] = (200, 100, 100)) -> DataSplits:
+    """The glyphs, 80 / 20 / 28 classes; equal arguments give equal images (the last few are kept in memory).
 
     Args:
         seed: seed of the samples; the classes of the splits are the same for every seed.
         per_class: images per class of train, val and test.
 
     Raises:
-        InputError: a count below 1.
+        InputError: not three counts, or a count below 1.
     """
-    if min(per_class) < 1:
-        raise InputError(f"{per_class} glyphs per class", "at least 1 in each of train, val and test", "raise them")
+    if len(per_class) != 3 or min(per_class) < 1:
+        raise InputError(
+            f"{per_class} glyphs per class", "three counts of at least 1: train, val, test", "correct them"
+        )
+    train, val, test = per_class
+    return _glyphs(seed, (train, val, test))
+
+
+@lru_cache(maxsize=4)
+def _glyphs(seed: int, per_class: tuple[int, int, int]) -> DataSplits:
     masks, names, sizes = _masks()
     sets, first = [], 0
     for split, size, n in zip(("train", "val", "test"), sizes, per_class, strict=True):

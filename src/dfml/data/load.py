@@ -57,14 +57,14 @@ def load_data(source: str | Path, *, seed: int = 0, size: int | None = None) -> 
             "add what is missing, or give one set without splits",
         )
     train = load_images(found["train"], size=size)
-    height, width = train.images.shape[2:]
-    rest = [load_images(found[s], size=size or (height if height == width else None)) for s in ("val", "test")]
+    rest = [load_images(found[split], size=size or train.images.shape[-1]) for split in ("val", "test")]
     return given_splits(str(folder), train, *rest)
 
 
 def _part(folder: Path, split: str) -> Path | None:
-    """``folder/split`` or ``folder/split.npz``, whichever is there."""
-    for path in (folder / split, folder / f"{split}.npz"):
-        if path.exists():
-            return path
-    return None
+    """``folder/split`` or ``folder/split.npz``; a folder ``train`` that holds images, not folders, is a class."""
+    path = folder / split
+    if path.is_dir() and any(p.is_dir() for p in path.iterdir()):
+        return path
+    file = folder / f"{split}.npz"
+    return file if file.exists() else None
