@@ -39,7 +39,7 @@ class Conv4(nn.Module):
             )
         blocks: list[nn.Module] = []
         for inputs in (channels, width, width, width):
-            blocks += [nn.Conv2d(inputs, width, 3, padding=1), BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(2)]
+            blocks += [nn.Conv2d(inputs, width, 3, padding=1), BatchNorm2d(width), nn.MaxPool2d(2), nn.ReLU()]
         self.blocks = nn.Sequential(*blocks)
         self.feature_size = width * (image_size >> 4) ** 2
         initialise(self)
