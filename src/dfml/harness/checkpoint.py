@@ -1,0 +1,159 @@
+"""Checkpoints: nested dictionaries and lists of tensors and plain values, as safetensors and JSON (H14).
+
+A checkpoint is a folder that appears by a rename, when everything in it is on the disk; its checksums say whether it
+still is what was written.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+CHECKPOINT_SCHEMA = 1
+TENSORS, TREE, SEAL = "tensors.safetensors", "tree.json", "seal.json"
+
+
+class CorruptCheckpoint(Exception):
+    """A checkpoint that is incomplete or not what was written."""
+
+
+def save_tree(tree: Any, folder: Path) -> None:
+    """Write ``tree`` as a new folder, atomically; one that stands there is replaced.
+
+    Args:
+        tree: nested dict, list and tuple of tensors, numbers, strings, booleans and None. Keys may be numbers.
+        folder: appears when everything in it is on the disk.
+
+    Raises:
+        TypeError: anything else in the tree.
+    """
+    tensors: dict[str, Tensor] = {}
+    text = json.dumps(_encode(tree, tensors))
+    work = folder.with_name(f".writing-{folder.name}-{os.getpid()}")
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    try:
+        save_file(tensors, work / TENSORS)
+        (work / TREE).write_text(text)
+        seal = {"schema": CHECKPOINT_SCHEMA} | {name: _sha256(work / name) for name in (TENSORS, TREE)}
+        (work / SEAL).write_text(json.dumps(seal))
+        for path in (*work.iterdir(), work):
+            _sync(path)
+        if folder.exists():
+            shutil.rmtree(folder)
+        work.rename(folder)
+        _sync(folder.parent)
+    except BaseException:
+        shutil.rmtree(work, ignore_errors=True)
+        raise
+
+
+def load_tree(folder: Path) -> Any:
+    """What `save_tree` wrote: equal values, types and memory formats, on the CPU.
+
+    Raises:
+        CorruptCheckpoint: files missing, changed, or of another schema.
+    """
+    try:
+        seal = json.loads((folder / SEAL).read_text())
+        if seal.pop("schema", None) != CHECKPOINT_SCHEMA:
+            raise CorruptCheckpoint(f"{folder}: another schema than {CHECKPOINT_SCHEMA}")
+        for name in (TENSORS, TREE):
+            if seal.get(name) != _sha256(folder / name):
+                raise CorruptCheckpoint(f"{folder / name}: its sha256 is not the one in {SEAL}")
+        return _decode(json.loads((folder / TREE).read_text()), load_file(folder / TENSORS))
+    except (OSError, ValueError) as error:
+        raise CorruptCheckpoint(f"{folder}: {error}") from error
+
+
+class Checkpoints:
+    """The checkpoints of a run, newest kept.
+
+    Args:
+        folder: holds one folder a checkpoint.
+        keep: how many stay.
+    """
+
+    def __init__(self, folder: Path, keep: int = 2):
+        self.folder, self.keep = folder, keep
+
+    def save(self, step: int, tree: Any) -> Path:
+        """Write the checkpoint of ``step``, then remove those beyond ``keep``."""
+        path = self.folder / f"step-{step:08d}"
+        save_tree(tree, path)
+        for old in self.paths()[self.keep :]:
+            shutil.rmtree(old, ignore_errors=True)
+        return path
+
+    def paths(self) -> list[Path]:
+        """Newest first, sound or not."""
+        return sorted(self.folder.glob("step-*"), reverse=True) if self.folder.is_dir() else []
+
+    def latest(self) -> Any | None:
+        """The newest sound checkpoint's tree; unsound ones are skipped with a warning. None if there is none."""
+        for path in self.paths():
+            try:
+                return load_tree(path)
+            except CorruptCheckpoint as error:
+                warnings.warn(f"checkpoint skipped: {error}", stacklevel=2)
+        return None
+
+
+def _encode(value: Any, tensors: dict[str, Tensor]) -> Any:
+    """JSON in which ``{"$": kind, ...}`` stands for what JSON lacks; tensors go to ``tensors`` by number."""
+    if isinstance(value, Tensor):
+        name = str(len(tensors))
+        # The memory format is kept because it decides which kernels run, so the bits after a resume.
+        last = value.ndim == 4 and not value.is_contiguous() and value.is_contiguous(memory_format=torch.channels_last)
+        tensors[name] = value.detach().cpu().contiguous().clone()
+        return {"$": "tensor", "name": name, "channels_last": last}
+    if isinstance(value, dict):
+        if all(isinstance(k, str) and k != "$" for k in value):
+            return {k: _encode(v, tensors) for k, v in value.items()}
+        return {"$": "dict", "items": [[_encode(k, tensors), _encode(v, tensors)] for k, v in value.items()]}
+    if isinstance(value, tuple):
+        return {"$": "tuple", "items": [_encode(v, tensors) for v in value]}
+    if isinstance(value, list):
+        return [_encode(v, tensors) for v in value]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(f"{type(value).__name__} in a checkpoint; wanted tensors and plain values")
+
+
+def _decode(value: Any, tensors: dict[str, Tensor]) -> Any:
+    if isinstance(value, list):
+        return [_decode(v, tensors) for v in value]
+    if not isinstance(value, dict):
+        return value
+    kind = value.get("$")
+    if kind == "tensor":
+        tensor = tensors[value["name"]]
+        return tensor.contiguous(memory_format=torch.channels_last) if value["channels_last"] else tensor
+    if kind == "dict":
+        return {_decode(k, tensors): _decode(v, tensors) for k, v in value["items"]}
+    if kind == "tuple":
+        return tuple(_decode(v, tensors) for v in value["items"])
+    return {k: _decode(v, tensors) for k, v in value.items()}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    """Force a file or folder to the disk; folders cannot be opened on Windows."""
+    if os.name == "nt" and path.is_dir():
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,192 @@
+"""The training loop: flat, resumable to the same bits on a CPU, stoppable between two steps."""
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from lightning_fabric import Fabric
+
+from dfml.harness.config import RunOptions
+from dfml.harness.run_folder import RunFolder
+from dfml.learners.base import Metrics
+from dfml.methods.base import AbstractMethod, AbstractState
+from dfml.randomness import Rng
+from dfml.zoo import Zoo
+
+
+class Stopped(KeyboardInterrupt):
+    """Training was asked to stop (Ctrl-C or SIGTERM), finished its step and wrote a checkpoint.
+
+    Args:
+        signum: the signal.
+        step: finished steps.
+        folder: the run folder.
+    """
+
+    def __init__(self, signum: int, step: int, folder: RunFolder):
+        super().__init__(f"stopped after step {step}; checkpoint written to {folder.path}; continue with --resume")
+        self.signum, self.step = signum, step
+
+
+@dataclass(frozen=True)
+class Update:
+    """What `on_progress` hears after each step: ``seconds`` of training in all, budgets, and the step's metrics."""
+
+    step: int
+    seconds: float
+    options: RunOptions
+    metrics: Metrics = field(default_factory=dict)
+    validation: Metrics = field(default_factory=dict)
+    images_per_second: float = 0.0
+
+    @property
+    def fraction(self) -> float:
+        """The part of the budget that is used, 0 to 1."""
+        by_steps = self.step / self.options.steps if self.options.steps else 0.0
+        by_time = self.seconds / (60 * self.options.minutes) if self.options.minutes else 0.0
+        return min(1.0, max(by_steps, by_time))
+
+    @property
+    def seconds_left(self) -> float | None:
+        """An estimate from the part that is used; None before there is one."""
+        return self.seconds * (1 / self.fraction - 1) if self.fraction > 0 else None
+
+
+OnProgress = Callable[[Update], None]
+
+
+class Loop:
+    """One run of one method over one zoo.
+
+    Args:
+        method: the method.
+        zoo: its teachers.
+        folder: takes metrics and checkpoints.
+        options: budget, seed, intervals.
+        on_progress: called after every step.
+    """
+
+    def __init__(
+        self,
+        method: AbstractMethod,
+        zoo: Zoo,
+        folder: RunFolder,
+        options: RunOptions,
+        on_progress: OnProgress | None = None,
+    ):
+        self.method, self.zoo, self.folder, self.options = method, zoo, folder, options
+        self.on_progress = on_progress
+        self.fabric = Fabric(accelerator=options.accelerator, devices=1)
+        self.rng = Rng(options.seed)
+        self.seconds, self.images = 0.0, 0.0
+        self.validation: Metrics = {}
+        self.stop_signal: int | None = None
+        self.resumed_at = -1
+
+    def start(self) -> AbstractState:
+        """The state before the first step, or of the newest sound checkpoint."""
+        seed_strays(self.rng.at("init"))
+        state = self.method.init(self.zoo, self.rng.at("init"))
+        if (saved := self.folder.checkpoints.latest()) is not None:
+            state.load_state_dict(saved["state"])
+            state.step = self.resumed_at = saved["step"]
+            self.seconds, self.images, self.validation = saved["seconds"], saved["images"], saved["validation"]
+        self.folder.rewind(state.step)
+        return state
+
+    def run(self) -> AbstractState:
+        """Train until the budget is used.
+
+        Raises:
+            Stopped: a signal came; the checkpoint is written.
+        """
+        with reproducible(self.folder.threads), self._listening():
+            state = self.start()
+            saved_at, last_saved = time.monotonic(), self.resumed_at
+            while not self._done(state):
+                self._one_step(state)
+                if self.stop_signal is not None:
+                    break
+                if time.monotonic() - saved_at >= 60 * self.options.checkpoint_minutes:
+                    self.save(state)
+                    saved_at, last_saved = time.monotonic(), state.step
+            if state.step != last_saved:
+                self.save(state)
+            if self.stop_signal is not None and not self._done(state):
+                raise Stopped(self.stop_signal, state.step, self.folder)
+            return state
+
+    def save(self, state: AbstractState) -> None:
+        """Write a checkpoint."""
+        progress = {"seconds": self.seconds, "images": self.images, "validation": self.validation}
+        self.folder.checkpoints.save(state.step, {"step": state.step, "state": state.state_dict()} | progress)
+
+    def _done(self, state: AbstractState) -> bool:
+        steps, minutes = self.options.steps, self.options.minutes
+        return (steps is not None and state.step >= steps) or (minutes is not None and self.seconds >= 60 * minutes)
+
+    def _one_step(self, state: AbstractState) -> None:
+        before, start, number = self.seconds, time.monotonic(), state.step + 1
+        rng = self.rng.at("step", number)
+        seed_strays(rng)
+        ids = self.method.select(state, self.zoo, rng)
+        metrics = self.method.step(state, [self.zoo.teacher(i) for i in ids], rng)
+        state.step = number
+        self.images += metrics.get("images", 0.0)
+        self.seconds = before + time.monotonic() - start
+        validation: Metrics = {}
+        if number % self.options.val_every == 0 or self._done(state):
+            rng = self.rng.at("validate", number)
+            seed_strays(rng)
+            validation = self.method.validate(state, rng)
+            self.validation = validation or self.validation
+            self.seconds = before + time.monotonic() - start
+        self.folder.log({"step": number, "seconds": round(self.seconds, 3)} | metrics | validation)
+        if self.on_progress:
+            rate = self.images / self.seconds if self.seconds else 0.0
+            self.on_progress(Update(number, self.seconds, self.options, metrics, self.validation, rate))
+
+    @contextmanager
+    def _listening(self) -> Iterator[None]:
+        """SIGINT and SIGTERM ask to stop after the step at hand; a second one stops at once. Main thread only."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        watched = (signal.SIGINT, signal.SIGTERM)
+        previous = {s: signal.getsignal(s) for s in watched}
+
+        def ask(signum: int, _frame: object) -> None:
+            self.stop_signal = signum
+            for s in watched:
+                signal.signal(s, previous[s])
+
+        for s in watched:
+            signal.signal(s, ask)
+        try:
+            yield
+        finally:
+            for s in watched:
+                signal.signal(s, previous[s])
+
+
+@contextmanager
+def reproducible(threads: int) -> Iterator[None]:
+    """Deterministic kernels and ``threads`` CPU threads inside; the caller's settings and random state after."""
+    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        torch.set_num_threads(before[0])
+        torch.use_deterministic_algorithms(before[1])
+
+
+def seed_strays(rng: Rng) -> None:
+    """Seed torch's global generator by place, so that code which draws from it (layer initialisation) resumes equally."""
+    torch.manual_seed(rng.integer("global"))
