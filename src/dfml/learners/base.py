@@ -85,6 +85,16 @@ class AbstractLearner(nn.Module, ABC):
 
     norm: Norm = "running"
     """How BatchNorm is set for the inductive headline (H11)."""
+    normalise: bool = True
+    """Whether each encoder's features are L2-normalised; read together with `frozen_encoders`."""
+
+    @property
+    def frozen_encoders(self) -> list[Encoder] | None:
+        """Where `adapt` with ``running`` statistics is no more than nearest centroids: the encoders, else None.
+
+        Evaluation then embeds an image set once for all episodes.
+        """
+        return None
 
     @abstractmethod
     def adapt(

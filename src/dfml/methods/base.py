@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from dfml.learners.base import AbstractLearner, Metrics
 from dfml.randomness import Rng
@@ -26,32 +26,53 @@ class AbstractState(ABC):
         """Take over a checkpoint, in place."""
 
 
-class AbstractMethod(ABC):
-    """A paper. Constructor arguments are its hyper-parameters, keyword-only; configuration is made from them (H5, H6)."""
+@dataclass
+class FixedState(AbstractState):
+    """The state of a method that does not train: its learner."""
+
+    learner: AbstractLearner
+
+    def state_dict(self) -> dict[str, Any]:
+        """The learner's parameters and buffers."""
+        return {"step": self.step, "learner": dict(self.learner.state_dict())}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over a checkpoint, in place."""
+        self.step = state["step"]
+        self.learner.load_state_dict(state["learner"])
+
+
+S = TypeVar("S", bound=AbstractState)
+
+
+class AbstractMethod(ABC, Generic[S]):
+    """A paper. Its constructor arguments are hyper-parameters, keyword-only; configuration is made from them (H5, H6)."""
 
     requires: ClassVar[Capability]
     uses_data: ClassVar[bool] = False
+    trains: ClassVar[bool] = True
+    """False for a baseline that is ready after `init`: no step is ever taken."""
 
     @abstractmethod
-    def init(self, zoo: Zoo, rng: Rng) -> AbstractState:
+    def init(self, zoo: Zoo, rng: Rng) -> S:
         """Everything before the first step, from the zoo alone."""
 
     @abstractmethod
-    def select(self, state: AbstractState, zoo: Zoo, rng: Rng) -> list[str]:
+    def select(self, state: S, zoo: Zoo, rng: Rng) -> list[str]:
         """The ids of the teachers that the next step sees."""
 
     @abstractmethod
-    def step(self, state: AbstractState, teachers: list[Teacher], rng: Rng) -> Metrics:
+    def step(self, state: S, teachers: list[Teacher], rng: Rng) -> Metrics:
         """One step: changes ``state`` in place, returns what to log. ``rng`` belongs to this step alone."""
 
     @abstractmethod
-    def learner(self, state: AbstractState) -> AbstractLearner:
+    def learner(self, state: S) -> AbstractLearner:
         """The learner to evaluate and ship: the moving average where the method keeps one."""
 
-    def validate(self, state: AbstractState, rng: Rng) -> Metrics:
+    def validate(self, state: S, rng: Rng) -> Metrics:
         """Pseudo-val accuracy (``pseudo_val`` in percent) on recovered classes that training does not use, if any."""
         return {}
 
-    def recovered_sheet(self, state: AbstractState, teachers: list[Teacher], rng: Rng) -> list[Any]:
+    def recovered_sheet(self, state: S, teachers: list[Teacher], rng: Rng) -> list[Any]:
         """`Recovered` images for these teachers, without learning from them; empty if the method recovers none."""
         return []

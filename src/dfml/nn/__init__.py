@@ -1,7 +1,8 @@
 """Networks: backbones, generators and the BatchNorm policy."""
 
-from dfml.nn.classifier import ARCHITECTURES, Classifier, build_backbone
+from dfml.nn.classifier import ARCHITECTURES, Classifier, architecture_of, build_backbone, network_name
 from dfml.nn.encoder import Encoder, InputSpec
+from dfml.nn.fuse import inference_copy
 from dfml.nn.norm import BatchNorm2d, Norm, batch_statistics, given_statistics, record_statistics
 
 __all__ = [
@@ -11,8 +12,11 @@ __all__ = [
     "Encoder",
     "InputSpec",
     "Norm",
+    "architecture_of",
     "batch_statistics",
     "build_backbone",
     "given_statistics",
+    "inference_copy",
+    "network_name",
     "record_statistics",
 ]

@@ -1,5 +1,7 @@
 """A classifier is a backbone, which gives a flat feature vector, and a linear head."""
 
+from collections.abc import Iterable
+
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -42,3 +44,24 @@ def build_backbone(architecture: str, *, image_size: int, channels: int = 3, wid
         known = ", ".join(ARCHITECTURES)
         raise InputError(f"architecture {architecture!r}", f"one of {known}", "change --arch or the model card")
     return ARCHITECTURES[architecture](width, image_size, channels)
+
+
+def architecture_of(backbone: nn.Module) -> tuple[str, int]:
+    """Name and width of a backbone: what `build_backbone` needs to build it again.
+
+    Raises:
+        InputError: a network that is not one of `ARCHITECTURES`.
+    """
+    if isinstance(backbone, Conv4):
+        return "conv4", int(backbone.blocks[0].out_channels)  # type: ignore[arg-type]
+    if isinstance(backbone, ResNet):
+        name = {4: "resnet10", 8: "resnet18"}.get(len(backbone.stages))
+        if name is not None:
+            return name, int(backbone.stem[0].out_channels)  # type: ignore[arg-type]
+    known = ", ".join(ARCHITECTURES)
+    raise InputError(f"a backbone of type {type(backbone).__name__}", f"one of {known}", "use one of these networks")
+
+
+def network_name(backbones: Iterable[nn.Module]) -> str:
+    """For results: architecture and width of each kind among the backbones, for example ``conv4-32+resnet10-64``."""
+    return "+".join(sorted({"{}-{}".format(*architecture_of(backbone)) for backbone in backbones}))

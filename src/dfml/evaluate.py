@@ -1,0 +1,240 @@
+"""How well a learner does: accuracy over frozen episodes, with intervals, paired differences and the BatchNorm setting.
+
+A learner whose adapting is no more than nearest centroids of frozen features (`AbstractLearner.frozen_encoders`)
+is evaluated by embedding the image set once, one encoder after the other: the squared distance between joined
+features is the sum of the encoders' squared distances, so an ensemble of any size needs the memory of one.
+"""
+
+import copy
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from dfml.data.image_set import ImageSet
+from dfml.errors import InputError
+from dfml.learners.base import AbstractLearner
+from dfml.manifest import Manifest, make_manifest
+from dfml.nn import Encoder, InputSpec, Norm, inference_copy
+from dfml.zoo.store import Zoo
+
+EPISODES, FROZEN_EPISODES = 600, 10_000
+EMBED_BATCH = 32  # images at once: activations of 32x32 images then stay in the cache, twice as fast as 256
+CHUNK_BYTES = 8 << 20  # gathered features at once
+Progress = Callable[[int, int], None]
+"""Called with what is done and what there is to do."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """Accuracy over the episodes of a manifest, in percent.
+
+    Args:
+        mean: over episodes.
+        ci95: half the width of the 95 % interval, 1.96 std / sqrt(episodes).
+        per_episode: accuracy of each episode.
+        seconds: wall time of the evaluation.
+        norm: how BatchNorm was set.
+        manifest: the episodes.
+    """
+
+    mean: float
+    ci95: float
+    per_episode: Float[Tensor, " episodes"] = field(repr=False)
+    seconds: float
+    norm: str
+    manifest: Manifest | None = field(default=None, repr=False)
+
+    @staticmethod
+    def of(per_episode: Float[Tensor, " episodes"], *, seconds: float, norm: str, manifest: Manifest | None) -> "Score":
+        """From the episodes' accuracies in percent."""
+        mean, ci95 = _mean_and_interval(per_episode)
+        return Score(mean, ci95, per_episode, seconds, norm, manifest)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, without the episodes."""
+        manifest = {} if self.manifest is None else {"manifest": self.manifest.hash}
+        return {
+            "mean": round(self.mean, 3),
+            "ci95": round(self.ci95, 3),
+            "episodes": len(self.per_episode),
+            "norm": self.norm,
+            "seconds": round(self.seconds, 2),
+        } | manifest
+
+
+def _mean_and_interval(values: Float[Tensor, " n"]) -> tuple[float, float]:
+    values = values.double()
+    return float(values.mean()), float(1.96 * values.std() / len(values) ** 0.5)
+
+
+def paired_difference(a: Score, b: Score) -> tuple[float, float]:
+    """Mean of a - b over the episodes that both saw (the shorter list), and half its 95 % interval.
+
+    Raises:
+        InputError: the episodes are not the same.
+    """
+    n = min(len(a.per_episode), len(b.per_episode))
+    hashes = [s.manifest.first(n).hash if s.manifest else f"{len(s.per_episode)} unnamed episodes" for s in (a, b)]
+    if hashes[0] != hashes[1] or n < 2:
+        raise InputError(
+            f"scores on different episodes ({hashes[0][:23]} and {hashes[1][:23]})",
+            "two scores whose first episodes are the same",
+            "evaluate both with one manifest",
+        )
+    return _mean_and_interval(a.per_episode[:n].double() - b.per_episode[:n].double())
+
+
+def check_disjoint(zoo: Zoo, image_set: ImageSet) -> None:
+    """Refuse a zoo that knows a class it is to be evaluated on.
+
+    Raises:
+        InputError: some class names stand in both.
+    """
+    known = {name for card in zoo.cards.values() for name in card.class_names}
+    both = sorted(known & set(image_set.class_names))
+    if both:
+        more = f" and {len(both) - 5} more" if len(both) > 5 else ""
+        raise InputError(
+            f"zoo {zoo.name} and {image_set.name} share {len(both)} classes: {', '.join(both[:5])}{more}",
+            "evaluation classes that no teacher has seen",
+            "evaluate on the test part of the split that the zoo was built from, or rename classes that differ",
+        )
+
+
+def evaluate(
+    learner: AbstractLearner,
+    image_set: ImageSet,
+    manifest: Manifest,
+    *,
+    norm: Norm | None = None,
+    progress: Progress | None = None,
+) -> Score:
+    """Accuracy of ``learner`` on every episode of ``manifest``; the learner is left as it was.
+
+    Args:
+        learner: adapted anew to each episode's support.
+        image_set: the set that the manifest was made for.
+        manifest: the episodes.
+        norm: how BatchNorm is set; None is the learner's own. ``query_batch`` is transductive.
+        progress: called with encoders (frozen features) or episodes done and to do.
+
+    Raises:
+        InputError: a manifest of other images, or images of a size that the networks do not take.
+    """
+    norm = norm or learner.norm
+    manifest.check(image_set)
+    check_sizes((m.spec for m in learner.modules() if isinstance(m, Encoder)), image_set)
+    start = time.perf_counter()
+    encoders = learner.frozen_encoders if norm == "running" else None
+    if encoders is not None:
+        logits = torch.zeros(len(manifest), manifest.query.shape[1], manifest.way)
+        for i, encoder in enumerate(encoders):
+            logits += episode_logits(embed_all(encoder, image_set, normalise=learner.normalise), manifest)
+            if progress:
+                progress(i + 1, len(encoders))
+        return score_of_logits(logits, manifest, seconds=time.perf_counter() - start, norm=norm)
+    device = next((p.device for p in learner.parameters()), torch.device("cpu"))
+    accuracies = []
+    for i, indices in enumerate(manifest.episodes):
+        predictor = learner.adapt(image_set.batch(indices.support).to(device), indices.support_y.to(device), norm=norm)
+        answers = predictor(image_set.batch(indices.query).to(device)).argmax(-1).cpu()
+        accuracies.append(100 * (answers == indices.query_y).float().mean())
+        if progress:
+            progress(i + 1, len(manifest))
+    seconds = time.perf_counter() - start
+    return Score.of(torch.stack(accuracies), seconds=seconds, norm=norm, manifest=manifest)
+
+
+def check_sizes(specs: Iterable[InputSpec], image_set: ImageSet) -> None:
+    """Refuse images of another size or number of channels than these networks' `InputSpec`."""
+    for spec in specs:
+        if tuple(image_set.images.shape[1:]) != (spec.channels, spec.size, spec.size):
+            channels, height, width = image_set.images.shape[1:]
+            raise InputError(
+                f"{image_set.name}: {channels} x {height} x {width} images",
+                f"{spec.channels} x {spec.size} x {spec.size}, the input of the network",
+                "resize the images, or use networks for their size",
+            )
+
+
+@torch.inference_mode()
+def embed_all(encoder: Encoder, image_set: ImageSet, *, normalise: bool) -> Float[Tensor, "images features"]:
+    """Features of all images with running statistics, on the CPU; L2-normalised if asked for."""
+    device = next(encoder.parameters()).device
+    cpu = device.type == "cpu"
+    network = inference_copy(encoder) if cpu else copy.deepcopy(encoder).eval()
+    batches = torch.arange(len(image_set)).split(EMBED_BATCH if cpu else 1024)
+    features = torch.cat([network(image_set.batch(batch).to(device)).float().cpu() for batch in batches])
+    return F.normalize(features, dim=-1) if normalise else features
+
+
+@torch.inference_mode()
+def episode_logits(features: Float[Tensor, "images d"], manifest: Manifest) -> Float[Tensor, "episodes queries way"]:
+    """``2 f.c - |c|^2`` of every query and class mean c: minus the squared distance, up to a term the classes share."""
+    size = features.shape[1]
+    chunk = max(1, CHUNK_BYTES // (4 * size * (manifest.support.shape[1] + manifest.query.shape[1])))
+    logits = []
+    for support, query in zip(manifest.support.split(chunk), manifest.query.split(chunk), strict=True):
+        e = len(support)
+        shots = features.index_select(0, support.flatten()).view(e, manifest.way, manifest.shot, size)
+        means = shots.mean(2)
+        queries = features.index_select(0, query.flatten()).view(e, -1, size)
+        bias = -(means**2).sum(-1)[:, None, :]
+        logits.append(torch.baddbmm(bias, queries, means.mT, alpha=2))
+    return torch.cat(logits)
+
+
+def score_of_logits(
+    logits: Float[Tensor, "episodes queries way"], manifest: Manifest, *, seconds: float, norm: str
+) -> Score:
+    """The score of these answers."""
+    per_episode = 100 * (logits.argmax(-1) == manifest.query_y).float().mean(-1)
+    return Score.of(per_episode, seconds=seconds, norm=norm, manifest=manifest)
+
+
+def evaluate_shots(
+    learner: AbstractLearner,
+    image_set: ImageSet,
+    *,
+    split: str,
+    shots: Sequence[int] = (1, 5),
+    way: int = 5,
+    queries: int = 15,
+    episodes: int | None = None,
+    transductive_episodes: int = EPISODES,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> dict[int, dict[str, Score]]:
+    """For each shot the scores ``inductive`` (the learner's own BatchNorm setting) and ``transductive``.
+
+    Args:
+        learner: see `evaluate`, also for image_set and progress.
+        image_set: the images.
+        split: its name in the manifests.
+        shots: support images of a class, one table row each.
+        way: classes of an episode.
+        queries: query images of a class.
+        episodes: inductive ones; None is 10,000 for frozen features and 600 where there is an inner loop.
+        transductive_episodes: the first so many of the same episodes; 0 leaves the transductive score out.
+        seed: of the manifests.
+        progress: see `evaluate`.
+    """
+    frozen = learner.frozen_encoders is not None and learner.norm == "running"
+    count = episodes or (FROZEN_EPISODES if frozen else EPISODES)
+    table: dict[int, dict[str, Score]] = {}
+    for shot in shots:
+        longest = max(count, transductive_episodes)
+        manifest = make_manifest(
+            image_set, way=way, shot=shot, queries=queries, episodes=longest, seed=seed, split=split
+        )
+        table[shot] = {"inductive": evaluate(learner, image_set, manifest.first(count), progress=progress)}
+        if transductive_episodes:
+            few = manifest.first(transductive_episodes)
+            table[shot]["transductive"] = evaluate(learner, image_set, few, norm="query_batch", progress=progress)
+    return table
