@@ -44,8 +44,17 @@ class AbstractRecovery(ABC):
         *,
         students: Sequence[Student] | None = None,
         rng: Rng,
+        learn: bool = True,
     ) -> list[Recovered]:
-        """Images for each teacher with these labels; ``students`` (one a teacher) serve adversarial terms."""
+        """Images for each teacher with these labels (its output indices).
+
+        Args:
+            teachers: the visited teachers.
+            labels: the wanted labels, one tensor a teacher.
+            students: one a teacher, for adversarial terms; None where there is no learner yet.
+            rng: of this call alone.
+            learn: False recovers without learning from the visit (for contact sheets and validation).
+        """
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:

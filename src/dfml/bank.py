@@ -1,0 +1,105 @@
+"""The bank: recovered images of every class in memory, as bytes, from which pseudo-episodes are drawn."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from dfml.episode import Episode
+from dfml.errors import InputError
+
+
+class Bank:
+    """A ring buffer per class: the newest ``capacity`` images of each, with the teacher that each came from.
+
+    Args:
+        classes: number of zoo classes; images are stored under their row.
+        capacity: images kept per class.
+        shape: channels, height and width.
+        floor: quantise to bytes by flooring, as the published code does, instead of rounding.
+    """
+
+    def __init__(self, *, classes: int, capacity: int, shape: tuple[int, int, int], floor: bool = False):
+        self.capacity, self.floor = capacity, floor
+        self.images = torch.zeros(classes, capacity, *shape, dtype=torch.uint8)
+        self.teachers = torch.full((classes, capacity), -1, dtype=torch.int32)
+        self.written = torch.zeros(classes, dtype=torch.int64)
+
+    def __len__(self) -> int:
+        return int(self.counts.sum())
+
+    @property
+    def counts(self) -> Int[Tensor, " classes"]:
+        """Images held of each class."""
+        return self.written.clamp(max=self.capacity)
+
+    def add(self, images: Float[Tensor, "n c h w"], classes: Int[Tensor, " n"], teacher: int) -> None:
+        """Store images in [0, 1] of one teacher; the oldest of a full class make room."""
+        data = images.detach().cpu().clamp(0, 1) * 255
+        data = (data.floor() if self.floor else data.round()).to(torch.uint8)
+        for c in classes.unique().tolist():
+            new = data[classes == c][-self.capacity :]
+            slots = (int(self.written[c]) + torch.arange(len(new))) % self.capacity
+            self.images[c, slots], self.teachers[c, slots] = new, teacher
+            self.written[c] += len(new)
+
+    def read(self, classes: Int[Tensor, " n"], slots: Int[Tensor, " n"]) -> Float[Tensor, "n c h w"]:
+        """Images as float32 in [0, 1]."""
+        return self.images[classes, slots].float() / 255
+
+    def ready(self, needed: int) -> list[int]:
+        """Classes with at least ``needed`` images."""
+        return (self.counts >= needed).nonzero()[:, 0].tolist()
+
+    def episode(self, *, way: int, shot: int, queries: int, generator: torch.Generator) -> Episode:
+        """A pseudo-episode: ``way`` random classes, images of a class balanced over the teachers that know it.
+
+        Raises:
+            InputError: too few classes with enough images.
+        """
+        ready = self.ready(shot + queries)
+        if len(ready) < way:
+            raise InputError(
+                f"a bank in which {len(ready)} classes have {shot + queries} images",
+                f"{way} such classes for {way}-way {shot}-shot episodes with {queries} queries",
+                "recover for longer, from more teachers, or lower the way, shot or queries of training",
+            )
+        chosen = [ready[i] for i in torch.randperm(len(ready), generator=generator)[:way].tolist()]
+        slots = torch.stack([self._balanced(c, shot + queries, generator) for c in chosen])
+        classes = torch.tensor(chosen)[:, None].expand_as(slots)
+        labels = torch.arange(way)[:, None].expand_as(slots)
+        s, q = (slice(None), slice(0, shot)), (slice(None), slice(shot, None))
+        return Episode(
+            self.read(classes[s].flatten(), slots[s].flatten()),
+            labels[s].flatten(),
+            self.read(classes[q].flatten(), slots[q].flatten()),
+            labels[q].flatten(),
+        )
+
+    def _balanced(self, c: int, count: int, generator: torch.Generator) -> Int[Tensor, " count"]:
+        """``count`` slots of a class without replacement, every teacher equally likely to be drawn from."""
+        owners = self.teachers[c, : int(self.counts[c])].long()
+        weights = 1.0 / owners.bincount()[owners]
+        return torch.multinomial(weights, count, replacement=False, generator=generator)
+
+    def of_teacher(
+        self, teacher: int, classes: Int[Tensor, " way"], count: int, generator: torch.Generator
+    ) -> tuple[Float[Tensor, "n c h w"], Int[Tensor, " n"]]:
+        """Up to ``count`` images that this teacher gave, spread over ``classes``; labels index ``classes``."""
+        images, labels = [], []
+        for label, c in enumerate(classes.tolist()):
+            slots = (self.teachers[c] == teacher).nonzero()[:, 0]
+            slots = slots[torch.randperm(len(slots), generator=generator)[: -(-count // len(classes))]]
+            images.append(self.read(torch.full_like(slots, c), slots))
+            labels.append(torch.full_like(slots, label))
+        return torch.cat(images)[:count], torch.cat(labels)[:count]
+
+    def state_dict(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        return {"images": self.images, "teachers": self.teachers, "written": self.written}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over a checkpoint."""
+        for name in ("images", "teachers", "written"):
+            getattr(self, name).copy_(state[name])

@@ -1,0 +1,139 @@
+"""MAML and ANIL: adapt by gradient steps, on everything or on the head alone."""
+
+import copy
+from contextlib import AbstractContextManager, nullcontext
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from dfml.episode import Episode
+from dfml.errors import InputError
+from dfml.functional.inner import Parameters, gradient_steps
+from dfml.learners.base import AbstractLearner, Metrics, Predictor, centroid_head, class_means
+from dfml.nn import Encoder, Norm, batch_statistics, given_statistics, record_statistics
+
+Head = Literal["prototype", "literal"]
+
+
+class MAML(AbstractLearner):
+    """Model-agnostic meta-learning (Finn et al., ICML 2017), the head started from the support's prototypes.
+
+    Args:
+        encoder: the meta-learned network.
+        train_steps: inner steps in training.
+        test_steps: inner steps in `adapt`.
+        inner_lr: inner step size.
+        second_order: differentiate through the inner gradients in training.
+        adapts: ``all`` parameters (MAML) or the ``head`` alone (ANIL, Raghu et al., ICLR 2020).
+        head: ``prototype`` works for any way, on L2-normalised features; ``literal`` is one learned ``way``-row head.
+        way: rows of the literal head.
+        norm: BatchNorm in training and for the inductive headline.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        *,
+        train_steps: int = 5,
+        test_steps: int = 10,
+        inner_lr: float = 0.01,
+        second_order: bool = True,
+        adapts: Literal["all", "head"] = "all",
+        head: Head = "prototype",
+        way: int = 5,
+        norm: Norm = "support",
+    ):
+        super().__init__()
+        self.encoder, self.adapts, self.norm = encoder, adapts, norm
+        self.train_steps, self.test_steps = train_steps, test_steps
+        self.inner_lr, self.second_order = inner_lr, second_order
+        self.head = nn.Linear(encoder.feature_size, way) if head == "literal" else None
+        self.scale = nn.Parameter(torch.tensor(5.0)) if head == "prototype" else None
+
+    def _statistics(self, norm: Norm) -> AbstractContextManager:
+        return nullcontext() if norm == "running" else batch_statistics(self.encoder)
+
+    def _features(self, parameters: Parameters, images: Tensor) -> Tensor:
+        encoder = {k.removeprefix("encoder."): p for k, p in parameters.items() if k.startswith("encoder.")}
+        features = functional_call(self.encoder, encoder, (images,)) if encoder else self.encoder(images)
+        return features if self.head is not None else F.normalize(features, dim=-1)
+
+    def _start(self, support_x: Tensor, support_y: Tensor) -> Parameters:
+        """The parameters that the inner loop starts from: the head's and, for MAML, the encoder's."""
+        encoder = {f"encoder.{k}": p for k, p in self.encoder.named_parameters()} if self.adapts == "all" else {}
+        if self.head is not None:
+            if int(support_y.max()) + 1 != self.head.out_features:
+                raise InputError(
+                    f"a {int(support_y.max()) + 1}-way task for a literal {self.head.out_features}-way head",
+                    f"{self.head.out_features} classes",
+                    "train with learner.head = prototype, which takes any number of classes",
+                )
+            return encoder | {"weight": self.head.weight, "bias": self.head.bias}
+        centroids = class_means(self._features(encoder, support_x), support_y)
+        weight, bias = centroid_head(centroids, self.scale)  # type: ignore[arg-type]
+        return encoder | {"weight": weight, "bias": bias}
+
+    def _adapted(self, x: Tensor, y: Tensor, *, steps: int, second_order: bool) -> Parameters:
+        """The task's parameters after the inner loop, as a function of the learner's own."""
+        start = self._start(x, y)
+        if self.adapts == "all":
+            return gradient_steps(
+                lambda p: F.cross_entropy(F.linear(self._features(p, x), p["weight"], p["bias"]), y),
+                start,
+                steps=steps,
+                lr=self.inner_lr,
+                second_order=second_order,
+            )
+        features = self._features({}, x)
+        return gradient_steps(
+            lambda p: F.cross_entropy(F.linear(features, p["weight"], p["bias"]), y),
+            start,
+            steps=steps,
+            lr=self.inner_lr,
+            second_order=second_order,
+        )
+
+    @torch.enable_grad()
+    def adapt(
+        self, support_x: Float[Tensor, "n c h w"], support_y: Int[Tensor, " n"], *, norm: Norm | None = None
+    ) -> Predictor:
+        """A predictor with its own adapted copy of the encoder."""
+        norm = norm or self.norm
+        with self._statistics(norm):
+            adapted = self._adapted(support_x, support_y, steps=self.test_steps, second_order=False)
+        encoder = copy.deepcopy(self.encoder).requires_grad_(False)
+        own = {k.removeprefix("encoder."): p.detach() for k, p in adapted.items() if k.startswith("encoder.")}
+        encoder.load_state_dict(own, strict=False)
+        statistics = []
+        if norm == "support":
+            with torch.no_grad(), record_statistics(encoder) as recorded:
+                encoder(support_x)
+            statistics = [recorded]
+        return Predictor(
+            [encoder],
+            adapted["weight"],
+            adapted["bias"],
+            norm=norm,
+            statistics=statistics,
+            normalise=self.head is None,
+        )
+
+    def meta_loss(self, episode: Episode) -> tuple[Float[Tensor, ""], Metrics]:
+        """Query loss after the inner loop; with norm ``support`` queries use the support's statistics, with gradients."""
+        with self._statistics(self.norm):
+            adapted = self._adapted(
+                episode.support_x, episode.support_y, steps=self.train_steps, second_order=self.second_order
+            )
+            if self.norm != "support":
+                logits = F.linear(self._features(adapted, episode.query_x), adapted["weight"], adapted["bias"])
+        if self.norm == "support":
+            with record_statistics(self.encoder) as statistics:
+                self._features(adapted, episode.support_x)
+            with given_statistics(self.encoder, statistics):
+                logits = F.linear(self._features(adapted, episode.query_x), adapted["weight"], adapted["bias"])
+        accuracy = 100 * float((logits.argmax(-1) == episode.query_y).float().mean())
+        return F.cross_entropy(logits, episode.query_y), {"accuracy": accuracy}

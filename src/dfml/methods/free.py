@@ -1,0 +1,393 @@
+"""FREE: faster inversion via meta-generator, better generalisation via meta-learner."""
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from dfml.bank import Bank
+from dfml.errors import InputError
+from dfml.functional.augmentation import shift_and_flip
+from dfml.functional.divergences import inner_product_distillation, kl_divergence
+from dfml.functional.inner import Parameters, sequential_displacement, summed_gradient
+from dfml.learners import LEARNERS, AbstractLearner, Metrics
+from dfml.learners.meta_model import MetaModel, update_average
+from dfml.learners.replay import replay
+from dfml.methods.base import AbstractMethod, AbstractState
+from dfml.methods.pseudo_validation import PseudoValidation
+from dfml.nn import Encoder, batch_statistics, build_backbone
+from dfml.randomness import Rng
+from dfml.recovery import AbstractRecovery, Recovered, Student
+from dfml.zoo.card import Capability, ModelCard
+from dfml.zoo.store import Zoo
+from dfml.zoo.teacher import Teacher
+
+DIVERGENCES = {"kl": kl_divergence, "inner_product": inner_product_distillation}
+FAST_OPTIMISERS: dict[str, type[torch.optim.Optimizer]] = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}
+RATIO_EVERY = 25  # steps between two measurements of what alignment adds
+
+
+@dataclass
+class FreeState(AbstractState):
+    """The meta-model and its moving average, the meta-generator, the bank, and the optimisers."""
+
+    model: MetaModel
+    average: MetaModel
+    recovery: AbstractRecovery
+    bank: Bank
+    outer: torch.optim.Optimizer
+    replay: torch.optim.Optimizer
+    validation: PseudoValidation
+    row_of: dict[str, int]  # class id -> row of the class head and of the bank
+    number_of: dict[str, int]  # teacher id -> its number in the bank
+    visited: list[str] = field(default_factory=list)
+    last_support: list[Tensor] = field(default_factory=list)
+
+    def _parts(self) -> dict[str, Any]:
+        names = ("model", "average", "recovery", "bank", "outer", "replay", "validation")
+        return {name: getattr(self, name) for name in names}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that `FREE.init` does not derive from the zoo and the seed."""
+        parts = {name: part.state_dict() for name, part in self._parts().items()}
+        return parts | {"step": self.step, "visited": list(self.visited), "last_support": list(self.last_support)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over a checkpoint."""
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+        self.step, self.visited, self.last_support = state["step"], list(state["visited"]), list(state["last_support"])
+
+    def rows(self, card: ModelCard) -> Tensor:
+        """The zoo-wide rows of a teacher's classes, in the order of its outputs."""
+        return torch.tensor([self.row_of[c] for c in card.class_ids])
+
+
+class FREE(AbstractMethod):
+    """Wei, Hu, Wang, Shen, Yuan, Tao: "FREE: Faster and Better Data-Free Meta-Learning", CVPR 2024.
+
+    https://arxiv.org/abs/2405.00984
+
+    One meta-generator adapts to any teacher in five steps and gives back images of its classes. The meta-learner
+    takes one distillation step on each visited teacher in turn and moves along the total displacement, which aligns
+    the teachers' gradients implicitly. All images go to a bank, and episodes mixed across teachers are replayed.
+
+    *Deviations from the paper*: the adversarial student is the current learner with the teacher's rows of a class
+    head, and starts after the warm-up; a class head (one row per zoo class) replaces the shared 5-way head, on which
+    output c means another class for every teacher; alignment also reviews earlier images from the bank
+    (``rounds`` - 1 further times a step), because a recovery costs far more than a distillation step; the result is a
+    moving average; a validation teacher and its classes are held out to show progress.
+
+    *Deviations from the published code*: true KL in distillation and in the adversarial term, with gradients through
+    both; the BatchNorm term exists; images of every teacher are stored; one meta-optimiser persists; images and
+    meta-gradient are taken at the adapted parameters; latent codes move; augmentation per sample; bytes are rounded,
+    in memory; SGD fast steps in random order and an outer optimiser of its own; no choice of checkpoint on test.
+    The recipe ``published`` sets each of these back.
+
+    Args:
+        recovery: the meta-generator.
+        learner: ``maml``, ``anil``, ``protonet`` or ``centroid``.
+        learner_options: keyword arguments of that learner.
+        network: architecture of the learner.
+        width: its channels; None is the architecture's usual width.
+        head: ``class``: one row per zoo class; ``literal``: the learner's own shared head (methods.md 1.4 a).
+        teachers_per_step: visited teachers a step (4 in the published code).
+        with_replacement: draw them with replacement, as the published code does.
+        images_per_class: recovered images per class and visit (20 in the published code).
+        warmup_steps: steps that train the generator alone (19 in the published code).
+        rounds: alignment rounds a step; the first on the fresh images, the others on images from the bank.
+        alignment: ``sequential`` steps over teachers, or the ``average`` of the same gradients at one point.
+        fast_lr: step size of the sequential steps.
+        fast_optimiser: SGD, or Adam as in the published code.
+        outer_lr: Adam's step size along the displacement.
+        reptile_scale: None moves along the mean gradient; a number multiplies the raw displacement (67 published).
+        shared_optimiser: one Adam for the outer update and the replay, as in the published code.
+        distillation: true KL, or what the published code computes.
+        bank_capacity: images kept per class (400 in the published code).
+        bank_keeps: images of ``all`` visited teachers or of the ``last`` alone, as in the published code.
+        bank_floor: floor instead of round when quantising, as the published code does.
+        replay_patience: meta-batches without a better training accuracy that end a step's replay; 0: no replay.
+        replay_limit: at most so many meta-batches a step; None: no limit.
+        replay_episodes: episodes of a meta-batch; their losses are summed.
+        replay_lr: Adam's step size in replay.
+        way: classes of a pseudo-episode.
+        shot: support images per class.
+        queries: query images per class.
+        stale_student: the adversarial student is the learner adapted to the last replayed episode, as published.
+        flip: mirror images when distilling.
+        average_decay: of the moving average that is evaluated and shipped; 0: the last iterate.
+        validation_teachers: held out with their classes.
+        validation_episodes: pseudo-episodes of one validation.
+    """
+
+    requires: ClassVar[Capability] = Capability.LOGITS | Capability.GRADIENTS
+
+    def __init__(
+        self,
+        *,
+        recovery: AbstractRecovery,
+        learner: str = "protonet",
+        learner_options: dict[str, Any] | None = None,
+        network: str = "conv4",
+        width: int | None = None,
+        head: Literal["class", "literal"] = "class",
+        teachers_per_step: int = 4,
+        with_replacement: bool = False,
+        images_per_class: int = 20,
+        warmup_steps: int = 19,
+        rounds: int = 1,
+        alignment: Literal["sequential", "average"] = "sequential",
+        fast_lr: float = 0.03,
+        fast_optimiser: Literal["sgd", "adam"] = "sgd",
+        outer_lr: float = 3e-3,
+        reptile_scale: float | None = None,
+        shared_optimiser: bool = False,
+        distillation: Literal["kl", "inner_product"] = "kl",
+        bank_capacity: int = 400,
+        bank_keeps: Literal["all", "last"] = "all",
+        bank_floor: bool = False,
+        replay_patience: int = 10,
+        replay_limit: int | None = None,
+        replay_episodes: int = 10,
+        replay_lr: float = 1e-3,
+        way: int = 5,
+        shot: int = 1,
+        queries: int = 15,
+        stale_student: bool = False,
+        flip: bool = True,
+        average_decay: float = 0.98,
+        validation_teachers: int = 1,
+        validation_episodes: int = 40,
+    ):
+        self.recovery, self.learner_name, self.learner_options = recovery, learner, learner_options or {}
+        self.network, self.width, self.head = network, width, head
+        self.teachers_per_step, self.with_replacement = teachers_per_step, with_replacement
+        self.images_per_class, self.warmup_steps, self.rounds = images_per_class, warmup_steps, rounds
+        self.alignment, self.fast_lr, self.outer_lr = alignment, fast_lr, outer_lr
+        self.fast_optimiser, self.reptile_scale = FAST_OPTIMISERS[fast_optimiser], reptile_scale
+        self.shared_optimiser, self.divergence = shared_optimiser, DIVERGENCES[distillation]
+        self.bank_capacity, self.bank_keeps, self.bank_floor = bank_capacity, bank_keeps, bank_floor
+        self.replay_patience, self.replay_limit = replay_patience, replay_limit
+        self.replay_episodes, self.replay_lr = replay_episodes, replay_lr
+        self.way, self.shot, self.queries = way, shot, queries
+        self.stale_student, self.flip, self.average_decay = stale_student, flip, average_decay
+        self.validation_teachers, self.validation_episodes = validation_teachers, validation_episodes
+
+    def init(self, zoo: Zoo, rng: Rng) -> FreeState:
+        """A random meta-model, an empty bank, and the choice of validation teachers."""
+        spec = zoo.input_spec
+        self.recovery.prepare(spec, rng.at("recovery"))
+        model = self._model(zoo, rng)
+        replay_adam = torch.optim.Adam(
+            model.parameters() if self.shared_optimiser else model.learner.parameters(), lr=self.replay_lr
+        )
+        outer = torch.optim.Adam(model.distilled_parameters().values(), lr=self.outer_lr)
+        return FreeState(
+            step=0,
+            model=model,
+            average=copy.deepcopy(model),
+            recovery=self.recovery,
+            bank=Bank(
+                classes=len(zoo.class_ids),
+                capacity=self.bank_capacity,
+                shape=(spec.channels, spec.size, spec.size),
+                floor=self.bank_floor,
+            ),
+            outer=replay_adam if self.shared_optimiser else outer,
+            replay=replay_adam,
+            validation=PseudoValidation(
+                zoo, count=self.validation_teachers, images_per_class=self.images_per_class, rng=rng
+            ),
+            row_of={c: i for i, c in enumerate(zoo.class_ids)},
+            number_of={name: i for i, name in enumerate(zoo.ids)},
+        )
+
+    def _model(self, zoo: Zoo, rng: Rng) -> MetaModel:
+        spec = zoo.input_spec
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(rng.integer("model"))
+            backbone = build_backbone(self.network, image_size=spec.size, channels=spec.channels, width=self.width)
+            encoder = Encoder(backbone, spec)
+            learner = LEARNERS[self.learner_name](encoder, **self.learner_options)
+            head = nn.Linear(encoder.feature_size, len(zoo.class_ids))
+        if self.head == "literal":
+            head = getattr(learner, "head", None)
+            if head is None:
+                raise InputError(
+                    f"head = literal with learner {self.learner_name} {self.learner_options}",
+                    "a learner that has a literal head of its own",
+                    "use learner maml or anil with learner.head = literal, or head = class",
+                )
+        return MetaModel(encoder, head, learner)
+
+    def select(self, state: FreeState, zoo: Zoo, rng: Rng) -> list[str]:
+        """The teachers to visit, then, after the warm-up, the ones whose images in the bank are reviewed."""
+        generator = rng.generator("select")
+        chosen = _draw(state.validation.training_ids, self.teachers_per_step, generator, self.with_replacement)
+        if state.step < self.warmup_steps:
+            return chosen
+        known = sorted({*state.visited, *chosen})
+        for _ in range(self.rounds - 1):
+            chosen += _draw(known, self.teachers_per_step, generator, self.with_replacement)
+        return chosen
+
+    def step(self, state: FreeState, teachers: list[Teacher], rng: Rng) -> Metrics:
+        """Recover from some teachers, align the meta-model with them one after the other, replay the bank."""
+        warm = state.step >= self.warmup_steps
+        visited = teachers[: self.teachers_per_step]
+
+        # Faster inversion: adapt the meta-generator to each teacher and keep what it shows.
+        labels = [state.validation.training_labels(t.card) for t in visited]
+        students = self._students(state, visited) if warm else None
+        recovered = state.recovery.recover(visited, labels, students=students, rng=rng.at("recover"))
+        metrics = _mean_terms(recovered)
+        metrics |= {"images": float(sum(len(r.images) for r in recovered)), "student": float(students is not None)}
+        if warm:
+            self._store(state, visited, recovered)
+
+            # Better generalisation: sequential steps over the teachers, Reptile along the displacement.
+            for r in range(self.rounds):
+                group = teachers[r * len(visited) : (r + 1) * len(visited)]
+                tasks = self._tasks(state, group, recovered if r == 0 else None, rng.at("tasks", r))
+                measure = r == 0 and state.step % RATIO_EVERY == 0
+                metrics |= self._align(state.model, state.outer, tasks, rng.at("align", r), measure)
+
+            # Episodes mixed across teachers.
+            replayed, last = replay(
+                state.model.learner,
+                state.bank,
+                state.replay,
+                patience=self.replay_patience,
+                limit=self.replay_limit,
+                episodes=self.replay_episodes,
+                way=self.way,
+                shot=self.shot,
+                queries=self.queries,
+                rng=rng.at("replay"),
+            )
+            metrics |= replayed
+            if self.stale_student and last is not None:
+                state.last_support = [last.support_x, last.support_y]
+            update_average(state.average, state.model, decay=self.average_decay, step=state.step - self.warmup_steps)
+        state.step += 1
+        return metrics
+
+    def _students(self, state: FreeState, teachers: Sequence[Teacher]) -> list[Student] | None:
+        """For each teacher the learner's answer in the teacher's label order."""
+        if self.stale_student:
+            if not state.last_support:
+                return None
+            return [state.model.learner.adapt(*state.last_support)] * len(teachers)
+        return [partial(state.model, rows=self._rows(state, t)) for t in teachers]
+
+    def _rows(self, state: FreeState, teacher: Teacher) -> Tensor:
+        """Rows of the head that belong to a teacher's outputs, in their order."""
+        if self.head == "literal":
+            return torch.arange(len(teacher.card.class_ids))
+        return state.rows(teacher.card)
+
+    def _store(self, state: FreeState, teachers: Sequence[Teacher], recovered: Sequence[Recovered]) -> None:
+        kept = list(zip(teachers, recovered, strict=True))
+        for teacher, shown in kept if self.bank_keeps == "all" else kept[-1:]:
+            classes = state.rows(teacher.card)[shown.labels]
+            state.bank.add(shown.images, classes, state.number_of[teacher.card.id])
+            if teacher.card.id not in state.visited:
+                state.visited.append(teacher.card.id)
+
+    def _tasks(
+        self, state: FreeState, teachers: Sequence[Teacher], recovered: Sequence[Recovered] | None, rng: Rng
+    ) -> list[Callable[[Parameters], Tensor]]:
+        """A distillation loss for each teacher, on its fresh images or on images of it from the bank."""
+        losses = []
+        for i, teacher in enumerate(teachers):
+            if recovered is not None:
+                images = recovered[i].images
+            else:
+                images = state.bank.of_teacher(
+                    state.number_of[teacher.card.id],
+                    state.rows(teacher.card),
+                    self.images_per_class * len(teacher.card.class_ids),
+                    rng.generator("review", i),
+                )[0]
+                if len(images) < 2:  # overwritten by other teachers of the same classes
+                    continue
+            seen = shift_and_flip(images, rng.generator("augment", i), flip=self.flip)
+            with torch.no_grad():
+                answers = teacher.logits(seen)
+            losses.append(partial(self._distillation, state.model, seen, answers, self._rows(state, teacher)))
+        return losses
+
+    def _distillation(
+        self, model: MetaModel, images: Tensor, answers: Tensor, rows: Tensor, parameters: Parameters
+    ) -> Tensor:
+        return self.divergence(answers, functional_call(model, parameters, (images, rows)))
+
+    def _align(
+        self,
+        model: MetaModel,
+        outer: torch.optim.Optimizer,
+        losses: list[Callable[[Parameters], Tensor]],
+        rng: Rng,
+        measure: bool,
+    ) -> Metrics:
+        """theta_i = theta_{i-1} - alpha grad L_i(theta_{i-1}) in random order; the outer optimiser follows theta - theta_n."""
+        parameters: Parameters = dict(model.distilled_parameters())
+        losses = [losses[i] for i in torch.randperm(len(losses), generator=rng.generator("order")).tolist()]
+        metrics = {}
+        if measure:
+            with batch_statistics(model):
+                metrics["alignment_ratio"] = self._ratio(losses, parameters)
+        model.train()
+        if self.alignment == "sequential":
+            direction, met = sequential_displacement(
+                losses, parameters, lr=self.fast_lr, optimiser=self.fast_optimiser
+            )
+        else:
+            direction, met = summed_gradient(losses, parameters)
+        model.eval()
+        scale = 1 / len(losses) if self.reptile_scale is None else self.reptile_scale * self.fast_lr
+        outer.zero_grad()
+        for name, p in parameters.items():
+            p.grad = direction[name] * scale
+        outer.step()
+        return metrics | {"distillation": sum(met) / len(met)}
+
+    def _ratio(self, losses: list[Callable[[Parameters], Tensor]], parameters: Parameters) -> float:
+        """Size of what sequential steps add to the plain sum of gradients, relative to that sum (wanted: 0.1 to 0.5)."""
+        displacement, _ = sequential_displacement(losses, parameters, lr=self.fast_lr)
+        plain, _ = summed_gradient(losses, parameters)
+        added = torch.cat([(displacement[k] - plain[k]).flatten() for k in plain]).norm()
+        return float(added / torch.cat([g.flatten() for g in plain.values()]).norm())
+
+    def learner(self, state: FreeState) -> AbstractLearner:
+        """The moving average, or the last iterate without one."""
+        return (state.average if self.average_decay else state.model).learner
+
+    def validate(self, state: FreeState, rng: Rng) -> Metrics:
+        """Accuracy on recovered classes that no training step saw."""
+        if state.step <= self.warmup_steps:
+            return {}
+        return state.validation.accuracy(
+            self.learner(state), state.recovery, episodes=self.validation_episodes, rng=rng
+        )
+
+    def recovered_sheet(self, state: FreeState, teachers: list[Teacher], rng: Rng) -> list[Recovered]:
+        """What the meta-generator shows of these teachers now."""
+        labels = [torch.arange(len(t.card.class_ids)).repeat(self.images_per_class) for t in teachers]
+        return state.recovery.recover(teachers, labels, rng=rng, learn=False)
+
+
+def _draw(ids: list[str], count: int, generator: torch.Generator, replacement: bool) -> list[str]:
+    if replacement:
+        return [ids[i] for i in torch.randint(len(ids), (count,), generator=generator).tolist()]
+    return [ids[i] for i in torch.randperm(len(ids), generator=generator)[:count].tolist()]
+
+
+def _mean_terms(recovered: Sequence[Recovered]) -> Metrics:
+    names = {name for r in recovered for name in r.terms}
+    return {name: sum(r.terms[name] for r in recovered) / len(recovered) for name in sorted(names)}

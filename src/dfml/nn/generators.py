@@ -1,0 +1,95 @@
+"""Generators: latent codes to images in [0, 1]. BatchNorm always uses the batch's statistics and keeps none."""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+GeneratorName = Literal["pixelshuffle", "published"]
+
+
+def _norm(channels: int) -> nn.BatchNorm2d:
+    return nn.BatchNorm2d(channels, track_running_stats=False)
+
+
+class PublishedGenerator(nn.Module):
+    """The generator of the published codes: linear, then two nearest-neighbour upsamplings with wide convolutions.
+
+    Args:
+        latent: length of the code.
+        size: height and width of the images.
+        channels: channels of the images.
+    """
+
+    def __init__(self, *, latent: int = 256, size: int = 32, channels: int = 3):
+        super().__init__()
+        self.size, self.start = size, -(-size // 4)
+        self.linear = nn.Linear(latent, 128 * self.start**2)
+        self.layers = nn.Sequential(
+            _norm(128),
+            nn.Upsample(scale_factor=2),
+            nn.Conv2d(128, 128, 3, padding=1, bias=False),
+            _norm(128),
+            nn.LeakyReLU(0.2),
+            nn.Upsample(scale_factor=2),
+            nn.Conv2d(128, 64, 3, padding=1, bias=False),
+            _norm(64),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(64, channels, 3, padding=1),
+            nn.Sigmoid(),
+        )
+
+    def forward(self, codes: Float[Tensor, "n latent"]) -> Float[Tensor, "n c size size"]:
+        """Images in [0, 1]."""
+        x = self.linear(codes).view(-1, 128, self.start, self.start).contiguous(memory_format=torch.channels_last)
+        return self.layers(x)[..., : self.size, : self.size]
+
+
+class PixelShuffleGenerator(nn.Module):
+    """A cheap generator: all convolutions run below full resolution, PixelShuffle does the upsampling.
+
+    PixelShuffle's checkerboard is fought twice: sub-pixel filters start equal (ICNR, Aitken et al. 2017), and the
+    last layer is a small fixed binomial filter before the sigmoid, which cannot pass the checkerboard's frequency.
+
+    Args:
+        latent: length of the code.
+        size: height and width of the images.
+        channels: channels of the images.
+        smooth: whether the binomial filter is there.
+    """
+
+    def __init__(self, *, latent: int = 256, size: int = 32, channels: int = 3, smooth: bool = True):
+        super().__init__()
+        self.size, self.start, self.smooth = size, -(-size // 8), smooth
+        self.linear = nn.Linear(latent, 128 * self.start**2)
+        self.norm = _norm(128)
+        self.up1, self.norm1 = nn.Conv2d(128, 64 * 4, 3, padding=1, bias=False), _norm(64)
+        self.up2, self.norm2 = nn.Conv2d(64, 32 * 4, 3, padding=1, bias=False), _norm(32)
+        self.up3 = nn.Conv2d(32, channels * 4, 3, padding=1)
+        self.register_buffer("binomial", torch.tensor([1.0, 2.0, 1.0]).outer(torch.tensor([1.0, 2.0, 1.0])) / 16)
+        for layer in (self.up1, self.up2, self.up3):
+            with torch.no_grad():
+                layer.weight.copy_(layer.weight[::4].repeat_interleave(4, 0))
+
+    def forward(self, codes: Float[Tensor, "n latent"]) -> Float[Tensor, "n c size size"]:
+        """Images in [0, 1]."""
+        x = self.linear(codes).view(-1, 128, self.start, self.start).contiguous(memory_format=torch.channels_last)
+        x = self.norm(x)
+        x = F.leaky_relu(self.norm1(F.pixel_shuffle(self.up1(x), 2)), 0.2)
+        x = F.leaky_relu(self.norm2(F.pixel_shuffle(self.up2(x), 2)), 0.2)
+        x = F.pixel_shuffle(self.up3(x), 2)
+        if self.smooth:
+            channels = x.shape[1]
+            kernel = self.binomial.expand(channels, 1, 3, 3)  # type: ignore[operator]
+            x = F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), kernel, groups=channels)
+        return x.sigmoid()[..., : self.size, : self.size]
+
+
+GENERATORS = {"pixelshuffle": PixelShuffleGenerator, "published": PublishedGenerator}
+
+
+def build_generator(name: GeneratorName, *, latent: int, size: int, channels: int) -> nn.Module:
+    """A randomly initialised generator in channels-last layout (faster on CPUs and GPUs alike)."""
+    return GENERATORS[name](latent=latent, size=size, channels=channels).to(memory_format=torch.channels_last)  # type: ignore[operator]

@@ -1,0 +1,36 @@
+import torch
+import torch.nn.functional as F
+
+from dfml.functional.augmentation import shift_and_flip
+
+
+def test_equals_naive_padding_cropping_and_mirroring():
+    images = torch.rand(6, 3, 8, 8)
+    out = shift_and_flip(images, torch.Generator().manual_seed(3), shift=2)
+    padded = F.pad(images, (2, 2, 2, 2))
+    for i in range(6):
+        crops = [padded[i, :, y : y + 8, x : x + 8] for y in range(5) for x in range(5)]
+        candidates = torch.stack(crops + [c.flip(-1) for c in crops])
+        assert (candidates == out[i]).flatten(1).all(1).any(), f"sample {i} is no shift or mirror of its image"
+
+
+def test_without_flip_no_image_is_mirrored():
+    ramp = torch.arange(8.0).expand(64, 1, 8, 8).clone()
+    out = shift_and_flip(ramp, torch.Generator().manual_seed(0), shift=0, flip=False)
+    torch.testing.assert_close(out, ramp)
+
+
+def test_per_sample_draws_differ_and_a_batch_draw_is_shared():
+    image = torch.rand(1, 3, 8, 8).expand(16, 3, 8, 8)
+    each = shift_and_flip(image, torch.Generator().manual_seed(0))
+    shared = shift_and_flip(image, torch.Generator().manual_seed(0), per_sample=False)
+    assert len({tuple(x.flatten().tolist()) for x in each}) > 4
+    assert len({tuple(x.flatten().tolist()) for x in shared}) == 1
+
+
+def test_gradients_reach_exactly_the_visible_pixels():
+    images = torch.rand(5, 1, 6, 6, requires_grad=True)
+    out = shift_and_flip(images, torch.Generator().manual_seed(2), shift=2)
+    out.sum().backward()
+    assert set(images.grad.unique().tolist()) <= {0.0, 1.0}
+    assert float(images.grad.sum()) > 5 * 6 * 6 * 0.4

@@ -1,0 +1,58 @@
+import pytest
+import torch
+
+from dfml.errors import InputError
+from dfml.nn import BatchNorm2d, Classifier, batch_statistics, build_backbone, given_statistics, record_statistics
+
+
+def test_behaves_as_torch_outside_the_blocks():
+    ours, theirs = BatchNorm2d(3), torch.nn.BatchNorm2d(3)
+    x = torch.randn(4, 3, 5, 5)
+    torch.testing.assert_close(ours(x), theirs(x))
+    torch.testing.assert_close(ours.running_var, theirs.running_var)
+    torch.testing.assert_close(ours.eval()(x), theirs.eval()(x))
+
+
+@pytest.mark.parametrize("architecture", ["conv4", "resnet10"])
+def test_recorded_statistics_give_the_batch_answer_and_leave_the_running_ones(architecture):
+    torch.manual_seed(0)
+    network = build_backbone(architecture, image_size=16, width=4).eval()
+    before = {k: v.clone() for k, v in network.state_dict().items()}
+    x = torch.rand(6, 3, 16, 16)
+    with batch_statistics(network):
+        batch = network(x)
+    with record_statistics(network) as statistics:
+        recorded = network(x)
+    with given_statistics(network, statistics):
+        given = network(x)
+        alone = network(x[:1])
+    torch.testing.assert_close(batch, recorded)
+    torch.testing.assert_close(batch, given, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(alone, given[:1], atol=1e-4, rtol=1e-4)
+    assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())
+
+
+def test_gradients_flow_through_recorded_statistics():
+    layer = BatchNorm2d(2)
+    x = torch.randn(4, 2, 3, 3, requires_grad=True)
+    with record_statistics(layer) as statistics:
+        layer(x)
+    with given_statistics(layer, statistics):
+        layer(torch.ones(1, 2, 3, 3)).sum().backward()
+    assert x.grad.abs().sum() > 0
+
+
+def test_sizes_that_a_network_cannot_take_are_refused():
+    with pytest.raises(InputError, match="image size 8 for conv4"):
+        build_backbone("conv4", image_size=8)
+    with pytest.raises(InputError, match="one of conv4"):
+        build_backbone("conv5", image_size=32)
+
+
+def test_parameter_counts_of_the_papers():
+    conv4 = Classifier(build_backbone("conv4", image_size=32), 5)
+    assert sum(p.numel() for p in conv4.parameters()) == 29_541
+    large = Classifier(build_backbone("conv4", image_size=84), 5)
+    assert sum(p.numel() for p in large.parameters()) == 32_901
+    resnet = Classifier(build_backbone("resnet10", image_size=32), 5)
+    assert 4.8e6 < sum(p.numel() for p in resnet.parameters()) < 5.0e6

@@ -1,0 +1,76 @@
+import pytest
+import torch
+
+from dfml.bank import Bank
+from dfml.errors import InputError
+
+
+def _bank(**options) -> Bank:
+    return Bank(**{"classes": 6, "capacity": 8, "shape": (1, 2, 2)} | options)
+
+
+def _flat(values: list[float]) -> torch.Tensor:
+    return torch.tensor(values).view(-1, 1, 1, 1).expand(-1, 1, 2, 2)
+
+
+def test_the_newest_images_of_a_class_stay():
+    bank = _bank(capacity=3)
+    bank.add(_flat([i / 255 for i in range(5)]), torch.zeros(5, dtype=torch.long), teacher=0)
+    assert sorted(bank.images[0, :, 0, 0, 0].tolist()) == [2, 3, 4]
+    bank.add(_flat([9 / 255]), torch.tensor([0]), teacher=0)
+    assert sorted(bank.images[0, :, 0, 0, 0].tolist()) == [3, 4, 9]
+
+
+def test_quantisation_rounds_by_default_and_floors_when_asked():
+    for floor, expected in ((False, 2), (True, 1)):
+        bank = _bank(floor=floor)
+        bank.add(_flat([1.6 / 255]), torch.tensor([1]), teacher=0)
+        assert int(bank.images[1, 0, 0, 0, 0]) == expected
+
+
+def test_episodes_are_balanced_over_teachers():
+    bank = _bank(classes=2, capacity=100)
+    for c in (0, 1):
+        bank.add(torch.zeros(90, 1, 2, 2), torch.full((90,), c), teacher=0)
+        bank.add(torch.ones(10, 1, 2, 2), torch.full((10,), c), teacher=1)
+    generator = torch.Generator().manual_seed(0)
+    share = torch.stack(
+        [bank.episode(way=2, shot=1, queries=1, generator=generator).query_x.mean() for _ in range(300)]
+    ).mean()
+    assert 0.4 < float(share) < 0.6, "a teacher with a tenth of the images should still give half of the draws"
+
+
+def test_episode_labels_and_images_belong_together():
+    bank = _bank()
+    for c in range(6):
+        bank.add(_flat([c / 255] * 8), torch.full((8,), c), teacher=c)
+    episode = bank.episode(way=4, shot=2, queries=3, generator=torch.Generator().manual_seed(1))
+    assert episode.support_x.shape == (8, 1, 2, 2)
+    assert episode.query_y.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
+    for label in range(4):
+        support = episode.support_x[episode.support_y == label].unique()
+        query = episode.query_x[episode.query_y == label].unique()
+        assert support.tolist() == query.tolist()
+        assert len(support) == 1
+
+
+def test_too_small_a_bank_says_so():
+    with pytest.raises(InputError, match="0 classes have 16 images"):
+        _bank().episode(way=5, shot=1, queries=15, generator=torch.Generator())
+
+
+def test_images_of_one_teacher():
+    bank = _bank()
+    bank.add(_flat([0.2] * 4), torch.tensor([2, 2, 3, 3]), teacher=5)
+    bank.add(_flat([0.8] * 4), torch.tensor([2, 2, 3, 3]), teacher=6)
+    images, labels = bank.of_teacher(5, torch.tensor([3, 2]), 4, torch.Generator().manual_seed(0))
+    assert labels.tolist() == [0, 0, 1, 1]
+    torch.testing.assert_close(images, torch.full_like(images, round(0.2 * 255) / 255))
+
+
+def test_state_round_trip():
+    bank, other = _bank(), _bank()
+    bank.add(torch.rand(8, 1, 2, 2), torch.arange(8) % 6, teacher=1)
+    other.load_state_dict(bank.state_dict())
+    assert torch.equal(bank.images, other.images)
+    assert len(other) == 8
