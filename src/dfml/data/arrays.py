@@ -54,7 +54,7 @@ def _check(path: Path, images: np.ndarray, labels: np.ndarray, names: np.ndarray
     empty = np.setdiff1d(np.arange(len(names)), labels)
     if len(empty):
         raise InputError(
-            f"{path}: {len(empty)} of {len(names)} classes without images, {names[empty[0]]!r} first",
+            f"{path}: {len(empty)} of {len(names)} classes without images, {str(names[empty[0]])!r} first",
             "class_names of the classes in this file only",
             "leave out the names that no label points to",
         )

@@ -78,7 +78,7 @@ def read_folder(folder: str | Path, *, size: int | None = None) -> ImageSet:
     images = [_read(path, 3) for files in classes.values() for path in files]
     sizes = Counter((image.shape[1], image.shape[2]) for image in images)
     # The most common size; of equally common ones the larger, so that nothing depends on the order of the files.
-    side = size or min(max(sizes, key=lambda hw: (sizes[hw], hw)))
+    side = size or min(max((count, hw) for hw, count in sizes.items())[1])
     labels = torch.arange(len(classes)).repeat_interleave(torch.tensor([len(f) for f in classes.values()]))
     pixels = torch.stack([_resize(image, side) for image in images])
     return ImageSet(str(folder), pixels, labels, tuple(classes))
