@@ -40,7 +40,7 @@ def _uniform(n: int, low: float, high: float, generator: torch.Generator, *shape
 
 def _affine(n: int, generator: torch.Generator) -> Float[Tensor, "n 2 3"]:
     """From a pixel of the picture to a point of the mask: turned +-20 degrees, sheared, scaled and shifted."""
-    angle = _uniform(n, -20, 20, generator) * math.pi / 180
+    angle = _uniform(n, -20.0, 20.0, generator) * math.pi / 180
     shear = _uniform(n, -0.25, 0.25, generator)
     scale = _uniform(n, 1.05, 1.6, generator)  # the character's longer side is 18 to 27 of the 32 pixels
     aspect = _uniform(n, -0.15, 0.15, generator).exp()
@@ -68,13 +68,13 @@ def _draw(masks: Float[Tensor, "faces 1 size size"], n: int, generator: torch.Ge
     grid = F.affine_grid(_affine(n, generator), [n, 1, SIZE, SIZE], align_corners=False)
     ink = F.grid_sample(ink, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
     thicker = F.max_pool2d(ink, 3, stride=1, padding=1)
-    ink = ink + _uniform(n, 0, 0.6, generator, 1, 1, 1) * (thicker - ink)
+    ink = ink + _uniform(n, 0.0, 0.6, generator, 1, 1, 1) * (thicker - ink)
     dark, light = _uniform(n, 0.0, 0.45, generator, 3, 1, 1), _uniform(n, 0.55, 1.0, generator, 3, 1, 1)
-    swap = _uniform(n, 0, 1, generator, 1, 1, 1) < 0.5
+    swap = _uniform(n, 0.0, 1.0, generator, 1, 1, 1) < 0.5
     front, back = torch.where(swap, dark, light), torch.where(swap, light, dark)
     front = front + 0.15 * _texture(n, generator)
     back = back + _uniform(n, 0.0, 0.35, generator, 1, 1, 1) * _texture(n, generator)
-    noise = _uniform(n, -1, 1, generator, 3, SIZE, SIZE) * _uniform(n, 0.0, 0.14, generator, 1, 1, 1)
+    noise = _uniform(n, -1.0, 1.0, generator, 3, SIZE, SIZE) * _uniform(n, 0.0, 0.14, generator, 1, 1, 1)
     picture = back + ink * (front - back) + noise
     return (picture.clamp(0, 1) * 255).round().to(torch.uint8)
 
