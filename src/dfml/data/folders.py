@@ -144,6 +144,8 @@ def _write_class(folder: Path, images: UInt8[Tensor, "n c h w"]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for i, image in enumerate(images):
             array = image.permute(1, 2, 0).numpy()
-            Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array).save(folder / f"{i:04d}.png")
+            Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array).save(
+                folder / f"{i:04d}.png", compress_level=1
+            )
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error})", "a folder to write to", "choose another") from error
