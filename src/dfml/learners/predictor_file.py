@@ -17,7 +17,7 @@ from torch import Tensor
 from dfml.data import load_image
 from dfml.errors import InputError
 from dfml.learners.base import Predictor
-from dfml.nn import Encoder, InputSpec, architecture_of, build_backbone
+from dfml.nn import Encoder, InputSpec, architecture_of, build_backbone, norm_layers
 from dfml.nn.norm import Statistics
 
 PREDICTOR_SCHEMA = 1
@@ -161,6 +161,7 @@ def _build(card: dict[str, Any], tensors: dict[str, Tensor]) -> TaskClassifier:
         encoder.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
         encoders.append(encoder)
         statistics.append(_statistics(tensors, f"statistics.{i}."))
+    _check_parts(card["norm"], encoders, statistics, tensors["head.weight"])
     predictor = Predictor(
         encoders,
         tensors["head.weight"],
@@ -170,6 +171,16 @@ def _build(card: dict[str, Any], tensors: dict[str, Tensor]) -> TaskClassifier:
         normalise=card["normalise"],
     )
     return TaskClassifier(predictor, card["class_names"])
+
+
+def _check_parts(norm: str, encoders: list[Encoder], statistics: list[Statistics], weight: Tensor) -> None:
+    if norm not in ("running", "support", "query_batch"):
+        raise ValueError(f"norm {norm!r}")
+    if not encoders or weight.ndim != 2 or weight.shape[1] != sum(encoder.feature_size for encoder in encoders):
+        raise ValueError(f"a head of shape {tuple(weight.shape)} on {len(encoders)} networks")
+    layers = [list(range(len(norm_layers(encoder)))) for encoder in encoders]
+    if norm == "support" and layers != [list(recorded) for recorded in statistics]:
+        raise ValueError("the support's BatchNorm statistics are not complete")
 
 
 def _statistics(tensors: dict[str, Tensor], prefix: str) -> Statistics:

@@ -3,7 +3,7 @@
 from dfml.nn.classifier import ARCHITECTURES, Classifier, architecture_of, build_backbone, network_name
 from dfml.nn.encoder import Encoder, InputSpec
 from dfml.nn.fuse import inference_copy
-from dfml.nn.norm import BatchNorm2d, Norm, batch_statistics, given_statistics, record_statistics
+from dfml.nn.norm import BatchNorm2d, Norm, batch_statistics, given_statistics, norm_layers, record_statistics
 
 __all__ = [
     "ARCHITECTURES",
@@ -18,5 +18,6 @@ __all__ = [
     "given_statistics",
     "inference_copy",
     "network_name",
+    "norm_layers",
     "record_statistics",
 ]

@@ -15,8 +15,8 @@ def _fold(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
 
 def _fold_in(module: nn.Module) -> None:
     if isinstance(module, BasicBlock):
-        module.conv1, module.conv2 = _fold(module.conv1, module.norm1), _fold(module.conv2, module.norm2)  # type: ignore[arg-type]
-        module.norm1 = module.norm2 = nn.Identity()
+        module.conv1, module.conv2 = _fold(module.conv1, module.norm1), _fold(module.conv2, module.norm2)
+        module.norm1 = module.norm2 = nn.Identity()  # type: ignore[assignment]
     if isinstance(module, nn.Sequential):
         for i in range(len(module) - 1):
             first, second = module[i], module[i + 1]

@@ -40,13 +40,14 @@ class BatchNorm2d(nn.BatchNorm2d):
         return F.batch_norm(input, None, None, self.weight, self.bias, True, 0.0, self.eps)
 
 
-def _layers(network: nn.Module) -> list[BatchNorm2d]:
+def norm_layers(network: nn.Module) -> list[BatchNorm2d]:
+    """The BatchNorm layers, in the order of `Statistics`."""
     return [m for m in network.modules() if isinstance(m, BatchNorm2d)]
 
 
 @contextmanager
 def _mode(network: nn.Module, mode: Literal["batch", "record", "recorded"]) -> Iterator[list[BatchNorm2d]]:
-    layers = _layers(network)
+    layers = norm_layers(network)
     for layer in layers:
         layer.mode = mode
     try:

@@ -1,0 +1,153 @@
+import hashlib
+import json
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from dfml.errors import InputError
+from dfml.learners.base import Predictor
+from dfml.learners.centroid import CentroidLearner
+from dfml.learners.predictor_file import CARD, WEIGHTS, TaskClassifier, load_predictor, save_predictor
+
+NAMES = ("cat", "dog", "Ärger")
+
+
+@pytest.fixture
+def saved(make_encoder, support, tmp_path):
+    save_predictor(CentroidLearner(make_encoder()).adapt(*support), tmp_path / "p", NAMES)
+    return tmp_path / "p"
+
+
+@pytest.mark.parametrize("norm", ["running", "support"])
+@pytest.mark.parametrize("architectures", [["conv4"], ["resnet10"], ["conv4", "resnet18", "conv4"]])
+@pytest.mark.parametrize("normalise", [True, False])
+def test_a_loaded_predictor_gives_the_same_bits(
+    make_encoder, support, queries, tmp_path, norm, architectures, normalise
+):
+    encoders = [make_encoder(i, a) for i, a in enumerate(architectures)]
+    predictor = CentroidLearner(encoders, normalise=normalise).adapt(*support, norm=norm)
+    save_predictor(predictor, tmp_path / "new" / "p", NAMES)
+    loaded = load_predictor(tmp_path / "new" / "p")
+    assert loaded.class_names == NAMES
+    assert loaded.spec == encoders[0].spec
+    assert torch.equal(loaded.predictor(queries), predictor(queries))
+    assert sorted(p.name for p in (tmp_path / "new" / "p").iterdir()) == [CARD, WEIGHTS]
+
+
+@pytest.mark.parametrize("norm", ["running", "support"])
+def test_an_answer_depends_on_its_image_alone(make_encoder, support, queries, norm):
+    classifier = TaskClassifier(CentroidLearner(make_encoder()).adapt(*support, norm=norm), NAMES)
+    together = classifier.predict(queries)
+    again = classifier.predict(queries)
+    assert torch.equal(again.probabilities, together.probabilities)
+    assert again.labels == together.labels
+    for i, image in enumerate(queries):
+        alone = classifier.predict(image[None])
+        odd_company = classifier.predict(torch.stack([torch.zeros_like(image), image, torch.ones_like(image)]))
+        assert torch.allclose(alone.probabilities[0], together.probabilities[i], atol=1e-6)
+        assert torch.allclose(odd_company.probabilities[1], together.probabilities[i], atol=1e-6)
+        assert alone.labels[0] == together.labels[i] == NAMES[int(together.probabilities[i].argmax())]
+    assert torch.allclose(together.probabilities.sum(1), torch.ones(len(queries)))
+
+
+def test_more_images_than_a_batch(saved, queries):
+    classifier = load_predictor(saved)
+    many = classifier.predict(queries.repeat(30, 1, 1, 1))
+    assert len(many.labels) == 180
+    assert many.labels == classifier.predict(queries).labels * 30
+
+
+def test_files_of_any_size(saved, tmp_path):
+    paths = []
+    for i, size in enumerate([(16, 16), (50, 40)]):
+        paths.append(tmp_path / f"{i}.png")
+        Image.new("RGB", size, (200, 30 * i, 90)).save(paths[-1])
+    prediction = load_predictor(saved).predict_files(paths)
+    assert len(prediction.labels) == 2
+    assert prediction.probabilities.shape == (2, 3)
+    with pytest.raises(InputError, match="no images"):
+        load_predictor(saved).predict_files([])
+    paths[0].write_text("no image")
+    with pytest.raises(InputError, match=r"0\.png"):
+        load_predictor(saved).predict_files(paths)
+
+
+def test_a_transductive_predictor_is_never_saved(make_encoder, support, tmp_path):
+    predictor = CentroidLearner(make_encoder()).adapt(*support, norm="query_batch")
+    with pytest.raises(InputError, match="query_batch"):
+        save_predictor(predictor, tmp_path / "p", NAMES)
+    assert not (tmp_path / "p").exists()
+
+
+@pytest.mark.parametrize("names", [("cat", "dog"), ("cat", "dog", "dog")])
+def test_names_must_fit_the_outputs(make_encoder, support, tmp_path, names):
+    with pytest.raises(InputError, match="3 outputs"):
+        save_predictor(CentroidLearner(make_encoder()).adapt(*support), tmp_path / "p", names)
+
+
+def test_networks_of_two_input_sizes_are_refused(make_encoder):
+    encoders = [make_encoder(0), make_encoder(1, size=32)]
+    width = sum(e.feature_size for e in encoders)
+    predictor = Predictor(encoders, torch.zeros(3, width), torch.zeros(3), norm="running")
+    with pytest.raises(InputError, match="different sizes"):
+        TaskClassifier(predictor, NAMES)
+
+
+def test_a_folder_that_cannot_be_written(make_encoder, support, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be written"):
+        save_predictor(CentroidLearner(make_encoder()).adapt(*support), tmp_path / "file" / "p", NAMES)
+
+
+def truncate(folder):
+    path = folder / WEIGHTS
+    path.write_bytes(path.read_bytes()[:-10])
+
+
+def edit(**change):
+    def apply(folder):
+        card = json.loads((folder / CARD).read_text()) | change
+        (folder / CARD).write_text(json.dumps(card))
+
+    return apply
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (truncate, "truncated or changed"),
+        (lambda folder: (folder / WEIGHTS).unlink(), WEIGHTS),
+        (lambda folder: (folder / CARD).write_text("{"), "JSONDecodeError"),
+        (lambda folder: (folder / CARD).write_text("[]"), "not a predictor"),
+        (edit(schema=2), "schema 2, not 1"),
+        (edit(class_names=["cat"]), "3 outputs"),
+        (edit(norm="query_batch"), "query_batch"),
+        (edit(norm="none"), "norm 'none'"),
+        (edit(encoders=[]), "on 0 networks"),
+    ],
+)
+def test_damaged_predictors_are_explained(saved, damage, message):
+    damage(saved)
+    with pytest.raises(InputError, match=message):
+        load_predictor(saved)
+
+
+def test_weights_that_do_not_match_the_description(saved):
+    tensors = load_file(saved / WEIGHTS)
+    key = "encoders.0.backbone.blocks.0.weight"
+    for change in ({key: tensors[key][:4]}, {"head.weight": tensors["head.weight"][:, :3]}):
+        save_file({k: v.clone() for k, v in (tensors | change).items()}, saved / WEIGHTS)
+        edit(sha256=hashlib.sha256((saved / WEIGHTS).read_bytes()).hexdigest())(saved)
+        with pytest.raises(InputError, match="not a predictor"):
+            load_predictor(saved)
+
+
+def test_missing_support_statistics_are_noticed(make_encoder, support, tmp_path):
+    save_predictor(CentroidLearner(make_encoder()).adapt(*support, norm="support"), tmp_path, NAMES)
+    kept = {k: v for k, v in load_file(tmp_path / WEIGHTS).items() if not k.startswith("statistics.0.2.")}
+    save_file(kept, tmp_path / WEIGHTS)
+    edit(sha256=hashlib.sha256((tmp_path / WEIGHTS).read_bytes()).hexdigest())(tmp_path)
+    with pytest.raises(InputError, match="statistics are not complete"):
+        load_predictor(tmp_path)
