@@ -71,7 +71,7 @@ def test_the_budget_may_grow_and_a_finished_run_stays(tmp_path):
 
 def test_minutes_count_all_resumes_together(tmp_path):
     folder = run(tmp_path / "run", minutes=0.002)
-    seconds = folder.checkpoints.latest()["seconds"]
+    seconds = folder.checkpoints.latest()["totals"]["total"]
     assert 0.12 <= seconds < 5
     steps = len(folder.metrics())
     assert len(run(tmp_path / "run", resume=True, minutes=0.002).metrics()) == steps

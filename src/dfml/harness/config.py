@@ -4,6 +4,7 @@ A recipe is TOML with the sections ``[run] [method] [recovery] [learner] [networ
 from the constructor of the class that it names, so a hyper-parameter is declared in one place: the signature.
 """
 
+import contextlib
 import difflib
 import hashlib
 import inspect
@@ -206,12 +207,10 @@ def read_value(value: Any, annotation: Any) -> Any:
     if not isinstance(value, str):
         return value
     candidates: list[Any] = [None] if value.lower() == "none" else []
-    try:
+    with contextlib.suppress(tomllib.TOMLDecodeError):
         candidates.append(tomllib.loads(f"v = {value}")["v"])
-    except tomllib.TOMLDecodeError:
-        pass
     if annotation is Any:
-        return (candidates + [value])[0]
+        return [*candidates, value][0]
     for candidate in [value, *candidates]:
         try:
             TypeAdapter(annotation, config=ConfigDict(coerce_numbers_to_str=True)).validate_python(candidate)

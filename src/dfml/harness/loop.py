@@ -5,12 +5,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 import torch
 from lightning_fabric import Fabric
 
 from dfml.harness.config import RunOptions
+from dfml.harness.measures import load_average, peak_memory_mb
 from dfml.harness.run_folder import RunFolder
 from dfml.learners.base import Metrics
 from dfml.methods.base import AbstractMethod, AbstractState
@@ -56,6 +57,34 @@ class Update:
         return self.seconds * (1 / self.fraction - 1) if self.fraction > 0 else None
 
 
+@dataclass
+class Totals:
+    """What a run has cost so far, all resumes together: seconds, CPU seconds, recovered images, teacher queries."""
+
+    total: float = 0.0
+    recover: float = 0.0
+    cpu: float = 0.0
+    images: float = 0.0
+    queries: float = 0.0
+    peak_memory_mb: float = 0.0
+    load: float = 0.0
+    device: str = "cpu"
+
+    @contextmanager
+    def clock(self) -> Iterator[None]:
+        """Count the time of the block."""
+        wall, cpu = time.monotonic(), time.process_time()
+        yield
+        self.total += time.monotonic() - wall
+        self.cpu += time.process_time() - cpu
+
+    def add(self, metrics: Metrics) -> None:
+        """Count what a step says of itself: ``images``, ``queries`` and ``recover_seconds``, where it does."""
+        self.images += metrics.get("images", 0.0)
+        self.queries += metrics.get("queries", 0.0)
+        self.recover += metrics.get("recover_seconds", 0.0)
+
+
 OnProgress = Callable[[Update], None]
 
 
@@ -82,7 +111,7 @@ class Loop:
         self.on_progress = on_progress
         self.fabric = Fabric(accelerator=options.accelerator, devices=1)
         self.rng = Rng(options.seed)
-        self.seconds, self.images = 0.0, 0.0
+        self.totals = Totals(device=self.fabric.device.type)
         self.validation: Metrics = {}
         self.stop_signal: int | None = None
         self.resumed_at = -1
@@ -94,7 +123,8 @@ class Loop:
         if (saved := self.folder.checkpoints.latest()) is not None:
             state.load_state_dict(saved["state"])
             state.step = self.resumed_at = saved["step"]
-            self.seconds, self.images, self.validation = saved["seconds"], saved["images"], saved["validation"]
+            self.totals = Totals(**saved["totals"])
+            self.validation = saved["validation"]
         self.folder.rewind(state.step)
         return state
 
@@ -107,7 +137,7 @@ class Loop:
         with reproducible(self.folder.threads), self._listening():
             state = self.start()
             saved_at, last_saved = time.monotonic(), self.resumed_at
-            while not self._done(state):
+            while self.method.trains and not self._done(state):
                 self._one_step(state)
                 if self.stop_signal is not None:
                     break
@@ -122,33 +152,38 @@ class Loop:
 
     def save(self, state: AbstractState) -> None:
         """Write a checkpoint."""
-        progress = {"seconds": self.seconds, "images": self.images, "validation": self.validation}
+        self.totals.peak_memory_mb = max(self.totals.peak_memory_mb, peak_memory_mb())
+        self.totals.load = load_average()
+        progress = {"totals": asdict(self.totals), "validation": self.validation}
         self.folder.checkpoints.save(state.step, {"step": state.step, "state": state.state_dict()} | progress)
 
     def _done(self, state: AbstractState) -> bool:
         steps, minutes = self.options.steps, self.options.minutes
-        return (steps is not None and state.step >= steps) or (minutes is not None and self.seconds >= 60 * minutes)
+        return (steps is not None and state.step >= steps) or (
+            minutes is not None and self.totals.total >= 60 * minutes
+        )
 
     def _one_step(self, state: AbstractState) -> None:
-        before, start, number = self.seconds, time.monotonic(), state.step + 1
-        rng = self.rng.at("step", number)
-        seed_strays(rng)
-        ids = self.method.select(state, self.zoo, rng)
-        metrics = self.method.step(state, [self.zoo.teacher(i) for i in ids], rng)
-        state.step = number
-        self.images += metrics.get("images", 0.0)
-        self.seconds = before + time.monotonic() - start
+        number = state.step + 1
         validation: Metrics = {}
-        if number % self.options.val_every == 0 or self._done(state):
-            rng = self.rng.at("validate", number)
+        with self.totals.clock():
+            rng = self.rng.at("step", number)
             seed_strays(rng)
-            validation = self.method.validate(state, rng)
-            self.validation = validation or self.validation
-            self.seconds = before + time.monotonic() - start
-        self.folder.log({"step": number, "seconds": round(self.seconds, 3)} | metrics | validation)
+            ids = self.method.select(state, self.zoo, rng)
+            metrics = self.method.step(state, [self.zoo.teacher(i) for i in ids], rng)
+            state.step = number
+        self.totals.add(metrics)
+        if number % self.options.val_every == 0 or self._done(state):
+            with self.totals.clock():
+                rng = self.rng.at("validate", number)
+                seed_strays(rng)
+                validation = self.method.validate(state, rng)
+                self.validation = validation or self.validation
+        seconds = self.totals.total
+        self.folder.log({"step": number, "seconds": round(seconds, 3)} | metrics | validation)
         if self.on_progress:
-            rate = self.images / self.seconds if self.seconds else 0.0
-            self.on_progress(Update(number, self.seconds, self.options, metrics, self.validation, rate))
+            rate = self.totals.images / seconds if seconds else 0.0
+            self.on_progress(Update(number, seconds, self.options, metrics, self.validation, rate))
 
     @contextmanager
     def _listening(self) -> Iterator[None]:
@@ -188,5 +223,5 @@ def reproducible(threads: int) -> Iterator[None]:
 
 
 def seed_strays(rng: Rng) -> None:
-    """Seed torch's global generator by place, so that code which draws from it (layer initialisation) resumes equally."""
+    """Seed torch's global generator by place, so that code which draws from it resumes equally."""
     torch.manual_seed(rng.integer("global"))

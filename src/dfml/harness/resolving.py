@@ -87,7 +87,7 @@ class Resolver:
         method = self._class("method")
         if method is None:
             return models
-        wanted = set(inspect.signature(method).parameters)
+        wanted = inspect.signature(method).parameters
         models["method"] = options_model(method, skip=PARTS)
         for section in ("recovery", "learner", "network"):
             if section not in wanted:
@@ -95,6 +95,8 @@ class Resolver:
                     self.problems.append(f"[{section}]: method {self.values['method']['name']!r} takes none")
                 self.values.pop(section, None)
             elif section == "network":
+                if section not in self.values and wanted[section].default is None:
+                    continue  # the method chooses
                 models[section] = NetworkOptions
             elif cls := self._class(section):
                 models[section] = options_model(cls)

@@ -14,6 +14,7 @@ from dfml.errors import InputError
 from dfml.harness.checkpoint import Checkpoints
 from dfml.harness.config import Config
 from dfml.zoo import Zoo
+from dfml.zoo.store import EMBEDDED
 
 RUN_SCHEMA = 1
 
@@ -85,9 +86,8 @@ class RunFolder:
             f"{k}: {old.get(k)!r} there, {new.get(k)!r} here" for k in sorted(old | new) if old.get(k) != new.get(k)
         ]
         if folder.about["zoo"]["hash"] != zoo.hash:
-            differ.append(
-                f"zoo: {folder.about['zoo']['name']} {folder.about['zoo']['hash'][:19]} there, {zoo.name} {zoo.hash[:19]} here"
-            )
+            there = folder.about["zoo"]
+            differ.append(f"zoo: {there['name']} {there['hash'][:19]} there, {zoo.name} {zoo.hash[:19]} here")
         if differ:
             raise InputError(
                 f"{folder.path}: belongs to another run" + "".join(f"\n  - {d}" for d in differ),
@@ -163,20 +163,20 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def describe_zoo(zoo: Zoo) -> dict[str, Any]:
-    """The zoo as results name it."""
-    architectures = sorted({card.architecture for card in zoo.cards.values()})
+    """The zoo as results name it; an embedded one goes by its name, since its path is this installation's."""
+    embedded = [name for name, path in EMBEDDED.items() if path.resolve() == Path(zoo.path).resolve()]
     return {
         "name": zoo.name,
-        "path": str(zoo.path),
+        "path": embedded[0] if embedded else str(Path(zoo.path).resolve()),
         "hash": zoo.hash,
         "recipe": zoo.recipe_hash,
         "models": len(zoo.ids),
-        "architectures": architectures,
+        "architectures": sorted({zoo.entry(i).architecture for i in zoo.ids}),
     }
 
 
 def versions(threads: int | None = None) -> dict[str, Any]:
-    """What runs: dfml, torch, Python, platform, CPU threads (None: torch's number), the commit if this is a checkout."""
+    """What runs: dfml, torch, Python, platform, CPU threads (None: torch's number), the commit of a checkout."""
     try:
         dfml = version("dfml")
     except PackageNotFoundError:

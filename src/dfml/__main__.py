@@ -1,0 +1,7 @@
+"""``python -m dfml``."""
+
+import sys
+
+from dfml.cli import main
+
+sys.exit(main())

@@ -1,0 +1,107 @@
+"""The command line: finds the command, reads its options, and says what is wrong without a traceback."""
+
+import difflib
+import functools
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tyro
+from rich.console import Console
+from rich.text import Text
+
+from dfml.cli.commands import COMMANDS
+from dfml.errors import InputError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; the exit code is 2 for wrong input and 130 or 143 for a stop by signal."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        dispatch(given)
+    except InputError as error:
+        Console(stderr=True).print(Text(f"error: {error}", style="red"), soft_wrap=True)
+        return 2
+    except KeyboardInterrupt as stop:
+        Console(stderr=True).print(Text(str(stop) or "stopped", style="yellow"), soft_wrap=True)
+        return 128 + getattr(stop, "signum", 2)
+    except BrokenPipeError:
+        return 1
+    return 0
+
+
+def dispatch(given: list[str]) -> None:
+    """Find the command and call it with its options."""
+    if not given or given[0] in ("-h", "--help"):
+        overview()
+        return
+    if given[0] == "--version":
+        from importlib.metadata import version
+
+        print(version("dfml"))
+        return
+    words = 2 if " ".join(given[:2]) in COMMANDS else 1
+    name = " ".join(given[:words])
+    if name not in COMMANDS:
+        inside = [c for c in COMMANDS if c.startswith(f"{given[0]} ")]
+        if inside and given[1:2] in ([], ["-h"], ["--help"]):
+            overview(inside)
+            return
+        near = difflib.get_close_matches(" ".join(given[:2]), COMMANDS, 1, 0.5) or difflib.get_close_matches(
+            name, COMMANDS, 1, 0.5
+        )
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise InputError(f"command {name!r}{hint}", f"one of {', '.join(inside or COMMANDS)}", "see dfml --help")
+    command = COMMANDS[name]
+    options: dict[str, Any] = {"prog": f"dfml {name}", "args": given[words:]}
+    if name == "train":
+        (positional, named), unknown = tyro.cli(_read_only(command), return_unknown_args=True, **options)
+        named["overrides"] = read_overrides(unknown)
+    else:
+        positional, named = tyro.cli(_read_only(command), **options)
+    command(*positional, **named)
+
+
+def _read_only(command: Callable[..., None]) -> Callable[..., tuple[tuple, dict[str, Any]]]:
+    """Stands in for a command while its options are read, so that the command itself runs outside of the parser."""
+
+    @functools.wraps(command)
+    def arguments(*positional: Any, **named: Any) -> tuple[tuple, dict[str, Any]]:
+        return positional, named
+
+    return arguments
+
+
+def overview(names: Sequence[str] | None = None) -> None:
+    """Print every command with its first line."""
+    print("usage: dfml COMMAND ...\n")
+    print("Turn a zoo of pre-trained classifiers, without their data, into a few-shot learner.\n")
+    for name in names or COMMANDS:
+        print(f"  {name:<12} {(COMMANDS[name].__doc__ or '').splitlines()[0]}")
+    print("\n`dfml COMMAND --help` prints the options.")
+
+
+def read_overrides(words: Sequence[str]) -> dict[str, str]:
+    """Options that `dfml train` does not know itself, as name -> text.
+
+    ``--lr 0.1``, ``--lr=0.1``, ``--set lr=0.1``; an option without a value is true, ``--no-NAME`` false.
+
+    Raises:
+        InputError: a word that belongs to no option.
+    """
+    overrides: dict[str, str] = {}
+    waiting = list(words)
+    while waiting:
+        word = waiting.pop(0)
+        if not word.startswith("--"):
+            raise InputError(f"{word!r} belongs to no option", "--NAME VALUE", "see dfml train --help")
+        name, equals, value = word[2:].partition("=")
+        if not equals and waiting and not waiting[0].startswith("--"):
+            equals, value = "=", waiting.pop(0)
+        if name == "set":
+            name, equals, value = value.partition("=")
+        if not equals:
+            off = name.startswith("no-")
+            name, value = name.removeprefix("no-"), "false" if off else "true"
+        overrides[name] = value
+    return overrides

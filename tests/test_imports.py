@@ -1,0 +1,74 @@
+"""Imports point one way, and the core imports with core dependencies only (architecture.md, H15)."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import dfml
+
+ROOT = Path(dfml.__path__[0])
+LAYERS = (
+    {"errors", "randomness"},
+    {"episode", "functional"},
+    {"nn"},
+    {"data", "zoo"},
+    {"recovery", "bank", "learners"},
+    {"methods"},
+    {"evaluate"},
+    {"harness"},
+    {"cli"},
+)
+ALIASES = {"manifest": "evaluate", "baselines": "evaluate", "__main__": "cli"}
+LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+SAME_LEVEL = {("zoo", "data"), ("learners", "bank")}  # within a level, the first may import the second
+EXTRAS = {"gradio", "jinja2", "fastapi", "uvicorn", "ray", "huggingface_hub", "onnx", "torchvision", "timm", "pickle"}
+FILES = sorted(ROOT.rglob("*.py"))
+
+
+def part(path: Path) -> str:
+    name = path.relative_to(ROOT).parts[0].removesuffix(".py")
+    return ALIASES.get(name, name)
+
+
+def imported(path: Path) -> set[str]:
+    """Every absolute module name that the file imports, also inside functions."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names.add(node.module)
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in FILES if p != ROOT / "__init__.py"], ids=lambda p: str(p.relative_to(ROOT))
+)
+def test_imports_point_one_way(path):
+    own = part(path)
+    assert own in LEVEL, f"{own} has no place in the order"
+    for name in imported(path):
+        words = name.split(".")
+        if words[0] != "dfml" or len(words) < 2:
+            continue
+        other = ALIASES.get(words[1], words[1])
+        if other not in LEVEL or other == own:
+            continue
+        allowed = LEVEL[other] < LEVEL[own] or (own, other) in SAME_LEVEL
+        assert allowed, f"{path.relative_to(ROOT)} ({own}) imports {name} ({other})"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_the_core_imports_no_extra_and_no_pickle(path):
+    assert not {name.split(".")[0] for name in imported(path)} & EXTRAS
+
+
+def test_public_names_exist():
+    for name in dfml.__all__:
+        assert getattr(dfml, name) is not None
+    assert set(dfml.__all__) == set(dfml._HOMES)
+    with pytest.raises(AttributeError):
+        _ = dfml.nothing
