@@ -76,10 +76,14 @@ class ModelCard:
             values = json.loads(path.read_text())
             schema = values.pop("schema", None)
             if schema != CARD_SCHEMA:
-                raise InputError(f"{path}: schema {schema!r}", f"schema {CARD_SCHEMA}", "rebuild the zoo with this dfml")
+                raise InputError(
+                    f"{path}: schema {schema!r}", f"schema {CARD_SCHEMA}", "rebuild the zoo with this dfml"
+                )
             values["input_spec"] = InputSpec(**values["input_spec"])
             values["class_names"] = tuple(values["class_names"])
-            values["class_ids"] = tuple(values.get("class_ids") or [f"{values['id']}/{n}" for n in values["class_names"]])
+            values["class_ids"] = tuple(
+                values.get("class_ids") or [f"{values['id']}/{n}" for n in values["class_names"]]
+            )
             return ModelCard(**values)
         except InputError:
             raise

@@ -1,0 +1,139 @@
+"""Weights on disk: float16 safetensors, written atomically, checked against their card when read."""
+
+import hashlib
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor, nn
+
+from dfml.errors import InputError
+from dfml.nn import Classifier, build_backbone
+from dfml.zoo.card import ModelCard
+
+REPAIR = "copy it again from where the zoo came from, or run the same `dfml zoo build` again: it rebuilds what is amiss"
+
+
+def content_hash(values: Any) -> str:
+    """``sha256:`` of plain values, as JSON with sorted keys."""
+    text = json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write beside ``path``, then rename: a reader, or a kill, meets the old file or the whole new one.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be written ({error.strerror or error})", "a writable folder", "choose another --out"
+        ) from error
+
+
+def halve(network: nn.Module) -> dict[str, Tensor]:
+    """The network's state with floats as float16, where they fit (a few huge variances may not)."""
+    state = {}
+    for name, value in network.state_dict().items():
+        half = value.half() if value.is_floating_point() else value
+        state[name] = (half if bool(torch.isfinite(half).all()) else value).contiguous()
+    return state
+
+
+def pack(card: ModelCard, network: nn.Module, *, half: bool = True) -> tuple[ModelCard, bytes]:
+    """The weight file's bytes, and the card with their sha256."""
+    state = halve(network) if half else {name: value.contiguous() for name, value in network.state_dict().items()}
+    content = save_tensors(state)
+    return replace(card, sha256=hashlib.sha256(content).hexdigest()), content
+
+
+def write_packed(folder: Path, card: ModelCard, content: bytes) -> None:
+    """Weights first, card last: a card on disk means that its weights are there."""
+    write_atomic(folder / f"{card.id}.safetensors", content)
+    write_atomic(folder / f"{card.id}.json", card.to_json().encode())
+
+
+def read_network(folder: Path, card: ModelCard) -> Classifier:
+    """The network behind a card: float32, frozen, in eval mode.
+
+    Raises:
+        InputError: no weight file; a truncated or other one; weights that do not fit the card's architecture, width,
+            classes or image size.
+    """
+    path = folder / f"{card.id}.safetensors"
+    state = _checked_state(path, card)
+    spec = card.input_spec
+    try:
+        with torch.device("meta"):
+            backbone = build_backbone(card.architecture, image_size=spec.size, channels=spec.channels, width=card.width)
+            network = Classifier(backbone, len(card.class_names))
+    except InputError as error:
+        raise InputError(
+            f"card {card.id}: {error.given}", error.wanted, "correct the card, or remove the model"
+        ) from error
+    wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    given = {name: tuple(value.shape) for name, value in state.items()}
+    _check_head(path, card, given.get("head.weight"), wanted["head.weight"])
+    if given != wanted:
+        name = min(n for n in given.keys() | wanted.keys() if given.get(n) != wanted.get(n))
+        raise InputError(
+            f"{path}: {name} is {given.get(name, 'not there')}",
+            f"{wanted.get(name, 'not there')} for {card.architecture}-{card.width} at {spec.size} pixels",
+            "correct architecture, width or input_spec in the card",
+        )
+    network.load_state_dict({n: v.float() if v.is_floating_point() else v for n, v in state.items()}, assign=True)
+    return network.eval().requires_grad_(False)
+
+
+def _checked_state(path: Path, card: ModelCard) -> dict[str, Tensor]:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror or error})", f"the weights of card {card.id}", REPAIR
+        ) from error
+    try:
+        state = load_tensors(content)
+    except SafetensorError as error:
+        raise InputError(
+            f"{path}: {len(content)} bytes that are truncated or no safetensors file ({error})",
+            f"the weights of card {card.id}, sha256 {card.sha256[:12]}...",
+            REPAIR,
+        ) from error
+    found = hashlib.sha256(content).hexdigest()
+    if found != card.sha256:
+        raise InputError(f"{path}: sha256 {found[:12]}...", f"sha256 {card.sha256[:12]}..., as its card says", REPAIR)
+    return state
+
+
+def _check_head(path: Path, card: ModelCard, given: tuple[int, ...] | None, wanted: tuple[int, ...]) -> None:
+    if given is None or len(given) != 2:
+        raise InputError(f"{path}: no head.weight in it", "weights of a dfml Classifier", REPAIR)
+    if given[0] != wanted[0]:
+        raise InputError(
+            f"card {card.id}: {wanted[0]} class names for a head of {given[0]} rows in {path}",
+            "one class name for each row of the head",
+            "correct class_names and class_ids in the card and in zoo.json",
+        )
+    if given[1] != wanted[1]:
+        raise InputError(
+            f"card {card.id}: images of {card.input_spec.size} pixels give {wanted[1]} features, "
+            f"and the head in {path} takes {given[1]}",
+            "the image size and width that the weights were trained with",
+            "correct input_spec or width in the card",
+        )
