@@ -24,8 +24,8 @@ from dfml.nn import Encoder, InputSpec, Norm, inference_copy
 from dfml.zoo.store import Zoo
 
 EPISODES, FROZEN_EPISODES = 600, 10_000
-EMBED_BATCH = 32  # images at once: activations of 32x32 images then stay in the cache, twice as fast as 256
-CHUNK_BYTES = 8 << 20  # gathered features at once
+EMBED_BATCH = 64  # images at once: activations of 32x32 images then stay in the cache, twice as fast as 256
+CHUNK_BYTES = 4 << 20  # gathered features at once; they stay in the cache too
 Progress = Callable[[int, int], None]
 """Called with what is done and what there is to do."""
 

@@ -107,3 +107,14 @@ def test_single_teacher_is_the_best_by_its_card_or_the_named_one(zoo, make):
     silent = make.zoo([make.teacher("a", 0), make.teacher("b", 1)])
     with pytest.raises(InputError, match="no card gives an accuracy"):
         SingleTeacher().init(silent, Rng(0))
+
+
+@pytest.mark.parametrize("method", [SingleTeacher(teacher="m0"), ZooEnsemble()], ids=lambda m: type(m).__name__)
+def test_the_teachers_stay_as_they_are(method, zoo, rng):
+    teacher = zoo.teacher("m0")
+    before = copy.deepcopy(teacher.network.state_dict())
+    learner = method.learner(method.init(zoo, rng)).train()
+    for tensor in learner.state_dict().values():
+        tensor.zero_()
+    assert not any(m.training for m in teacher.network.modules())
+    assert all(torch.equal(v, before[k]) for k, v in teacher.network.state_dict().items())

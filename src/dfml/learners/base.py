@@ -49,7 +49,8 @@ class Predictor(nn.Module):
     @torch.no_grad()
     def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n way"]:
         """Logits of images in [0, 1]."""
-        features = embed(list(self.encoders), images, norm=self.norm, statistics=self.statistics, normalise=self.normalise)  # type: ignore[arg-type]
+        encoders: list[Encoder] = list(self.encoders)  # type: ignore[arg-type]
+        features = embed(encoders, images, norm=self.norm, statistics=self.statistics, normalise=self.normalise)
         return F.linear(features, self.weight, self.bias)
 
     def probabilities(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n way"]:

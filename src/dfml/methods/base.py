@@ -46,7 +46,7 @@ S = TypeVar("S", bound=AbstractState)
 
 
 class AbstractMethod(ABC, Generic[S]):
-    """A paper. Its constructor arguments are hyper-parameters, keyword-only; configuration is made from them (H5, H6)."""
+    """A paper. Its constructor arguments are its keyword-only hyper-parameters; configuration is made of them (H5)."""
 
     requires: ClassVar[Capability]
     uses_data: ClassVar[bool] = False

@@ -1,5 +1,6 @@
 """Single teacher: one model of the zoo, used as it is."""
 
+import copy
 from difflib import get_close_matches
 from typing import ClassVar
 
@@ -37,7 +38,7 @@ class SingleTeacher(AbstractMethod[FixedState]):
         self.teacher = teacher
 
     def init(self, zoo: Zoo, rng: Rng) -> FixedState:
-        """The teacher's backbone under nearest centroids.
+        """A copy of the teacher's backbone under nearest centroids.
 
         Raises:
             InputError: no such teacher, or none is named and no card gives an accuracy.
@@ -50,7 +51,7 @@ class SingleTeacher(AbstractMethod[FixedState]):
                 "see `dfml zoo list`, or leave it out to take the best by its card",
             )
         teacher = zoo.teacher(self.teacher or best_by_card(zoo))
-        return FixedState(0, CentroidLearner(Encoder(teacher.backbone, teacher.card.input_spec)))
+        return FixedState(0, CentroidLearner(Encoder(copy.deepcopy(teacher.backbone), teacher.card.input_spec)))
 
     def select(self, state: FixedState, zoo: Zoo, rng: Rng) -> list[str]:
         """No teachers."""

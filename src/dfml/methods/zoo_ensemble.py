@@ -1,5 +1,6 @@
 """Zoo ensemble: all models of the zoo at once, the ceiling that no paper of this field reports."""
 
+import copy
 from typing import ClassVar
 
 from dfml.learners.base import AbstractLearner, Metrics
@@ -32,9 +33,9 @@ class ZooEnsemble(AbstractMethod[FixedState]):
         pass
 
     def init(self, zoo: Zoo, rng: Rng) -> FixedState:
-        """All backbones under nearest centroids."""
+        """Copies of all backbones under nearest centroids."""
         teachers = (zoo.teacher(i) for i in zoo.ids)
-        return FixedState(0, CentroidLearner([Encoder(t.backbone, t.card.input_spec) for t in teachers]))
+        return FixedState(0, CentroidLearner([Encoder(copy.deepcopy(t.backbone), t.card.input_spec) for t in teachers]))
 
     def select(self, state: FixedState, zoo: Zoo, rng: Rng) -> list[str]:
         """No teachers."""

@@ -28,7 +28,7 @@ def inference_copy(encoder: Encoder) -> Encoder:
     """A copy that gives the same features with ``running`` statistics, up to rounding, several times faster on a CPU.
 
     BatchNorm is folded into the convolutions and the weights are channels-last, so the copy knows no other
-    statistics and is not for training. Small batches (32 images of 32x32) are fastest: they stay in the cache.
+    statistics and is not for training. Small batches (64 images of 32x32) are fastest: they stay in the cache.
     """
     fused = copy.deepcopy(encoder).eval().requires_grad_(False)
     for module in list(fused.modules()):
