@@ -4,76 +4,20 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
-
-from dfml.data.image_set import DataSplits, ImageSet
+from dfml.data.image_set import DataSplits
 from dfml.errors import InputError
 from dfml.harness.jobs import cores, run_jobs
-from dfml.nn import Classifier, InputSpec, build_backbone
-from dfml.randomness import Rng
+from dfml.harness.zoo_plan import TRAINING, TrainingRecipe, ZooPlan, train_teacher
+from dfml.harness.zoo_view import zoo_progress, zoo_table
 from dfml.zoo.card import ModelCard
-from dfml.zoo.files import content_hash, halve, pack, read_network, write_packed
-from dfml.zoo.store import INDEX, Index, Zoo, write_index
-from dfml.zoo.train_one import Optimiser, held_out_accuracy, train_classifier
+from dfml.zoo.files import read_network, write_packed
+from dfml.zoo.index import INDEX, Index, write_index
+from dfml.zoo.store import Zoo
 
-HELD_OUT = 0.2
-RECIPE_SCHEMA = 1
-
-
-@dataclass(frozen=True)
-class TrainingRecipe:
-    """How a teacher is trained; see `train_classifier`."""
-
-    epochs: int = 18
-    batch_size: int = 64
-    lr: float = 0.01
-    optimiser: Optimiser = "adam"
-    flips: bool = True
-    shift: int = 2
-
-
-TRAINING = {
-    "conv4": TrainingRecipe(),
-    "resnet10": TrainingRecipe(lr=0.1, optimiser="sgd"),
-    "resnet18": TrainingRecipe(lr=0.1, optimiser="sgd"),
-}
-
-
-@dataclass(frozen=True)
-class TeacherTask:
-    """Everything that one process needs to train one teacher; arrays, because they pickle plainly."""
-
-    card: ModelCard
-    images: np.ndarray
-    labels: np.ndarray
-    held_out: np.ndarray
-    training: TrainingRecipe
-    rng: Rng
-
-
-def train_teacher(task: TeacherTask) -> tuple[ModelCard, bytes]:
-    """Train, round to float16, and measure the rounded network on the held-out images.
-
-    Returns:
-        The finished card and the weight file's bytes.
-    """
-    images, labels = torch.from_numpy(task.images), torch.from_numpy(task.labels)
-    held_out, spec, card = torch.from_numpy(task.held_out), task.card.input_spec, task.card
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(task.rng.integer("weights"))
-        backbone = build_backbone(card.architecture, image_size=spec.size, channels=spec.channels, width=card.width)
-        network = Classifier(backbone, len(card.class_names))
-    train_classifier(images[~held_out], labels[~held_out], network, spec, rng=task.rng, **asdict(task.training))
-    network.load_state_dict(halve(network))
-    accuracy = held_out_accuracy(images[held_out], labels[held_out], network, spec)
-    return pack(replace(card, accuracy=accuracy), network)
+__all__ = ["TRAINING", "TrainingRecipe", "build_zoo", "zoo_progress", "zoo_table"]
 
 
 def build_zoo(
@@ -114,7 +58,7 @@ def build_zoo(
             an architecture that is unknown or cannot take the images.
     """
     out = Path(out)
-    plan = _Plan.make(data, architecture, models, way, seed, width, training)
+    plan = ZooPlan.make(data, architecture, models, way, seed, width, training)
     _claim(out, plan)
     done = {card.id: card.accuracy["mean"] for card in (_finished(out, plan.card(i)) for i in range(models)) if card}
     missing = [i for i in range(models) if plan.card(i).id not in done]
@@ -136,115 +80,11 @@ def build_zoo(
     return Zoo.open(out)
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """What every model of a zoo will be, before any is trained."""
-
-    name: str
-    images: ImageSet
-    spec: InputSpec
-    width: int
-    training: TrainingRecipe
-    recipe: dict[str, Any]
-
-    @staticmethod
-    def make(
-        data: DataSplits,
-        architecture: str,
-        models: int,
-        way: int,
-        seed: int,
-        width: int | None,
-        training: TrainingRecipe | None,
-    ) -> "_Plan":
-        train, name = data.train, Path(data.name).stem  # a path stays on the machine where it means something
-        _check_counts(train, models, way)
-        spec = input_spec(train)
-        backbone = build_backbone(architecture, image_size=spec.size, channels=spec.channels, width=width)
-        width = int(next(backbone.parameters()).shape[0])
-        training = training or TRAINING[architecture]
-        recipe = {
-            "schema": RECIPE_SCHEMA,
-            "data": name,
-            "data_hash": train.hash,
-            "architecture": architecture,
-            "width": width,
-            "models": models,
-            "way": way,
-            "seed": seed,
-            "held_out": HELD_OUT,
-            "training": asdict(training),
-        }
-        return _Plan(name, train, spec, width, training, recipe)
-
-    def rng(self, i: int) -> Rng:
-        return Rng(self.recipe["seed"]).at("teacher", i)
-
-    def classes(self, i: int) -> list[int]:
-        drawn = torch.randperm(len(self.images.class_names), generator=self.rng(i).generator("classes"))
-        return drawn[: self.recipe["way"]].tolist()
-
-    def card(self, i: int) -> ModelCard:
-        """The card of model ``i`` before its training."""
-        names = tuple(self.images.class_names[c] for c in self.classes(i))
-        ids = tuple(f"{self.name}/{name}" for name in names)
-        model = f"{self.recipe['architecture']}-{i:0{len(str(self.recipe['models'] - 1))}d}"
-        provenance = {"built_by": "dfml zoo build", "recipe": content_hash(self.recipe), "model": i}
-        return ModelCard(
-            model, self.recipe["architecture"], self.width, names, ids, self.spec, "", provenance=provenance
-        )
-
-    def task(self, i: int) -> TeacherTask:
-        chosen = self.images.classes(self.classes(i))
-        held_out = torch.zeros(len(chosen), dtype=torch.bool)
-        for members in chosen.members.values():
-            held_out[members[int(len(members) * (1 - HELD_OUT)) :]] = True
-        arrays = chosen.images.numpy(), chosen.labels.numpy(), held_out.numpy()
-        return TeacherTask(self.card(i), *arrays, self.training, self.rng(i))
-
-
-def input_spec(images: ImageSet) -> InputSpec:
-    """Size, channels, mean and standard deviation of a set, from exact sums, to four decimals.
-
-    Raises:
-        InputError: images that are not square.
-    """
-    _, channels, height, width = images.images.shape
-    if height != width:
-        raise InputError(f"{images.name}: images of {height} x {width} pixels", "square images", "crop or resize them")
-    total, squares = torch.zeros(channels, dtype=torch.int64), torch.zeros(channels, dtype=torch.int64)
-    for part in images.images.split(1000):
-        total += part.sum((0, 2, 3), dtype=torch.int64)
-        squares += part.int().square().sum((0, 2, 3), dtype=torch.int64)
-    pixels = images.images.numel() / channels
-    mean = total.double() / pixels / 255
-    std = (squares.double() / pixels / 255**2 - mean**2).clamp(min=1e-4).sqrt()
-    return InputSpec(
-        channels, height, tuple(round(v, 4) for v in mean.tolist()), tuple(round(v, 4) for v in std.tolist())
-    )
-
-
-def _check_counts(train: ImageSet, models: int, way: int) -> None:
-    classes = len(train.class_names)
-    if models < 1 or not 2 <= way <= classes:
-        raise InputError(
-            f"{models} models of {way} classes from {classes} meta-train classes",
-            "at least one model, and a way between 2 and the number of classes",
-            "change --models or --way",
-        )
-    fewest = min(train.members, key=lambda c: len(train.members[c]))
-    if len(train.members[fewest]) < 5:
-        raise InputError(
-            f"class {train.class_names[fewest]!r} of {train.name} with {len(train.members[fewest])} images",
-            "at least 5 images a class: 4 to train on and 1 held out",
-            "add images or leave the class out",
-        )
-
-
-def _claim(out: Path, plan: _Plan) -> None:
+def _claim(out: Path, plan: ZooPlan) -> None:
     """Take the folder for this recipe, or refuse: before any work is lost."""
     if (out / INDEX).exists():
-        found = Index.read(out).recipe
+        index = Index.read(out)
+        found = index.recipe
         differing = sorted(k for k in found.keys() | plan.recipe.keys() if found.get(k) != plan.recipe.get(k))
         if differing:
             key = differing[0]
@@ -253,6 +93,7 @@ def _claim(out: Path, plan: _Plan) -> None:
                 f"an empty folder, or a zoo with {key} {plan.recipe.get(key)!r}",
                 "choose another --out, or repeat the options of the zoo that is there",
             )
+        index.write(out)  # a folder that cannot be written is refused now, not after the first training
         for leftover in out.glob(".*.tmp"):
             leftover.unlink(missing_ok=True)
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -286,38 +127,3 @@ def _sigterm_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, previous)
-
-
-@contextmanager
-def zoo_progress() -> Iterator[Callable[[int, int, float], None]]:
-    """A progress bar to give to `build_zoo` as ``on_model``: models done, mean accuracy, time left."""
-    columns = (
-        TextColumn("teachers"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[accuracy]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, speed_estimate_period=600) as bar:
-        shown = bar.add_task("", total=None, accuracy="")
-
-        def update(done: int, models: int, mean: float) -> None:
-            text = f"mean accuracy {mean:.1f} %" if done else "first models in work"
-            bar.update(shown, completed=done, total=models, accuracy=text)
-
-        yield update
-
-
-def zoo_table(zoo: Zoo) -> Table:
-    """For ``dfml zoo list``: one line a model, from the index alone."""
-    mean = sum(m.accuracy.get("mean", 0.0) for m in zoo.index.models) / len(zoo)
-    table = Table(title=f"{zoo.name}: {len(zoo)} models, {len(zoo.class_ids)} classes, mean accuracy {mean:.1f} %")
-    for column in ("model", "architecture", "classes", "accuracy %", "images"):
-        table.add_column(column, justify="right" if column in ("accuracy %", "images") else "left")
-    for model in zoo.index.models:
-        accuracy = model.accuracy
-        shown = f"{accuracy['mean']:.1f} ± {accuracy['ci95']:.1f}" if accuracy else "unknown"
-        names = ", ".join(zoo.index.classes[c] for c in model.class_ids)
-        table.add_row(model.id, model.architecture, names, shown, str(int(accuracy.get("n", 0)) or "-"))
-    return table

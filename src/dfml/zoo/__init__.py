@@ -1,7 +1,8 @@
 """The zoo: cards, teachers, the store, and the training of one teacher."""
 
 from dfml.zoo.card import Capability, ModelCard
-from dfml.zoo.store import Zoo, write_index
+from dfml.zoo.index import write_index
+from dfml.zoo.store import Zoo
 from dfml.zoo.teacher import LocalTeacher, Teacher
 from dfml.zoo.train_one import held_out_accuracy, train_classifier
 

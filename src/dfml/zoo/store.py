@@ -7,13 +7,10 @@ thousand models reads one file; cards and weights are read when they are first n
     dfml zoo build --data glyphs --arch conv4 --models 16 --seed 0 --no-flips --out OUT
 """
 
-import json
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Int
@@ -22,88 +19,12 @@ from torch import Tensor
 from dfml.errors import InputError
 from dfml.nn import Classifier, InputSpec
 from dfml.zoo.card import ModelCard
-from dfml.zoo.files import content_hash, pack, read_network, write_atomic, write_packed
+from dfml.zoo.files import content_hash, pack, read_network, write_packed
+from dfml.zoo.index import INDEX, Entry, Index
 from dfml.zoo.teacher import LocalTeacher
 
-INDEX = "zoo.json"
-INDEX_SCHEMA = 1
 CACHE_BYTES = 256 * 2**20
 EMBEDDED = {"glyphs": Path(__file__).parent / "glyphs"}
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One model in the index."""
-
-    id: str
-    architecture: str
-    class_ids: tuple[str, ...]
-    sha256: str
-    accuracy: dict[str, float]
-
-
-@dataclass(frozen=True)
-class Index:
-    """What ``zoo.json`` holds.
-
-    Args:
-        name: of the zoo.
-        shared_classes: states that equal class ids in different models mean the same class; else none is equal.
-        recipe: plain values that built the zoo, or empty.
-        classes: name of every class id.
-        models: one entry a model, in order.
-    """
-
-    name: str
-    shared_classes: bool
-    recipe: dict[str, Any] = field(default_factory=dict)
-    classes: dict[str, str] = field(default_factory=dict)
-    models: tuple[Entry, ...] = ()
-
-    def write(self, folder: Path) -> None:
-        """Write ``zoo.json`` atomically."""
-        values = {"schema": INDEX_SCHEMA} | asdict(self)
-        write_atomic(folder / INDEX, json.dumps(values, indent=1).encode())
-
-    @staticmethod
-    def read(folder: Path) -> "Index":
-        """Read ``zoo.json``.
-
-        Raises:
-            InputError: no index, or not one of this schema.
-        """
-        path = folder / INDEX
-        if not path.is_file():
-            raise InputError(
-                f"{folder}: no {INDEX} in it",
-                "a folder made by `dfml zoo build`, or the name of an embedded zoo: " + ", ".join(EMBEDDED),
-                "check the path; for a folder of cards and weights call dfml.zoo.write_index",
-            )
-        try:
-            values = json.loads(path.read_text())
-            schema = values.pop("schema", None)
-            if schema != INDEX_SCHEMA:
-                raise ValueError(f"schema {schema!r}, not {INDEX_SCHEMA}")
-            models = tuple(Entry(**m | {"class_ids": tuple(m["class_ids"])}) for m in values.pop("models"))
-            index = Index(**values, models=models)
-            index._check()
-            return index
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            raise InputError(
-                f"{path}: not a zoo index ({type(error).__name__}: {error})",
-                "the index that `dfml zoo build` writes",
-                "run the same `dfml zoo build` again, or call dfml.zoo.write_index on the folder",
-            ) from error
-
-    def _check(self) -> None:
-        ids = [m.id for m in self.models]
-        classes = [c for m in self.models for c in m.class_ids]
-        if len(set(ids)) != len(ids) or any(Path(i).name != i for i in ids):
-            raise ValueError("model ids must be distinct file names")
-        if not set(classes) <= self.classes.keys():
-            raise ValueError(f"class {min(set(classes) - self.classes.keys())!r} has no name under classes")
-        if not self.shared_classes and len(set(classes)) != len(classes):
-            raise ValueError("a class id stands in two models, but shared_classes is false")
 
 
 class _Cards(Mapping[str, ModelCard]):
@@ -241,42 +162,3 @@ class Zoo:
     def recipe_hash(self) -> str:
         """Of the recipe in the index: data, seed, training."""
         return content_hash(self.index.recipe)
-
-
-def write_index(
-    folder: str | Path,
-    *,
-    name: str,
-    shared_classes: bool,
-    recipe: dict[str, Any] | None = None,
-    ids: Iterable[str] | None = None,
-) -> Index:
-    """Make ``zoo.json`` from the cards in a folder: all of them, or those with these ``ids``.
-
-    Raises:
-        InputError: a card that cannot be read; one id with two names; ids that meet without ``shared_classes``.
-    """
-    folder = Path(folder)
-    paths = (
-        [p for p in folder.glob("*.json") if p.name != INDEX] if ids is None else [folder / f"{i}.json" for i in ids]
-    )
-    cards = [ModelCard.read(path) for path in sorted(paths)]
-    classes: dict[str, str] = {}
-    for card in cards:
-        for class_id, class_name in zip(card.class_ids, card.class_names, strict=True):
-            if classes.setdefault(class_id, class_name) != class_name:
-                raise InputError(
-                    f"card {card.id}: class id {class_id!r} is {class_name!r}, elsewhere {classes[class_id]!r}",
-                    "one name for one class id",
-                    "correct the class_ids or class_names in the cards",
-                )
-    models = tuple(Entry(c.id, c.architecture, c.class_ids, c.sha256, c.accuracy) for c in cards)
-    index = Index(name, shared_classes, recipe or {}, dict(sorted(classes.items())), models)
-    try:
-        index._check()
-    except ValueError as error:
-        raise InputError(
-            f"{folder}: {error}", "cards that make one zoo", "correct the cards or shared_classes"
-        ) from error
-    index.write(folder)
-    return index

@@ -1,0 +1,211 @@
+import json
+import pickle
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+
+from dfml.errors import InputError
+from dfml.zoo import ModelCard, Zoo, store, write_index
+from dfml.zoo.files import read_network
+from tiny_zoo import SPEC, card, network, write_tiny_zoo
+
+
+def refused(action, *words: str) -> InputError:
+    """The error of ``action``; its message has every one of these words and says what to do."""
+    with pytest.raises(InputError) as caught:
+        action()
+    for word in words:
+        assert word in str(caught.value)
+    assert caught.value.given
+    assert caught.value.wanted
+    assert caught.value.do
+    return caught.value
+
+
+def edit(path, **changes):
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_a_zoo_knows_its_models_and_classes(folder):
+    zoo = Zoo.open(folder)
+    assert (zoo.name, zoo.path, zoo.ids, len(zoo)) == ("toys", folder, ["one", "two"], 2)
+    assert zoo.class_ids == ("toys/ant", "toys/bear", "toys/cow", "toys/dog", "toys/eel")
+    assert zoo.class_names["toys/eel"] == "eel"
+    assert zoo.rows("one").tolist() == [1, 0, 2]
+    assert zoo.rows("two").tolist() == [3, 4, 1]
+    assert zoo.input_spec == SPEC
+    assert zoo.cards["two"].class_names == ("dog", "eel", "bear")
+    assert list(zoo.cards) == zoo.ids
+    assert pickle.loads(pickle.dumps(zoo)).hash == zoo.hash
+
+
+def test_a_teacher_is_the_written_network_rounded_to_float16_and_frozen(folder):
+    teacher = Zoo.open(folder).teacher("one")
+    written = network(1)
+    images = torch.rand(4, 3, 16, 16)
+    torch.testing.assert_close(teacher.logits(images), written(SPEC.normalise(images)), atol=1e-2, rtol=1e-2)
+    assert not teacher.network.training
+    for name, value in teacher.network.state_dict().items():
+        original = written.state_dict()[name]
+        assert value.dtype == original.dtype
+        torch.testing.assert_close(value, original.half().to(value.dtype) if value.is_floating_point() else original)
+    assert not any(p.requires_grad for p in teacher.network.parameters())
+
+
+def test_full_precision_and_huge_variances_survive(tmp_path):
+    exact = network(3)
+    exact.backbone.blocks[1].running_var.fill_(1e6)
+    half = Zoo.write_model(tmp_path, card("half", ("a", "b", "c")), exact)
+    full = Zoo.write_model(tmp_path, card("full", ("a", "b", "c")), exact, half=False)
+    assert read_network(tmp_path, half).backbone.blocks[1].running_var.tolist() == [1e6] * 4
+    for name, value in read_network(tmp_path, full).state_dict().items():
+        torch.testing.assert_close(value, exact.state_dict()[name], atol=0, rtol=0)
+
+
+def test_opening_and_reading_teachers_leaves_the_global_generator_alone(folder):
+    before = torch.get_rng_state()
+    Zoo.open(folder).teacher("one")
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_cards_and_weights_are_read_only_when_asked_for(folder):
+    for path in folder.glob("one.*"):
+        path.unlink()
+    zoo = Zoo.open(folder)
+    assert zoo.hash
+    assert zoo.rows("one").tolist() == [1, 0, 2]
+    zoo.teacher("two")
+    refused(lambda: zoo.cards["one"], "one.json")
+
+
+def test_ten_thousand_models_open_quickly(folder):
+    index = json.loads((folder / "zoo.json").read_text())
+    index["models"] = [index["models"][0] | {"id": f"m{i}"} for i in range(10_000)]
+    (folder / "zoo.json").write_text(json.dumps(index))
+    zoo = Zoo.open(folder)
+    assert len(zoo) == 10_000
+    assert zoo.class_ids == ("toys/ant", "toys/bear", "toys/cow")
+
+
+def test_the_cache_is_bounded(folder, monkeypatch):
+    zoo = Zoo.open(folder)
+    assert zoo.teacher("one") is zoo.teacher("one")
+    monkeypatch.setattr(store, "CACHE_BYTES", 1)
+    first = zoo.teacher("one")
+    zoo.teacher("two")
+    assert zoo.teacher("one") is not first
+
+
+def test_the_hash_is_of_content(folder, tmp_path):
+    zoo = Zoo.open(folder)
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    write_index(copy, name="another name", shared_classes=True)
+    assert Zoo.open(copy).hash == zoo.hash
+    assert Zoo.open(copy).recipe_hash != zoo.recipe_hash
+    Zoo.write_model(copy, card("two", ("dog", "eel", "bear")), network(7))
+    write_index(copy, name="toys", shared_classes=True)
+    assert Zoo.open(copy).hash != zoo.hash
+
+
+def test_no_index(tmp_path):
+    refused(lambda: Zoo.open(tmp_path / "nowhere"), "nowhere", "zoo.json", "dfml zoo build")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", '{"schema": 1}', '{"schema": 99, "models": []}'])
+def test_a_garbled_index(folder, text):
+    (folder / "zoo.json").write_text(text)
+    refused(lambda: Zoo.open(folder), "zoo.json", "not a zoo index")
+
+
+def test_an_index_whose_ids_leave_the_folder(folder):
+    index = json.loads((folder / "zoo.json").read_text())
+    index["models"][0]["id"] = "../one"
+    (folder / "zoo.json").write_text(json.dumps(index))
+    refused(lambda: Zoo.open(folder), "file names")
+
+
+def test_an_empty_zoo(folder):
+    edit(folder / "zoo.json", models=[])
+    refused(lambda: Zoo.open(folder), "without models", "continues")
+
+
+def test_classes_that_meet_without_the_statement(folder):
+    edit(folder / "zoo.json", shared_classes=False)
+    refused(lambda: Zoo.open(folder), "shared_classes is false")
+    refused(lambda: write_index(folder, name="toys", shared_classes=False), "shared_classes")
+
+
+def test_one_class_id_with_two_names(folder):
+    edit(folder / "one.json", class_names=["panda", "ant", "cow"])
+    refused(lambda: write_index(folder, name="toys", shared_classes=True), "toys/bear", "one name")
+
+
+def test_unknown_model(folder):
+    refused(lambda: Zoo.open(folder).teacher("three"), "three", "dfml zoo list")
+
+
+def test_a_missing_weight_file(folder):
+    (folder / "one.safetensors").unlink()
+    refused(lambda: Zoo.open(folder).teacher("one"), "one.safetensors", "cannot be read", "zoo build")
+
+
+@pytest.mark.parametrize("length", [0, 5, 200, -10])
+def test_a_truncated_weight_file(folder, length):
+    path = folder / "one.safetensors"
+    path.write_bytes(path.read_bytes()[:length])
+    refused(lambda: Zoo.open(folder).teacher("one"), "one.safetensors", "truncated", "zoo build")
+
+
+def test_a_sha256_that_does_not_match(folder):
+    shutil.copy(folder / "two.safetensors", folder / "one.safetensors")
+    refused(lambda: Zoo.open(folder).teacher("one"), "one.safetensors", "sha256")
+
+
+def test_a_card_that_differs_from_the_index(folder):
+    edit(folder / "one.json", sha256="0" * 64)
+    refused(lambda: Zoo.open(folder).teacher("one"), "one.json", "zoo.json")
+
+
+def test_a_garbled_card(folder):
+    (folder / "one.json").write_text('{"schema": 1')
+    refused(lambda: Zoo.open(folder).teacher("one"), "one.json", "not a model card")
+
+
+def test_class_count_differs_from_the_head(folder):
+    edit(folder / "one.json", class_names=["bear", "ant"], class_ids=["toys/bear", "toys/ant"])
+    write_index(folder, name="toys", shared_classes=True)
+    refused(lambda: Zoo.open(folder).teacher("one"), "2 class names", "head of 3 rows")
+
+
+def test_an_image_size_that_the_network_cannot_take(folder):
+    edit(folder / "one.json", input_spec=replace(SPEC, size=8).to_dict())
+    refused(lambda: Zoo.open(folder).teacher("one"), "card one", "image size 8", "16 pixels")
+
+
+def test_another_image_size_than_the_weights_have(folder):
+    edit(folder / "one.json", input_spec=replace(SPEC, size=32).to_dict())
+    refused(lambda: Zoo.open(folder).teacher("one"), "32 pixels", "16 features", "takes 4")
+
+
+@pytest.mark.parametrize("changes", [{"width": 8}, {"architecture": "resnet10"}, {"architecture": "vgg"}])
+def test_weights_of_another_network(folder, changes):
+    edit(folder / "one.json", **changes)
+    refused(lambda: Zoo.open(folder).teacher("one"), "card")
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    refused(lambda: write_tiny_zoo(tmp_path / "file" / "zoo"), "cannot be written")
+
+
+def test_nothing_temporary_is_left(folder):
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "one.json",
+        "one.safetensors",
+        "two.json",
+        "two.safetensors",
+        "zoo.json",
+    ]
+    assert ModelCard.read(folder / "one.json") == Zoo.open(folder).cards["one"]
