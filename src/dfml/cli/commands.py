@@ -204,7 +204,8 @@ def evaluate(
             "baselines": baselines,
         }
         scores = opened.evaluate(data, progress=progress, **options)
-    console.print(score_table(scores, f"{data}, {split} classes, {way}-way, % correct with 95 % intervals"))
+    say(f"{data}, {split} classes, {way}-way, % correct with 95 % intervals")
+    console.print(score_table(scores))
     for shot, (mean, ci95) in scores.gains().items():
         say(f"{shot}-shot: {mean:+.1f} ± {ci95:.1f} against the mean single teacher, paired")
     say(f"written: {opened.path / 'result.json'}")

@@ -7,6 +7,7 @@ from typing import Any
 
 from dfml.data import load_support
 from dfml.errors import InputError
+from dfml.harness.checkpoint import restore
 from dfml.harness.plots import Sheet, contact_sheet
 from dfml.harness.run_folder import RunFolder
 from dfml.learners.base import AbstractLearner
@@ -82,7 +83,7 @@ class Run:
         """The method's state at the newest checkpoint."""
         saved = self.checkpoint
         state = self.method.init(self.zoo, Rng(self.folder.config.run.seed).at("init"))
-        state.load_state_dict(saved["state"])
+        restore(state, saved, self.path)
         return state
 
     @property

@@ -16,6 +16,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from dfml.errors import InputError
+from dfml.methods.base import AbstractState
+
 CHECKPOINT_SCHEMA = 1
 TENSORS, TREE, SEAL = "tensors.safetensors", "tree.json", "seal.json"
 
@@ -104,6 +107,23 @@ class Checkpoints:
             except CorruptCheckpoint as error:
                 warnings.warn(f"checkpoint skipped: {error}", stacklevel=2)
         return None
+
+
+def restore(state: AbstractState, saved: Any, where: Path) -> None:
+    """Give a method's state what a checkpoint holds.
+
+    Raises:
+        InputError: it does not fit, as after a change of dfml.
+    """
+    try:
+        state.load_state_dict(saved["state"])
+        state.step = saved["step"]
+    except (RuntimeError, KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{where}: its checkpoint does not fit this dfml ({' '.join(str(error).split())[:200]})",
+            "a checkpoint of the same version, see versions.json",
+            "use that version, or train again",
+        ) from error
 
 
 def _encode(value: Any, tensors: dict[str, Tensor]) -> Any:

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 import torch
 from lightning_fabric import Fabric
 
+from dfml.harness.checkpoint import restore
 from dfml.harness.config import RunOptions
 from dfml.harness.measures import load_average, peak_memory_mb
 from dfml.harness.run_folder import RunFolder
@@ -121,8 +122,8 @@ class Loop:
         seed_strays(self.rng.at("init"))
         state = self.method.init(self.zoo, self.rng.at("init"))
         if (saved := self.folder.checkpoints.latest()) is not None:
-            state.load_state_dict(saved["state"])
-            state.step = self.resumed_at = saved["step"]
+            restore(state, saved, self.folder.path)
+            self.resumed_at = state.step
             self.totals = Totals(**saved["totals"])
             self.validation = saved["validation"]
         self.folder.rewind(state.step)

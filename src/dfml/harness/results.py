@@ -49,8 +49,8 @@ class Evaluation:
         teachers = len(next(iter(self.baselines.values())).teachers)
         return [
             line("random", "random", 1),
-            line("single teacher, mean", "single_teacher_mean", 1),
-            line("single teacher, best", "single_teacher_best", 1),
+            line("mean single teacher", "single_teacher_mean", 1),
+            line("best single teacher", "single_teacher_best", 1),
             own,
             line("zoo ensemble", "zoo_ensemble", teachers),
         ]

@@ -6,20 +6,22 @@ from rich.table import Table
 from dfml.evaluate import Score
 from dfml.harness.results import Evaluation
 
-KINDS = ("inductive", "transductive")
+HEADS = {"inductive": "inductive", "transductive": "transduct."}  # short, so that 80 columns hold the table
 
 
-def score_table(evaluation: Evaluation, title: str) -> Table:
+def score_table(evaluation: Evaluation) -> Table:
     """Accuracy in percent with 95 % intervals, a line per learner, a column per shot and kind."""
     rows = evaluation.rows
     shots = list(evaluation.scores)
-    kinds = [k for k in KINDS if any(k in scores[s] for _, _, scores in rows for s in shots)]
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, title_style="bold")
+    kinds = [k for k in HEADS if any(k in scores[s] for _, _, scores in rows for s in shots)]
+    table = Table(box=box.SIMPLE_HEAD)
     table.add_column("learner", no_wrap=True)
-    table.add_column("networks", justify="right")
+    table.add_column("nets", justify="right")
     for kind in kinds:
         for shot in shots:
-            table.add_column(f"{shot}-shot" + ("" if len(kinds) == 1 else f"\n{kind}"), justify="right", no_wrap=True)
+            table.add_column(
+                f"{shot}-shot" + ("" if len(kinds) == 1 else f"\n{HEADS[kind]}"), justify="right", no_wrap=True
+            )
     for name, networks, scores in rows:
         cells = [_cell(scores[shot].get(kind)) for kind in kinds for shot in shots]
         own = evaluation.baselines and name == evaluation.name
