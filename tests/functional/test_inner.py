@@ -69,7 +69,9 @@ def _aligned_gradient(tasks, w: torch.Tensor, lr: float) -> torch.Tensor:
 def test_alignment_direction_is_exact_for_two_quadratics():
     tasks = [_quadratic(1), _quadratic(2)]
     w = torch.randn(4, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
-    torch.testing.assert_close(_mean_displacement(tasks, w, 0.2), _aligned_gradient(tasks, w, 0.2), rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(
+        _mean_displacement(tasks, w, 0.2), _aligned_gradient(tasks, w, 0.2), rtol=1e-10, atol=1e-10
+    )
 
 
 def test_alignment_remainder_falls_as_the_square_of_the_step_for_three():

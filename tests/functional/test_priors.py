@@ -40,9 +40,7 @@ def test_alignment_is_zero_on_matched_statistics_and_positive_elsewhere():
 
 def test_alignment_equals_naive_recomputation():
     g = torch.Generator().manual_seed(1)
-    layers = [
-        BatchNormStatistics(*(torch.rand(c, generator=g) + 0.1 for _ in range(4))) for c in (3, 7)
-    ]
+    layers = [BatchNormStatistics(*(torch.rand(c, generator=g) + 0.1 for _ in range(4))) for c in (3, 7)]
     naive, norms = 0.0, 0.0
     for s in layers:
         terms = []

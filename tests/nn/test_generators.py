@@ -14,7 +14,9 @@ def test_images_have_the_size_and_lie_in_the_unit_interval(name, size):
 
 
 def test_published_size():
-    assert sum(p.numel() for p in build_generator("published", latent=256, size=32, channels=3).parameters()) == 2_328_899
+    assert (
+        sum(p.numel() for p in build_generator("published", latent=256, size=32, channels=3).parameters()) == 2_328_899
+    )
 
 
 def _checkerboard(images: torch.Tensor) -> float:

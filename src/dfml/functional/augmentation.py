@@ -14,7 +14,9 @@ def shift_and_flip(
     flip: bool = True,
     per_sample: bool = True,
 ) -> Float[Tensor, "n c h w"]:
-    """Zero-pad by ``shift`` pixels and crop back at a random place; mirror half of the images if ``flip``.
+    """Pad by ``shift`` pixels, crop back at a random place, and mirror half of the images if ``flip``.
+
+    Edges are repeated: with zeros, recovered images grow a dark frame of the padding's width.
 
     Args:
         images: the batch; gradients pass through.
@@ -33,5 +35,5 @@ def shift_and_flip(
         columns = torch.where(mirror, w - 1 - columns, columns)
     columns = (columns + dx).expand(n, w)
     index = rows[:, :, None] * (w + 2 * shift) + columns[:, None, :]
-    padded = F.pad(images, (shift,) * 4).flatten(2)
+    padded = F.pad(images, (shift,) * 4, mode="replicate").flatten(2)
     return padded.gather(2, index.view(n, 1, h * w).expand(n, c, h * w)).view(n, c, h, w)

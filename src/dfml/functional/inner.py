@@ -23,6 +23,8 @@ def gradient_steps(
         lr: step size.
         second_order: differentiate through the inner gradients.
     """
+    # Identity views: a head that started from prototypes is a function of the encoder, but not in the inner loop.
+    parameters = {k: p.view_as(p) for k, p in parameters.items()}
     for _ in range(steps):
         gradients = torch.autograd.grad(loss(parameters), list(parameters.values()), create_graph=second_order)
         parameters = {k: p - lr * g for (k, p), g in zip(parameters.items(), gradients, strict=True)}

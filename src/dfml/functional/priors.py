@@ -51,9 +51,9 @@ def class_prior(logits: Float[Tensor, "n classes"], labels: Int[Tensor, " n"]) -
 
 
 def batchnorm_alignment(statistics: Sequence[BatchNormStatistics], eps: float = 1e-5) -> Float[Tensor, ""]:
-    """Mean over layers and channels of ((mu - mu_hat)^2 + (sigma - sigma_hat)^2) / (sigma_hat^2 + eps); zero if matched.
+    """Mean over layers and channels of ((mu - mu_hat)^2 + (sigma - sigma_hat)^2) / (sigma_hat^2 + eps).
 
-    Relative to the layer's own variance, so a wide or deep network weighs no more than a small one.
+    Zero on matched statistics. Relative to the layer's own variance, so a wide or deep network weighs no more than a small one.
     """
     layers = []
     for s in statistics:

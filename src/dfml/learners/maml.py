@@ -77,25 +77,15 @@ class MAML(AbstractLearner):
         weight, bias = centroid_head(centroids, self.scale)  # type: ignore[arg-type]
         return encoder | {"weight": weight, "bias": bias}
 
-    def _adapted(self, x: Tensor, y: Tensor, *, steps: int, second_order: bool) -> Parameters:
-        """The task's parameters after the inner loop, as a function of the learner's own."""
-        start = self._start(x, y)
-        if self.adapts == "all":
-            return gradient_steps(
-                lambda p: F.cross_entropy(F.linear(self._features(p, x), p["weight"], p["bias"]), y),
-                start,
-                steps=steps,
-                lr=self.inner_lr,
-                second_order=second_order,
-            )
-        features = self._features({}, x)
-        return gradient_steps(
-            lambda p: F.cross_entropy(F.linear(features, p["weight"], p["bias"]), y),
-            start,
-            steps=steps,
-            lr=self.inner_lr,
-            second_order=second_order,
-        )
+    def _adapted(self, start: Parameters, x: Tensor, y: Tensor, *, steps: int, second_order: bool) -> Parameters:
+        """The task's parameters after the inner loop, as a function of ``start``."""
+        frozen = self._features({}, x) if self.adapts == "head" else None
+
+        def loss(p: Parameters) -> Tensor:
+            features = self._features(p, x) if frozen is None else frozen
+            return F.cross_entropy(F.linear(features, p["weight"], p["bias"]), y)
+
+        return gradient_steps(loss, start, steps=steps, lr=self.inner_lr, second_order=second_order)
 
     @torch.enable_grad()
     def adapt(
@@ -104,7 +94,8 @@ class MAML(AbstractLearner):
         """A predictor with its own adapted copy of the encoder."""
         norm = norm or self.norm
         with self._statistics(norm):
-            adapted = self._adapted(support_x, support_y, steps=self.test_steps, second_order=False)
+            start = {k: p.detach().requires_grad_() for k, p in self._start(support_x, support_y).items()}
+            adapted = self._adapted(start, support_x, support_y, steps=self.test_steps, second_order=False)
         encoder = copy.deepcopy(self.encoder).requires_grad_(False)
         own = {k.removeprefix("encoder."): p.detach() for k, p in adapted.items() if k.startswith("encoder.")}
         encoder.load_state_dict(own, strict=False)
@@ -123,10 +114,14 @@ class MAML(AbstractLearner):
         )
 
     def meta_loss(self, episode: Episode) -> tuple[Float[Tensor, ""], Metrics]:
-        """Query loss after the inner loop; with norm ``support`` queries use the support's statistics, with gradients."""
+        """Query loss after the inner loop; with norm ``support`` queries use the support's, with gradients."""
         with self._statistics(self.norm):
             adapted = self._adapted(
-                episode.support_x, episode.support_y, steps=self.train_steps, second_order=self.second_order
+                self._start(episode.support_x, episode.support_y),
+                episode.support_x,
+                episode.support_y,
+                steps=self.train_steps,
+                second_order=self.second_order,
             )
             if self.norm != "support":
                 logits = F.linear(self._features(adapted, episode.query_x), adapted["weight"], adapted["bias"])

@@ -36,7 +36,7 @@ def replay(
         rng: of this call alone.
 
     Returns:
-        Metrics (empty if nothing was replayed, because the bank is too small yet or patience is 0), and the last episode.
+        Metrics and the last episode; empty and None if the bank is too small yet or patience is 0.
     """
     best, waited, batch, losses, episode = -1.0, 0, 0, 0.0, None
     if len(bank.ready(shot + queries)) < way:

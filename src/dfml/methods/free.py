@@ -1,6 +1,7 @@
 """FREE: faster inversion via meta-generator, better generalisation via meta-learner."""
 
 import copy
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -68,7 +69,7 @@ class FreeState(AbstractState):
         return torch.tensor([self.row_of[c] for c in card.class_ids])
 
 
-class FREE(AbstractMethod):
+class FREE(AbstractMethod[FreeState]):
     """Wei, Hu, Wang, Shen, Yuan, Tao: "FREE: Faster and Better Data-Free Meta-Learning", CVPR 2024.
 
     https://arxiv.org/abs/2405.00984
@@ -244,9 +245,14 @@ class FREE(AbstractMethod):
         # Faster inversion: adapt the meta-generator to each teacher and keep what it shows.
         labels = [state.validation.training_labels(t.card) for t in visited]
         students = self._students(state, visited) if warm else None
+        start = time.perf_counter()
         recovered = state.recovery.recover(visited, labels, students=students, rng=rng.at("recover"))
         metrics = _mean_terms(recovered)
-        metrics |= {"images": float(sum(len(r.images) for r in recovered)), "student": float(students is not None)}
+        metrics |= {
+            "images": float(sum(len(r.images) for r in recovered)),
+            "recover_seconds": time.perf_counter() - start,
+            "student": float(students is not None),  # 0: the adversarial term was skipped
+        }
         if warm:
             self._store(state, visited, recovered)
 
@@ -325,7 +331,8 @@ class FREE(AbstractMethod):
     def _distillation(
         self, model: MetaModel, images: Tensor, answers: Tensor, rows: Tensor, parameters: Parameters
     ) -> Tensor:
-        return self.divergence(answers, functional_call(model, parameters, (images, rows)))
+        # The learner holds the same encoder a second time: tying would leave the fast weights in its place.
+        return self.divergence(answers, functional_call(model, parameters, (images, rows), tie_weights=False))
 
     def _align(
         self,
@@ -335,7 +342,7 @@ class FREE(AbstractMethod):
         rng: Rng,
         measure: bool,
     ) -> Metrics:
-        """theta_i = theta_{i-1} - alpha grad L_i(theta_{i-1}) in random order; the outer optimiser follows theta - theta_n."""
+        """theta_i = theta_{i-1} - alpha grad L_i(theta_{i-1}) in random order; the outer step follows theta - theta_n."""
         parameters: Parameters = dict(model.distilled_parameters())
         losses = [losses[i] for i in torch.randperm(len(losses), generator=rng.generator("order")).tolist()]
         metrics = {}
@@ -344,9 +351,7 @@ class FREE(AbstractMethod):
                 metrics["alignment_ratio"] = self._ratio(losses, parameters)
         model.train()
         if self.alignment == "sequential":
-            direction, met = sequential_displacement(
-                losses, parameters, lr=self.fast_lr, optimiser=self.fast_optimiser
-            )
+            direction, met = sequential_displacement(losses, parameters, lr=self.fast_lr, optimiser=self.fast_optimiser)
         else:
             direction, met = summed_gradient(losses, parameters)
         model.eval()
@@ -358,7 +363,7 @@ class FREE(AbstractMethod):
         return metrics | {"distillation": sum(met) / len(met)}
 
     def _ratio(self, losses: list[Callable[[Parameters], Tensor]], parameters: Parameters) -> float:
-        """Size of what sequential steps add to the plain sum of gradients, relative to that sum (wanted: 0.1 to 0.5)."""
+        """Size of what sequential steps add to the sum of gradients, relative to that sum (wanted: 0.1 to 0.5)."""
         displacement, _ = sequential_displacement(losses, parameters, lr=self.fast_lr)
         plain, _ = summed_gradient(losses, parameters)
         added = torch.cat([(displacement[k] - plain[k]).flatten() for k in plain]).norm()

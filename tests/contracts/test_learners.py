@@ -1,0 +1,67 @@
+"""What every registered learner promises (H7, any way, uneven shots)."""
+
+import pytest
+import torch
+
+from dfml.episode import Episode
+from dfml.learners import LEARNERS
+from dfml.learners.base import Predictor
+from toys import toy_encoder
+
+
+def _build(name: str):
+    encoder = toy_encoder()
+    return LEARNERS[name]([encoder] if name == "centroid" else encoder)
+
+
+def _task(way: int, seed: int = 0) -> Episode:
+    g = torch.Generator().manual_seed(seed)
+    shots = torch.randint(1, 4, (way,), generator=g)  # uneven
+    y, q = torch.arange(way).repeat_interleave(shots), torch.arange(way).repeat_interleave(2)
+    return Episode(torch.rand(len(y), 3, 16, 16, generator=g), y, torch.rand(len(q), 3, 16, 16, generator=g), q)
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+@pytest.mark.parametrize("way", [2, 3, 5, 12])
+def test_any_number_of_classes_and_uneven_shots(name, way):
+    learner, task = _build(name), _task(way)
+    predictor = learner.adapt(task.support_x, task.support_y)
+    assert isinstance(predictor, Predictor)
+    probabilities = predictor.probabilities(task.query_x)
+    assert probabilities.shape == (2 * way, way)
+    torch.testing.assert_close(probabilities.sum(-1), torch.ones(2 * way))
+    loss, metrics = learner.meta_loss(task)
+    assert loss.ndim == 0
+    assert loss.requires_grad
+    assert 0 <= metrics["accuracy"] <= 100
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+@pytest.mark.parametrize("norm", ["running", "support", "query_batch"])
+def test_adapting_leaves_the_learner_alone_and_predicting_twice_gives_the_same(name, norm):
+    learner, task = _build(name), _task(5)
+    before = {k: v.clone() for k, v in learner.state_dict().items()}
+    predictor = learner.adapt(task.support_x, task.support_y, norm=norm)
+    assert torch.equal(predictor(task.query_x), predictor(task.query_x))
+    assert all(torch.equal(v, before[k]) for k, v in learner.state_dict().items())
+    again = learner.adapt(task.support_x, task.support_y, norm=norm)
+    assert torch.equal(again(task.query_x), predictor(task.query_x))
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_the_inductive_answer_does_not_depend_on_its_neighbours(name):
+    learner, task = _build(name), _task(4)
+    predictor = learner.adapt(task.support_x, task.support_y)
+    together = predictor.probabilities(task.query_x)
+    alone = torch.cat([predictor.probabilities(x[None]) for x in task.query_x])
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_it_learns_separable_colours(name):
+    colours = torch.tensor([[0.9, 0.1, 0.1], [0.1, 0.9, 0.1], [0.1, 0.1, 0.9]])[:, :, None, None]
+    g = torch.Generator().manual_seed(0)
+    y = torch.arange(3).repeat(4)
+    images = (colours[y] + 0.05 * torch.randn(12, 3, 16, 16, generator=g)).clamp(0, 1)
+    predictor = _build(name).adapt(images[:6], y[:6])
+    assert float((predictor(images[6:]).argmax(-1) == y[6:]).float().mean()) >= 0.8

@@ -1,0 +1,192 @@
+import copy
+
+import pytest
+import torch
+
+from dfml.errors import InputError
+from dfml.methods.free import FREE
+from dfml.randomness import Rng
+from dfml.recovery import MetaGenerator
+from toys import SPEC, toy_teacher
+
+CLASSES = [("a", "b", "c"), ("c", "d", "e"), ("f", "a", "d"), ("e", "b", "f"), ("g", "h", "c")]
+
+
+class ToyZoo:
+    """Five teachers over eight classes."""
+
+    def __init__(self):
+        self.teachers = {f"t{i}": toy_teacher(f"t{i}", ids, seed=i) for i, ids in enumerate(CLASSES)}
+        self.ids, self.input_spec = list(self.teachers), SPEC
+        self.cards = {name: t.card for name, t in self.teachers.items()}
+        self.class_ids = tuple("abcdefgh")
+
+    def teacher(self, name):
+        return self.teachers[name]
+
+
+QUICK = {
+    "width": 4, "images_per_class": 6, "warmup_steps": 1, "replay_patience": 1, "replay_episodes": 2, "way": 3,
+    "queries": 2, "validation_episodes": 3, "rounds": 2,
+}  # fmt: skip
+
+
+def _method(recovery: dict | None = None, **options) -> FREE:
+    return FREE(recovery=MetaGenerator(**{"latent": 8, "steps": 1} | (recovery or {})), **QUICK | options)
+
+
+def _run(method: FREE, state, zoo: ToyZoo, first: int, last: int) -> list[dict]:
+    metrics = []
+    for step in range(first, last):
+        rng = Rng(0).at("step", step)
+        teachers = [zoo.teacher(i) for i in method.select(state, zoo, rng)]
+        metrics.append(method.step(state, teachers, rng))
+    return metrics
+
+
+def _weights(state) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in state.model.parameters()])
+
+
+@pytest.fixture(scope="module")
+def zoo() -> ToyZoo:
+    return ToyZoo()
+
+
+def test_warm_up_trains_the_generator_alone(zoo):
+    method = _method(warmup_steps=2)
+    state = method.init(zoo, Rng(0))
+    generator, model = copy.deepcopy(state.recovery.generator.state_dict()), _weights(state)
+    metrics = _run(method, state, zoo, 0, 2)
+    assert torch.equal(model, _weights(state))
+    assert any(not torch.equal(v, generator[k]) for k, v in state.recovery.generator.state_dict().items())
+    assert len(state.bank) == 0
+    assert metrics[0]["student"] == 0
+    assert metrics[0]["adversarial"] == 0
+
+
+def test_every_teachers_images_reach_the_bank_under_their_class(zoo):
+    method = _method(warmup_steps=0, validation_teachers=0)
+    state = method.init(zoo, Rng(0))
+    rng = Rng(0).at("step", 0)
+    chosen = method.select(state, zoo, rng)
+    method.step(state, [zoo.teacher(i) for i in chosen], rng)
+    visited = set(chosen[:4])
+    for name in visited:
+        rows, number = state.rows(zoo.cards[name]), state.number_of[name]
+        assert int((state.bank.teachers == number).sum()) == 3 * 6
+        assert all(int((state.bank.teachers[row] == number).sum()) == 6 for row in rows)
+    assert len(state.bank) == 18 * len(visited)
+
+
+def test_held_out_classes_never_reach_training(zoo):
+    method = _method()
+    state = method.init(zoo, Rng(0))
+    _run(method, state, zoo, 0, 4)
+    held_out = [state.row_of[c] for c in state.validation.class_ids]
+    assert held_out
+    assert state.bank.written[held_out].sum() == 0
+    assert not set(state.validation.ids) & set(state.visited)
+    accuracy = method.validate(state, Rng(9))["pseudo_val"]
+    assert 0 <= accuracy <= 100
+    assert len(state.validation.bank) > 0
+
+
+def test_teachers_agree_on_rows_of_the_class_head(zoo):
+    method = _method()
+    state = method.init(zoo, Rng(0))
+    first, second = state.rows(zoo.cards["t0"]), state.rows(zoo.cards["t1"])
+    assert first[2] == second[0], "class c is output 2 of t0 and output 0 of t1"
+    images = torch.rand(4, 3, 16, 16)
+    assert torch.equal(state.model(images, first)[:, 2], state.model(images, second)[:, 0])
+
+
+def test_a_step_moves_the_encoder_in_place(zoo):
+    method = _method(warmup_steps=0, replay_patience=0)
+    state = method.init(zoo, Rng(0))
+    before = {k: (p, p.detach().clone()) for k, p in state.model.named_parameters()}
+    _run(method, state, zoo, 0, 1)
+    for name, p in state.model.named_parameters():
+        assert p is before[name][0]
+        if name.endswith("weight"):
+            assert not torch.equal(p, before[name][1]), name
+
+
+def test_distillation_falls_over_a_few_steps(zoo):
+    method = _method(warmup_steps=0, outer_lr=0.01, replay_patience=0)
+    state = method.init(zoo, Rng(0))
+    losses = [m["distillation"] for m in _run(method, state, zoo, 0, 12)]
+    assert sum(losses[-3:]) < 0.8 * sum(losses[:3])
+
+
+def test_resuming_from_a_state_dict_continues_to_the_same_bits(zoo):
+    whole_method, whole = _method(), None
+    whole = whole_method.init(zoo, Rng(0))
+    _run(whole_method, whole, zoo, 0, 5)
+    first_method = _method()
+    first = first_method.init(zoo, Rng(0))
+    _run(first_method, first, zoo, 0, 3)
+    first_method.validate(first, Rng(1))
+    second_method = _method()
+    second = second_method.init(zoo, Rng(0))
+    second_method_state = copy.deepcopy(first.state_dict())
+    second.load_state_dict(second_method_state)
+    _run(second_method, second, zoo, 3, 5)
+    assert torch.equal(_weights(whole), _weights(second))
+    for a, b in zip(whole.average.state_dict().values(), second.average.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("learner", ["maml", "anil", "protonet", "centroid"])
+def test_every_learner_trains(zoo, learner):
+    method = _method(learner=learner)
+    state = method.init(zoo, Rng(0))
+    metrics = _run(method, state, zoo, 0, 2)[-1]
+    assert metrics["distillation"] > 0
+    assert 0 <= metrics["replay_accuracy"] <= 100
+    predictor = method.learner(state).adapt(torch.rand(4, 3, 16, 16), torch.tensor([0, 0, 1, 1]))
+    assert predictor(torch.rand(2, 3, 16, 16)).shape == (2, 2)
+
+
+def test_average_alignment_is_the_mean_gradient_and_sequential_is_not(zoo):
+    outcomes = {}
+    for alignment, lr in (("average", 0.1), ("sequential", 0.1), ("sequential", 1e-3)):
+        method = _method(warmup_steps=0, alignment=alignment, fast_lr=lr, replay_patience=0, rounds=1)
+        state = method.init(zoo, Rng(0))
+        _run(method, state, zoo, 0, 1)
+        outcomes[alignment, lr] = torch.cat([p.grad.flatten() for p in state.model.distilled_parameters().values()])
+    plain = outcomes["average", 0.1]
+    assert (plain - outcomes["sequential", 1e-3]).norm() < 0.01 * plain.norm()
+    assert (plain - outcomes["sequential", 0.1]).norm() > 0.05 * plain.norm()
+
+
+PUBLISHED = {
+    "learner": "maml", "learner_options": {"head": "literal", "way": 3}, "head": "literal", "warmup_steps": 1,
+    "rounds": 1, "fast_optimiser": "adam", "fast_lr": 1e-3, "reptile_scale": 67.0, "shared_optimiser": True,
+    "distillation": "inner_product", "bank_keeps": "last", "bank_floor": True, "with_replacement": True,
+    "stale_student": True, "average_decay": 0.0, "validation_teachers": 0,
+}  # fmt: skip
+
+
+def test_published_choices_run_and_keep_only_the_last_teachers_images(zoo):
+    recovery = {
+        "generator": "published", "conditional": False, "bn_weight": 0.0, "adversarial_form": "inner_product",
+        "persistent_optimiser": False, "last_step": False, "augment_per_sample": False,
+    }  # fmt: skip
+    method = _method(recovery, **PUBLISHED)
+    state = method.init(zoo, Rng(0))
+    metrics = _run(method, state, zoo, 0, 4)
+    assert len(state.bank) == 3 * 18
+    assert all("bn" not in m for m in metrics)
+    assert metrics[-1]["student"] == 1, "the student is the learner adapted to the last replayed episode"
+    assert state.last_support[0].shape == (3, 3, 16, 16)
+
+
+def test_a_literal_head_needs_a_learner_that_has_one(zoo):
+    with pytest.raises(InputError, match="literal"):
+        _method(head="literal", learner="protonet").init(zoo, Rng(0))
+
+
+def test_too_many_validation_teachers_are_refused(zoo):
+    with pytest.raises(InputError, match="5 validation teachers of a zoo of 5"):
+        _method(validation_teachers=5).init(zoo, Rng(0))

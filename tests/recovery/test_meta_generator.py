@@ -1,0 +1,129 @@
+import copy
+
+import pytest
+import torch
+
+from dfml.functional.priors import class_prior
+from dfml.randomness import Rng
+from dfml.recovery import MetaGenerator
+from toys import SPEC, toy_teacher
+
+LABELS = torch.arange(3).repeat(8)
+
+
+def _prepared(**options) -> MetaGenerator:
+    recovery = MetaGenerator(**{"latent": 8} | options)
+    recovery.prepare(SPEC, Rng(0))
+    return recovery
+
+
+def test_meta_gradient_without_inner_steps_matches_central_differences():
+    recovery = _prepared(steps=0, bn_weight=0.7, adversarial_weight=0.0)
+    recovery.generator.double()
+    teacher = toy_teacher()
+    teacher.network.double()
+    shared = list(recovery.generator.parameters())
+
+    def loss() -> float:
+        terms = recovery._visit(teacher, LABELS, None, Rng(1))[2]
+        return terms["class"] + 0.7 * terms["bn"]
+
+    with_double = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        gradient = recovery._visit(teacher, LABELS, None, Rng(1))[1]
+        for tensor, index in ((0, 3), (1, 5), (3, 20), (8, 11)):
+            flat = shared[tensor].data.view(-1)
+            h, kept = 1e-5, float(flat[index])
+            flat[index] = kept + h
+            above = loss()
+            flat[index] = kept - h
+            below = loss()
+            flat[index] = kept
+            numeric, exact = (above - below) / (2 * h), float(gradient[tensor].view(-1)[index])
+            assert abs(numeric - exact) < 1e-5 + 1e-3 * abs(numeric), (tensor, numeric, exact)
+    finally:
+        torch.set_default_dtype(with_double)
+
+
+def test_inner_steps_lower_the_teachers_loss_on_the_wanted_classes():
+    teacher = toy_teacher()
+    losses = {}
+    for steps in (0, 20):
+        recovery = _prepared(steps=steps, bn_weight=0.0, adversarial_weight=0.0)
+        (shown,) = recovery.recover([teacher], [LABELS], rng=Rng(3), learn=False)
+        assert shown.images.shape == (24, 3, 16, 16)
+        assert 0 <= float(shown.images.min()) <= float(shown.images.max()) <= 1
+        losses[steps] = float(class_prior(teacher.logits(shown.images), LABELS))
+    assert losses[20] < 0.7 * losses[0]
+
+
+def test_alignment_lowers_the_distance_of_statistics():
+    teacher = toy_teacher()
+    distances = {}
+    for steps in (0, 20):
+        recovery = _prepared(steps=steps, class_weight=0.0, bn_weight=1.0, adversarial_weight=0.0)
+        (shown,) = recovery.recover([teacher], [LABELS], rng=Rng(3), learn=False)
+        distances[steps] = shown.terms["bn"]
+    assert distances[20] < 0.7 * distances[0]
+
+
+def test_a_call_that_does_not_learn_leaves_the_generator_alone_and_is_repeatable():
+    recovery, teachers = _prepared(steps=2), [toy_teacher("a"), toy_teacher("b", seed=1)]
+    before = [p.clone() for p in recovery.generator.parameters()]
+    first = recovery.recover(teachers, [LABELS, LABELS], rng=Rng(5), learn=False)
+    second = recovery.recover(teachers, [LABELS, LABELS], rng=Rng(5), learn=False)
+    assert all(torch.equal(p, q) for p, q in zip(before, recovery.generator.parameters(), strict=True))
+    assert all(torch.equal(a.images, b.images) for a, b in zip(first, second, strict=True))
+    assert not torch.equal(first[0].images, first[1].images)
+
+
+def test_reptile_moves_towards_the_adapted_parameters():
+    recovery = _prepared(steps=3, meta="reptile", lr=1e-3)
+    _, gradient, _ = recovery._visit(toy_teacher(), LABELS, None, Rng(0))
+    # Adam's steps are at most about lr each, so the mean step is within a small factor of 1 in units of lr
+    assert max(float(g.abs().max()) for g in gradient) < 4
+    assert max(float(g.abs().max()) for g in gradient) > 0.1
+
+
+def test_meta_training_makes_the_next_visit_start_lower():
+    recovery, teacher = _prepared(steps=2, meta_lr=3e-3, bn_weight=0.0, adversarial_weight=0.0), toy_teacher()
+    first = recovery.recover([teacher], [LABELS], rng=Rng(0))[0].terms["class"]
+    for i in range(15):
+        last = recovery.recover([teacher], [LABELS], rng=Rng(i + 1))[0].terms["class"]
+    assert last < first
+
+
+def test_without_a_student_the_adversarial_term_is_zero_and_with_one_it_is_negative():
+    recovery, teacher = _prepared(steps=1), toy_teacher()
+    assert recovery.recover([teacher], [LABELS], rng=Rng(0), learn=False)[0].terms["adversarial"] == 0
+
+    def student(images: torch.Tensor) -> torch.Tensor:
+        return 3 * teacher.logits(images)  # same decisions, other confidence
+
+    shown = recovery.recover([teacher], [LABELS], students=[student], rng=Rng(0), learn=False)
+    assert shown[0].terms["adversarial"] < 0
+
+
+def test_state_round_trip_continues_to_the_same_bits():
+    teachers, one, other = [toy_teacher()], _prepared(steps=2), _prepared(steps=2)
+    one.recover(teachers, [LABELS], rng=Rng(0))
+    other.load_state_dict(copy.deepcopy(one.state_dict()))
+    a = one.recover(teachers, [LABELS], rng=Rng(1))
+    b = other.recover(teachers, [LABELS], rng=Rng(1))
+    assert torch.equal(a[0].images, b[0].images)
+    assert all(torch.equal(p, q) for p, q in zip(one.generator.parameters(), other.generator.parameters(), strict=True))
+
+
+@pytest.mark.parametrize(
+    "options", [{"last_step": False}, {"persistent_optimiser": False}, {"adversarial_form": "inner_product"}]
+)
+def test_published_switches_change_the_outcome(options):
+    teacher, student = toy_teacher(), toy_teacher(seed=4).logits
+    outcomes = []
+    for chosen in ({}, options):
+        recovery = _prepared(steps=2, **chosen)
+        for i in range(2):
+            recovery.recover([teacher], [LABELS], students=[student], rng=Rng(i))
+        outcomes.append(torch.cat([p.detach().flatten() for p in recovery.generator.parameters()]))
+    assert not torch.equal(*outcomes)

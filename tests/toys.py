@@ -1,0 +1,34 @@
+"""Small teachers and encoders for tests."""
+
+import torch
+from torch import nn
+
+from dfml.nn import Classifier, Encoder, InputSpec, build_backbone
+from dfml.zoo.card import ModelCard
+from dfml.zoo.teacher import LocalTeacher
+
+SPEC = InputSpec(size=16)
+
+
+def toy_teacher(name: str = "toy", class_ids: tuple[str, ...] = ("a", "b", "c"), seed: int = 0) -> LocalTeacher:
+    """A Conv4 of width 4 on 16-pixel images, briefly trained to tell colours apart."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = Classifier(build_backbone("conv4", image_size=16, width=4), len(class_ids))
+        optimiser = torch.optim.Adam(network.parameters(), lr=0.01)
+        colours = torch.rand(len(class_ids), 3, 1, 1)
+        for _ in range(40):
+            labels = torch.randint(len(class_ids), (32,))
+            images = (colours[labels] + 0.1 * torch.randn(32, 3, 16, 16)).clamp(0, 1)
+            optimiser.zero_grad()
+            nn.functional.cross_entropy(network(SPEC.normalise(images)), labels).backward()
+            optimiser.step()
+    card = ModelCard(name, "conv4", 4, class_ids, class_ids, SPEC, "")
+    return LocalTeacher(card, network)
+
+
+def toy_encoder(seed: int = 0, width: int = 4) -> Encoder:
+    """An untrained Conv4 on 16-pixel images."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return Encoder(build_backbone("conv4", image_size=16, width=width), SPEC).eval()
