@@ -150,13 +150,13 @@ def test_every_learner_trains(zoo, learner):
 
 def test_average_alignment_is_the_mean_gradient_and_sequential_is_not(zoo):
     outcomes = {}
-    for alignment, lr in (("average", 0.1), ("sequential", 0.1), ("sequential", 1e-3)):
+    for alignment, lr in (("average", 0.1), ("sequential", 0.1), ("sequential", 1e-4)):
         method = _method(warmup_steps=0, alignment=alignment, fast_lr=lr, replay_patience=0, rounds=1)
         state = method.init(zoo, Rng(0))
         _run(method, state, zoo, 0, 1)
         outcomes[alignment, lr] = torch.cat([p.grad.flatten() for p in state.model.distilled_parameters().values()])
     plain = outcomes["average", 0.1]
-    assert (plain - outcomes["sequential", 1e-3]).norm() < 0.01 * plain.norm()
+    assert (plain - outcomes["sequential", 1e-4]).norm() < 0.02 * plain.norm()
     assert (plain - outcomes["sequential", 0.1]).norm() > 0.05 * plain.norm()
 
 

@@ -53,7 +53,7 @@ def class_prior(logits: Float[Tensor, "n classes"], labels: Int[Tensor, " n"]) -
 def batchnorm_alignment(statistics: Sequence[BatchNormStatistics], eps: float = 1e-5) -> Float[Tensor, ""]:
     """Mean over layers and channels of ((mu - mu_hat)^2 + (sigma - sigma_hat)^2) / (sigma_hat^2 + eps).
 
-    Zero on matched statistics. Relative to the layer's own variance, so a wide or deep network weighs no more than a small one.
+    Zero on matched statistics. Relative to the layer's own variance, so width and depth do not change its weight.
     """
     layers = []
     for s in statistics:

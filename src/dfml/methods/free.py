@@ -342,7 +342,7 @@ class FREE(AbstractMethod[FreeState]):
         rng: Rng,
         measure: bool,
     ) -> Metrics:
-        """theta_i = theta_{i-1} - alpha grad L_i(theta_{i-1}) in random order; the outer step follows theta - theta_n."""
+        """theta_i = theta_{i-1} - alpha grad L_i(theta_{i-1}), in random order; one step along theta - theta_n."""
         parameters: Parameters = dict(model.distilled_parameters())
         losses = [losses[i] for i in torch.randperm(len(losses), generator=rng.generator("order")).tolist()]
         metrics = {}
