@@ -211,7 +211,7 @@ def evaluate_shots(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> dict[int, dict[str, Score]]:
-    """For each shot the scores ``inductive`` (the learner's own BatchNorm setting) and ``transductive``.
+    """For each shot the scores ``inductive`` (the learner's own BatchNorm setting, or `support`) and ``transductive``.
 
     Args:
         learner: see `evaluate`, also for image_set and progress.
@@ -226,6 +226,7 @@ def evaluate_shots(
         progress: see `evaluate`.
     """
     frozen = learner.frozen_encoders is not None and learner.norm == "running"
+    inductive: Norm = "support" if learner.norm == "query_batch" else learner.norm
     count = episodes or (FROZEN_EPISODES if frozen else EPISODES)
     table: dict[int, dict[str, Score]] = {}
     for shot in shots:
@@ -233,7 +234,9 @@ def evaluate_shots(
         manifest = make_manifest(
             image_set, way=way, shot=shot, queries=queries, episodes=longest, seed=seed, split=split
         )
-        table[shot] = {"inductive": evaluate(learner, image_set, manifest.first(count), progress=progress)}
+        table[shot] = {
+            "inductive": evaluate(learner, image_set, manifest.first(count), norm=inductive, progress=progress)
+        }
         if transductive_episodes:
             few = manifest.first(transductive_episodes)
             table[shot]["transductive"] = evaluate(learner, image_set, few, norm="query_batch", progress=progress)

@@ -156,8 +156,8 @@ def test_average_alignment_is_the_mean_gradient_and_sequential_is_not(zoo):
         _run(method, state, zoo, 0, 1)
         outcomes[alignment, lr] = torch.cat([p.grad.flatten() for p in state.model.distilled_parameters().values()])
     plain = outcomes["average", 0.1]
-    assert (plain - outcomes["sequential", 1e-4]).norm() < 0.02 * plain.norm()
-    assert (plain - outcomes["sequential", 0.1]).norm() > 0.05 * plain.norm()
+    assert (plain - outcomes["sequential", 1e-4]).norm() < 0.05 * plain.norm()
+    assert (plain - outcomes["sequential", 0.1]).norm() > 0.2 * plain.norm()
 
 
 PUBLISHED = {

@@ -1,11 +1,15 @@
 """The network under training: an encoder, one head row per zoo class, and the learner around the encoder."""
 
+from typing import Any, Literal
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from dfml.learners.base import AbstractLearner
-from dfml.nn import Encoder
+from dfml.errors import InputError
+from dfml.learners import LEARNERS, AbstractLearner
+from dfml.nn import Encoder, InputSpec, build_backbone
+from dfml.randomness import Rng
 
 
 class MetaModel(nn.Module):
@@ -35,6 +39,48 @@ class MetaModel(nn.Module):
     def distilled_parameters(self) -> dict[str, nn.Parameter]:
         """What distillation moves: encoder and head, by name."""
         return {k: p for k, p in self.named_parameters() if k.startswith(("encoder.", "head."))}
+
+
+def build_meta_model(
+    learner: str,
+    options: dict[str, Any],
+    *,
+    network: str,
+    width: int | None,
+    spec: InputSpec,
+    classes: int,
+    head: Literal["class", "literal"],
+    rng: Rng,
+) -> MetaModel:
+    """A randomly initialised meta-model.
+
+    Args:
+        learner: a key of `dfml.learners.LEARNERS`.
+        options: its keyword arguments.
+        network: architecture of the encoder.
+        width: its channels; None is the usual width.
+        spec: its input.
+        classes: zoo classes, the rows of the class head.
+        head: ``class``, or the learner's own ``literal`` one.
+        rng: decides the weights.
+
+    Raises:
+        InputError: a literal head of a learner that has none.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(rng.integer("model"))
+        encoder = Encoder(build_backbone(network, image_size=spec.size, channels=spec.channels, width=width), spec)
+        built = LEARNERS[learner](encoder, **options)
+        rows = nn.Linear(encoder.feature_size, classes)
+    if head == "literal":
+        rows = getattr(built, "head", None)
+        if rows is None:
+            raise InputError(
+                f"head = literal with learner {learner} {options}",
+                "a learner that has a literal head of its own",
+                "use learner maml or anil with learner.head = literal, or head = class",
+            )
+    return MetaModel(encoder, rows, built)
 
 
 @torch.no_grad()

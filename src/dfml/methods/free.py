@@ -2,26 +2,25 @@
 
 import copy
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import functional_call
 
 from dfml.bank import Bank
-from dfml.errors import InputError
 from dfml.functional.augmentation import shift_and_flip
 from dfml.functional.divergences import inner_product_distillation, kl_divergence
-from dfml.functional.inner import Parameters, sequential_displacement, summed_gradient
-from dfml.learners import LEARNERS, AbstractLearner, Metrics
-from dfml.learners.meta_model import MetaModel, update_average
+from dfml.functional.inner import Parameters
+from dfml.learners import AbstractLearner, Metrics
+from dfml.learners.alignment import Loss, align, alignment_ratio
+from dfml.learners.meta_model import MetaModel, build_meta_model, update_average
 from dfml.learners.replay import replay
 from dfml.methods.base import AbstractMethod, AbstractState
 from dfml.methods.pseudo_validation import PseudoValidation
-from dfml.nn import Encoder, batch_statistics, build_backbone
 from dfml.randomness import Rng
 from dfml.recovery import AbstractRecovery, Recovered, Student
 from dfml.zoo.card import Capability, ModelCard
@@ -29,7 +28,6 @@ from dfml.zoo.store import Zoo
 from dfml.zoo.teacher import Teacher
 
 DIVERGENCES = {"kl": kl_divergence, "inner_product": inner_product_distillation}
-FAST_OPTIMISERS: dict[str, type[torch.optim.Optimizer]] = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}
 RATIO_EVERY = 25  # steps between two measurements of what alignment adds
 
 
@@ -170,7 +168,7 @@ class FREE(AbstractMethod[FreeState]):
         self.teachers_per_step, self.with_replacement = teachers_per_step, with_replacement
         self.images_per_class, self.warmup_steps, self.rounds = images_per_class, warmup_steps, rounds
         self.alignment, self.fast_lr, self.outer_lr = alignment, fast_lr, outer_lr
-        self.fast_optimiser, self.reptile_scale = FAST_OPTIMISERS[fast_optimiser], reptile_scale
+        self.fast_optimiser, self.reptile_scale = fast_optimiser, reptile_scale
         self.shared_optimiser, self.divergence = shared_optimiser, DIVERGENCES[distillation]
         self.bank_capacity, self.bank_keeps, self.bank_floor = bank_capacity, bank_keeps, bank_floor
         self.replay_patience, self.replay_limit = replay_patience, replay_limit
@@ -183,7 +181,16 @@ class FREE(AbstractMethod[FreeState]):
         """A random meta-model, an empty bank, and the choice of validation teachers."""
         spec = zoo.input_spec
         self.recovery.prepare(spec, rng.at("recovery"))
-        model = self._model(zoo, rng)
+        model = build_meta_model(
+            self.learner_name,
+            self.learner_options,
+            network=self.network,
+            width=self.width,
+            spec=spec,
+            classes=len(zoo.class_ids),
+            head=self.head,
+            rng=rng,
+        )
         replay_adam = torch.optim.Adam(
             model.parameters() if self.shared_optimiser else model.learner.parameters(), lr=self.replay_lr
         )
@@ -207,24 +214,6 @@ class FREE(AbstractMethod[FreeState]):
             row_of={c: i for i, c in enumerate(zoo.class_ids)},
             number_of={name: i for i, name in enumerate(zoo.ids)},
         )
-
-    def _model(self, zoo: Zoo, rng: Rng) -> MetaModel:
-        spec = zoo.input_spec
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(rng.integer("model"))
-            backbone = build_backbone(self.network, image_size=spec.size, channels=spec.channels, width=self.width)
-            encoder = Encoder(backbone, spec)
-            learner = LEARNERS[self.learner_name](encoder, **self.learner_options)
-            head = nn.Linear(encoder.feature_size, len(zoo.class_ids))
-        if self.head == "literal":
-            head = getattr(learner, "head", None)
-            if head is None:
-                raise InputError(
-                    f"head = literal with learner {self.learner_name} {self.learner_options}",
-                    "a learner that has a literal head of its own",
-                    "use learner maml or anil with learner.head = literal, or head = class",
-                )
-        return MetaModel(encoder, head, learner)
 
     def select(self, state: FreeState, zoo: Zoo, rng: Rng) -> list[str]:
         """The teachers to visit, then, after the warm-up, the ones whose images in the bank are reviewed."""
@@ -260,8 +249,18 @@ class FREE(AbstractMethod[FreeState]):
             for r in range(self.rounds):
                 group = teachers[r * len(visited) : (r + 1) * len(visited)]
                 tasks = self._tasks(state, group, recovered if r == 0 else None, rng.at("tasks", r))
-                measure = r == 0 and state.step % RATIO_EVERY == 0
-                metrics |= self._align(state.model, state.outer, tasks, rng.at("align", r), measure)
+                if r == 0 and state.step % RATIO_EVERY == 0:
+                    metrics["alignment_ratio"] = alignment_ratio(state.model, tasks, lr=self.fast_lr)
+                metrics |= align(
+                    state.model,
+                    tasks,
+                    state.outer,
+                    kind=self.alignment,
+                    lr=self.fast_lr,
+                    fast_optimiser=self.fast_optimiser,
+                    scale=self.reptile_scale,
+                    generator=rng.generator("order", r),
+                )
 
             # Episodes mixed across teachers.
             replayed, last = replay(
@@ -307,7 +306,7 @@ class FREE(AbstractMethod[FreeState]):
 
     def _tasks(
         self, state: FreeState, teachers: Sequence[Teacher], recovered: Sequence[Recovered] | None, rng: Rng
-    ) -> list[Callable[[Parameters], Tensor]]:
+    ) -> list[Loss]:
         """A distillation loss for each teacher, on its fresh images or on images of it from the bank."""
         losses = []
         for i, teacher in enumerate(teachers):
@@ -333,41 +332,6 @@ class FREE(AbstractMethod[FreeState]):
     ) -> Tensor:
         # The learner holds the same encoder a second time: tying would leave the fast weights in its place.
         return self.divergence(answers, functional_call(model, parameters, (images, rows), tie_weights=False))
-
-    def _align(
-        self,
-        model: MetaModel,
-        outer: torch.optim.Optimizer,
-        losses: list[Callable[[Parameters], Tensor]],
-        rng: Rng,
-        measure: bool,
-    ) -> Metrics:
-        """theta_i = theta_{i-1} - alpha grad L_i(theta_{i-1}), in random order; one step along theta - theta_n."""
-        parameters: Parameters = dict(model.distilled_parameters())
-        losses = [losses[i] for i in torch.randperm(len(losses), generator=rng.generator("order")).tolist()]
-        metrics = {}
-        if measure:
-            with batch_statistics(model):
-                metrics["alignment_ratio"] = self._ratio(losses, parameters)
-        model.train()
-        if self.alignment == "sequential":
-            direction, met = sequential_displacement(losses, parameters, lr=self.fast_lr, optimiser=self.fast_optimiser)
-        else:
-            direction, met = summed_gradient(losses, parameters)
-        model.eval()
-        scale = 1 / len(losses) if self.reptile_scale is None else self.reptile_scale * self.fast_lr
-        outer.zero_grad()
-        for name, p in parameters.items():
-            p.grad = direction[name] * scale
-        outer.step()
-        return metrics | {"distillation": sum(met) / len(met)}
-
-    def _ratio(self, losses: list[Callable[[Parameters], Tensor]], parameters: Parameters) -> float:
-        """Size of what sequential steps add to the sum of gradients, relative to that sum (wanted: 0.1 to 0.5)."""
-        displacement, _ = sequential_displacement(losses, parameters, lr=self.fast_lr)
-        plain, _ = summed_gradient(losses, parameters)
-        added = torch.cat([(displacement[k] - plain[k]).flatten() for k in plain]).norm()
-        return float(added / torch.cat([g.flatten() for g in plain.values()]).norm())
 
     def learner(self, state: FreeState) -> AbstractLearner:
         """The moving average, or the last iterate without one."""

@@ -1,0 +1,99 @@
+"""Train, judge and record rows of a results table.
+
+    python reproduce/run_rows.py reproduce/cifar_fs/free-bn.toml ... --zoo ZOO --data DATA --out RUNS [--seeds 0 1]
+
+Each row is one TOML recipe. For every seed it is trained (resumed if it was stopped), judged once on the test classes,
+and one line per (row, shot) goes to ``results.jsonl`` beside the recipe; the line of the same row is replaced. A line
+with ``[table] checkpoint = "best-test"`` reads the test classes at every kept checkpoint and reports the best, as the
+published code does; its line says so.
+"""
+
+import argparse
+import json
+import statistics
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from dfml.data import DataSplits, load_data
+from dfml.harness.adapt import Run
+from dfml.harness.results import evaluate_run
+from dfml.harness.run_folder import RunFolder
+from dfml.harness.train import train
+from dfml.zoo import Zoo
+
+SHOTS = (1, 5)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipes", nargs="+", type=Path)
+    parser.add_argument("--zoo", required=True)
+    parser.add_argument("--data", required=True, type=Path)
+    parser.add_argument("--out", required=True, type=Path, help="folder of run folders; not in the repository")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--threads", type=int, default=None)
+    args = parser.parse_args()
+    zoo, data = Zoo.open(args.zoo), load_data(args.data)
+    for recipe in args.recipes:
+        per_seed = [one_seed(recipe, seed, zoo, data, args) for seed in args.seeds]
+        record(recipe, per_seed)
+
+
+def one_seed(recipe: Path, seed: int, zoo: Zoo, data: DataSplits, args: argparse.Namespace) -> dict[int, dict[str, Any]]:
+    """Train and judge; results by shot."""
+    folder = args.out / f"{recipe.stem}-seed{seed}"
+    table, sections = read(recipe)
+    overrides = {f"{s}.{k}": v for s, values in sections.items() for k, v in values.items() if k != "name"}
+    named = {s: values["name"] for s, values in sections.items() if "name" in values}
+    overrides = named | overrides | {"run.seed": seed} | ({"run.threads": args.threads} if args.threads else {})
+    exists = (folder / "config.json").exists()
+    run = train(zoo, out=folder, recipe=table.get("base", "free"), overrides=overrides, resume=exists)
+    if table.get("checkpoint") == "best-test":
+        return best_on_test(run, data)
+    return {r["shot"]: r for r in evaluate_run(run, data, shots=SHOTS).results}
+
+
+def read(recipe: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """The recipe's ``[table]`` and its other sections."""
+    sections = tomllib.loads(recipe.read_text())
+    return sections.pop("table", {}), sections
+
+
+def best_on_test(run: Run, data: DataSplits) -> dict[int, dict[str, Any]]:
+    """The best reading over all kept checkpoints, for each shot and BatchNorm setting, as published."""
+    best: dict[int, dict[str, Any]] = {}
+    saved = run.folder.checkpoints.all()
+    for checkpoint in saved:
+        reading = Run(RunFolder(run.path), run.zoo)
+        reading.checkpoint = checkpoint  # type: ignore[misc]
+        for row in evaluate_run(reading, data, shots=SHOTS).results:
+            kept = best.setdefault(row["shot"], row)
+            for kind, score in row["accuracy"].items():
+                if score["mean"] > kept["accuracy"][kind]["mean"]:
+                    kept["accuracy"][kind] = score
+            kept["checkpoint"] = f"best of {len(saved)} readings of test"
+    return best
+
+
+def record(recipe: Path, per_seed: list[dict[int, dict[str, Any]]]) -> None:
+    """Merge the seeds and write one line per shot to ``results.jsonl`` beside the recipe."""
+    table, _ = read(recipe)
+    lines = []
+    for shot in SHOTS:
+        rows = [r[shot] for r in per_seed]
+        line = rows[0] | {"name": recipe.stem, "recipe": recipe.as_posix(), "headline": table.get("headline", False)}
+        line["seeds"] = [s for r in rows for s in r["seeds"]]
+        for kind in line["accuracy"]:
+            means = [r["accuracy"][kind]["mean"] for r in rows]
+            line["accuracy"][kind] = line["accuracy"][kind] | {"mean": statistics.fmean(means), "per_seed": means}
+        line["per_seed"] = line["accuracy"]["inductive"]["per_seed"]
+        lines.append(line)
+    path = recipe.parent / "results.jsonl"
+    old = [json.loads(text) for text in path.read_text().splitlines()] if path.exists() else []
+    old = [r for r in old if r["name"] != recipe.stem]
+    path.write_text("".join(json.dumps(r) + "\n" for r in sorted(old + lines, key=lambda r: (r["name"], r["shot"]))))
+
+
+if __name__ == "__main__":
+    main()
