@@ -175,6 +175,7 @@ def evaluate(
     split: Literal["test", "val"] = "test",
     shots: tuple[int, ...] = (1, 5),
     way: int = 5,
+    queries: int = 15,
     episodes: int | None = None,
     baselines: bool = False,
     zoo: str | None = None,
@@ -187,6 +188,7 @@ def evaluate(
         split: the part to use.
         shots: support images of a class.
         way: classes of an episode.
+        queries: query images of a class.
         episodes: 600 where there is an inner loop and 10,000 for frozen features, unless given.
         baselines: also random, single teachers and the zoo ensemble.
         zoo: the zoo of the run, where it has moved.
@@ -195,14 +197,9 @@ def evaluate(
     from dfml.harness.tables import score_table
 
     opened = Run.open(run, zoo=zoo)
+    options: dict[str, Any] = {"split": split, "shots": shots, "way": way, "queries": queries}
+    options |= {"episodes": episodes, "baselines": baselines}
     with bar("evaluating") as progress:
-        options: dict[str, Any] = {
-            "split": split,
-            "shots": shots,
-            "way": way,
-            "episodes": episodes,
-            "baselines": baselines,
-        }
         scores = opened.evaluate(data, progress=progress, **options)
     say(f"{data}, {split} classes, {way}-way, % correct with 95 % intervals")
     console.print(score_table(scores))

@@ -56,7 +56,8 @@ def describe(update: Update) -> str:
 def is_term(name: str) -> bool:
     """Whether a metric is a loss term, by its name: not a count, a time or an accuracy."""
     return not any(
-        word in name for word in ("images", "seconds", "accuracy", "pseudo_val", "queries", "step", "schema")
+        word in name
+        for word in ("images", "seconds", "accuracy", "pseudo_val", "queries", "step", "schema", "student", "batches")
     )
 
 

@@ -70,6 +70,7 @@ def evaluate_run(
     split: Literal["test", "val"] = "test",
     shots: Sequence[int] = (1, 5),
     way: int = 5,
+    queries: int = 15,
     episodes: int | None = None,
     baselines: bool = False,
     transductive: bool = True,
@@ -83,6 +84,7 @@ def evaluate_run(
         split: the part to use.
         shots: support images of a class.
         way: classes of an episode.
+        queries: query images of a class.
         episodes: None is 600 where there is an inner loop and 10,000 for frozen features.
         baselines: also random, single teachers and the zoo ensemble, on the same episodes.
         transductive: also with BatchNorm statistics of the query batch.
@@ -95,7 +97,7 @@ def evaluate_run(
     images: ImageSet = getattr(splits, split)
     check_disjoint(run.zoo, images)
     learner = run.learner
-    kind = {"split": split, "way": way}
+    kind = {"split": split, "way": way, "queries": queries}
     scores = evaluate_shots(
         learner,
         images,

@@ -1,0 +1,49 @@
+"""A zoo of four toy teachers and image folders of unseen classes, 16 pixels: enough for every command."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from dfml.zoo import Zoo, write_index
+from toys import toy_teacher
+
+FREE = {
+    "method.warmup_steps": 1,
+    "method.images_per_class": 6,
+    "method.teachers_per_step": 2,
+    "method.replay_limit": 1,
+    "method.replay_episodes": 1,
+    "method.way": 3,
+    "method.queries": 3,
+    "method.validation_episodes": 2,
+    "recovery.steps": 1,
+    "recovery.latent": 8,
+    "learner": "protonet",
+    "network.width": 4,
+    "run.val_every": 2,
+}
+OPTIONS = [word for name, value in FREE.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+
+
+def make_zoo(folder: Path) -> Path:
+    for i in range(4):
+        teacher = toy_teacher(f"toy-{i}", tuple(f"known-{(2 * i + k) % 8}" for k in range(3)), seed=i)
+        Zoo.write_model(folder, teacher.card, teacher.network)
+    write_index(folder, name="toys", shared_classes=True)
+    return folder
+
+
+def make_data(folder: Path, *, prefix: str = "new", images: int = 9) -> Path:
+    """``train``, ``val`` and ``test`` with a folder per class, one colour a class."""
+    generator = torch.Generator().manual_seed(3)
+    for k, split in enumerate(("train", "val", "test")):
+        for c in range(5):
+            colour = torch.rand(3, generator=generator)
+            place = folder / split / f"{prefix}-{5 * k + c}"
+            place.mkdir(parents=True)
+            for i in range(images):
+                pixels = (colour + 0.05 * torch.randn(16, 16, 3, generator=generator)).clamp(0, 1)
+                Image.fromarray((255 * pixels).numpy().astype(np.uint8)).save(place / f"{i}.png")
+    return folder
