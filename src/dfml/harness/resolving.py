@@ -123,7 +123,7 @@ class Resolver:
             if len(homes) > 1:
                 self.problems.append(f"--{key}: in several sections; say one of " + ", ".join(f"--{h}" for h in homes))
             elif not homes:
-                pool = every if section else sorted({e.split(".")[1] for e in every})
+                pool = every if section else sorted({*SECTIONS[1:]} | {e.split(".")[1] for e in every})
                 self.problems.append(f"--{key}: no such name{nearest(key, pool)}")
             else:
                 home, _, leaf = homes[0].partition(".")

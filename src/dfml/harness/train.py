@@ -41,8 +41,8 @@ def train(
         InputError: a wrong configuration, zoo or folder; before any work.
         Stopped: Ctrl-C or SIGTERM; a checkpoint is written.
     """
-    zoo = zoo if isinstance(zoo, Zoo) else Zoo.open(zoo)
     config = configure(out, recipe=recipe, minutes=minutes, steps=steps, resume=resume, overrides=overrides)
+    zoo = zoo if isinstance(zoo, Zoo) else Zoo.open(zoo)
     method = config.build()
     check_capabilities(method, zoo)
     folder = RunFolder.reopen(out, config, zoo) if resume else RunFolder.create(out, config, zoo)

@@ -1,0 +1,156 @@
+"""Every command, on toys; what a person meets when something is wrong."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from dfml.cli import main, read_overrides
+from dfml.errors import InputError
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "integration"))
+from small import OPTIONS, make_data, make_zoo
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cli")
+    make_zoo(folder / "zoo")
+    make_data(folder / "data")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(place):
+    out = place / "run"
+    assert main(["train", "--zoo", str(place / "zoo"), "--out", str(out), "--steps", "3", *OPTIONS]) == 0
+    return out
+
+
+def test_help_is_quick_and_names_every_command():
+    start = time.monotonic()
+    done = subprocess.run([sys.executable, "-X", "importtime", "-m", "dfml", "--help"], capture_output=True, text=True)
+    assert time.monotonic() - start < 10
+    assert done.returncode == 0
+    assert " torch" not in done.stderr, "help must not wait for torch"
+    for name in ("demo", "data glyphs", "zoo build", "zoo list", "train", "evaluate", "recover", "adapt", "predict"):
+        assert name in done.stdout
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "adapt", "predict", "zoo build", "data glyphs", "demo"])
+def test_each_command_has_help(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([*command.split(), "--help"])
+    assert stop.value.code == 0
+    assert "usage: dfml " + command in capsys.readouterr().out
+
+
+def test_the_whole_job(place, run, capsys):
+    assert main(["zoo", "list", str(place / "zoo")]) == 0
+    assert "toy-3" in capsys.readouterr().out
+    words = ["evaluate", str(run), "--data", str(place / "data"), "--queries", "4", "--shots", "1", "3"]
+    assert main([*words, "--episodes", "10", "--baselines"]) == 0
+    table = capsys.readouterr().out
+    for name in ("random", "mean single teacher", "free", "zoo ensemble", "1-shot", "3-shot", "paired", "±"):
+        assert name in table
+    assert json.loads((run / "result.json").read_text())["schema"] == 1
+    assert main(["recover", str(run), "--teachers", "toy-1"]) == 0
+    assert (run / "plots" / "recovered" / "toy-1.png").exists()
+    support, predictor = str(place / "data" / "test"), str(place / "predictor")
+    assert main(["adapt", str(run), "--support", support, "--out", predictor]) == 0
+    capsys.readouterr()
+    image = sorted(Path(support).glob("*/0.png"))[0]
+    assert main(["predict", predictor, str(image), str(image), "--json"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(lines) == 2
+    assert lines[0]["label"] in lines[0]["probabilities"]
+    assert sum(lines[0]["probabilities"].values()) == pytest.approx(1, abs=1e-4)
+    assert main(["predict", predictor, str(image)]) == 0
+    assert "%" in capsys.readouterr().out
+
+
+def test_sigterm_leaves_a_checkpoint_and_resume_goes_on(place, tmp_path):
+    out = tmp_path / "run"
+    words = [sys.executable, "-m", "dfml", "train", "--out", str(out)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    begun = subprocess.Popen(
+        [*words, "--zoo", str(place / "zoo"), "--steps", "100000", *OPTIONS],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+    metrics = out / "metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while not (metrics.exists() and len(metrics.read_text().splitlines()) >= 3):
+        assert begun.poll() is None, begun.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    begun.send_signal(signal.SIGTERM)
+    _, errors = begun.communicate(timeout=60)
+    assert begun.returncode == 143
+    assert "continue with --resume" in errors
+    assert "Traceback" not in errors
+    step = len(metrics.read_text().splitlines())
+    assert main(["train", "--out", str(out), "--resume", "--steps", str(step + 2)]) == 0
+    assert len(metrics.read_text().splitlines()) == step + 2
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["trian"], ["did you mean 'train'"]),
+        (["zoo", "lost"], ["did you mean 'zoo list'"]),
+        (["train"], ["no --out"]),
+        (["train", "--out", "{new}", "--learnr", "maml"], ["--learnr: no such name (did you mean 'learner'?)"]),
+        (["train", "--out", "{new}", "--learner.inner-lrr", "1"], ["no such name (did you mean 'learner.inner_lr'?)"]),
+        (["train", "--out", "{new}", "--steps", "0"], ["--run.steps", "greater than 0"]),
+        (["train", "--out", "{new}", "--shot", "many", "--width", "-1"], ["2 problem(s)", "shot", "width"]),
+        (["train", "--out", "{new}", "--recipe", "fre"], ["did you mean 'free'"]),
+        (["train", "--out", "{new}", "stray"], ["'stray' belongs to no option"]),
+        (["train", "--out", "{file}/run", "--zoo", "{zoo}"], ["cannot be written", "change --out"]),
+        (["train", "--out", "{run}", "--zoo", "{zoo}"], ["holds a run already", "--resume"]),
+        (["train", "--out", "{run}", "--resume", "--seed", "7"], ["run.seed: 0 there, 7 here"]),
+        (["train", "--out", "{new}", "--resume"], ["not a run folder"]),
+        (["train", "--out", "{new}", "--zoo", "{new}"], ["zoo.json"]),
+        (["evaluate", "{new}", "--data", "glyphs"], ["not a run folder"]),
+        (["recover", "{run}", "--teachers", "toy-9"], ["toy-9"]),
+        (["adapt", "{run}", "--support", "{new}", "--out", "{new}"], ["wanted:", "to do:"]),
+        (["predict", "{new}", "a.png"], ["not a predictor"]),
+    ],
+    ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else None,
+)
+def test_wrong_input_is_explained(words, parts, place, run, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    names = {"new": tmp_path / "new", "file": tmp_path / "file", "run": run, "zoo": place / "zoo"}
+    assert main([word.format(**names) for word in words]) == 2
+    error = capsys.readouterr().err
+    for part in (*parts, "wanted:", "to do:"):
+        assert part in error, error
+    assert not (tmp_path / "new").exists()
+
+
+def test_show_prints_the_resolved_recipe(capsys):
+    assert main(["train", "--show", "--learner", "anil", "--set", "learner.inner_lr=0.5", "--minutes", "3"]) == 0
+    shown = capsys.readouterr().out
+    assert "inner_lr = 0.5" in shown
+    assert 'adapts = "head"' in shown
+    assert "minutes = 3.0" in shown
+
+
+def test_overrides():
+    words = ["--lr", "0.1", "--method.way=3", "--set", "a.b=c", "--flag", "--no-other", "--last", "-1"]
+    expected = {"lr": "0.1", "method.way": "3", "a.b": "c", "flag": "true", "other": "false", "last": "-1"}
+    assert read_overrides(words) == expected
+    with pytest.raises(InputError):
+        read_overrides(["word"])
+
+
+def test_glyphs_are_written(tmp_path, capsys):
+    assert main(["data", "glyphs", str(tmp_path / "npz"), "--as", "npz"]) == 0
+    assert {p.name for p in (tmp_path / "npz").iterdir()} == {"train.npz", "val.npz", "test.npz"}
