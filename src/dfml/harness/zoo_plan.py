@@ -33,8 +33,8 @@ class TrainingRecipe:
 
 TRAINING = {
     "conv4": TrainingRecipe(),
-    "resnet10": TrainingRecipe(lr=0.1, optimiser="sgd"),
-    "resnet18": TrainingRecipe(lr=0.1, optimiser="sgd"),
+    "resnet10": TrainingRecipe(epochs=12, batch_size=128, lr=0.1, optimiser="sgd"),
+    "resnet18": TrainingRecipe(epochs=12, batch_size=128, lr=0.1, optimiser="sgd"),
 }
 
 

@@ -28,7 +28,6 @@ def train_classifier(
     rng: Rng,
     flips: bool = True,
     shift: int = 0,
-    label_smoothing: float = 0.0,
     on_epoch: Callable[[int, float], None] | None = None,
 ) -> None:
     """Train ``network`` in place with cross-entropy and one cycle of the learning rate; the last step's weights stay.
@@ -45,7 +44,6 @@ def train_classifier(
         rng: order and augmentation.
         flips: mirror each image with probability one half; wrong for characters.
         shift: move each image by up to this many pixels, edges repeated.
-        label_smoothing: probability spread over all classes.
         on_epoch: called after each epoch with its number (from 1) and mean loss.
 
     Raises:
@@ -70,7 +68,7 @@ def train_classifier(
         for chosen, batch in _batches(padded, order, steps, spec.size, flips, shift, generator):
             with torch.autocast("cpu", torch.bfloat16, enabled=fast):
                 logits = network(scale(batch, spec))
-            loss = F.cross_entropy(logits.float(), labels[chosen], label_smoothing=label_smoothing)
+            loss = F.cross_entropy(logits.float(), labels[chosen])
             update.zero_grad(set_to_none=True)
             loss.backward()
             update.step()
