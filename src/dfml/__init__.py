@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from dfml.errors import InputError
     from dfml.evaluate import Score, make_manifest, paired_difference
     from dfml.harness.adapt import Run
-    from dfml.harness.config import resolve
     from dfml.harness.progress import console_progress
+    from dfml.harness.resolving import resolve
     from dfml.harness.train import train
     from dfml.learners.predictor_file import TaskClassifier, load_predictor, save_predictor
     from dfml.zoo import Zoo
@@ -35,7 +35,7 @@ _HOMES = {
     "load_predictor": "learners.predictor_file",
     "make_manifest": "evaluate",
     "paired_difference": "evaluate",
-    "resolve": "harness.config",
+    "resolve": "harness.resolving",
     "save_predictor": "learners.predictor_file",
     "train": "harness.train",
 }

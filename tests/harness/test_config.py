@@ -5,7 +5,9 @@ import pytest
 
 from dfml.errors import InputError
 from dfml.harness import config as configuration
-from dfml.harness.config import load_recipe, options_model, resolve
+from dfml.harness import resolving
+from dfml.harness.config import load_recipe, options_model
+from dfml.harness.resolving import resolve
 
 
 class Recovery:
@@ -66,7 +68,7 @@ def registries(monkeypatch):
         "learner": {"one": Learner, "other": Other, "part": partial(Learner, adapts="head")},
     }
     monkeypatch.setattr(configuration, "registry", known.__getitem__)
-    monkeypatch.setattr("dfml.harness.resolving.registry", known.__getitem__)
+    monkeypatch.setattr(resolving, "registry", known.__getitem__)
 
 
 def problems(recipe, overrides=None) -> str:

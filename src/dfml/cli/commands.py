@@ -9,10 +9,10 @@ from typing import Annotated, Any, Literal
 import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from tyro.conf import Positional
 
 from dfml.errors import InputError
 
-Positional = tyro.conf.Positional
 console = Console(highlight=False)
 
 

@@ -118,7 +118,8 @@ class Run:
             raise InputError(
                 f"{folder}: cannot be written ({error})", "a folder to write to", "change --out"
             ) from error
-        paths, overview = [], []
+        paths: list[Path] = []
+        overview: list[Sheet] = []
         for name in wanted:
             sheet = self._sheet(name)
             paths.append(contact_sheet([sheet], folder / f"{name}.png"))

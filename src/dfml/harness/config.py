@@ -10,7 +10,6 @@ import hashlib
 import inspect
 import json
 import tomllib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
@@ -126,7 +125,7 @@ def registry(section: str) -> dict[str, type]:
     if section == "learner":
         from dfml.learners import LEARNERS
 
-        return dict(LEARNERS)
+        return dict(LEARNERS)  # type: ignore[arg-type]  # a partial among them
     from dfml.methods import METHODS
 
     return dict(METHODS) | {e.name: e.load() for e in entry_points(group="dfml.methods") if e.name not in METHODS}
@@ -135,7 +134,7 @@ def registry(section: str) -> dict[str, type]:
 def options_model(cls: type, skip: tuple[str, ...] = ()) -> type[BaseModel]:
     """A pydantic model of the constructor's keyword-only arguments and those with defaults, except ``skip``."""
     target = getattr(cls, "func", cls)  # of a functools.partial, as a registry may hold
-    hints = get_type_hints(target.__init__)
+    hints = get_type_hints(target.__init__)  # type: ignore[misc]
     fields: dict[str, Any] = {}
     for p in inspect.signature(cls).parameters.values():
         required = p.default is inspect.Parameter.empty
@@ -179,27 +178,6 @@ def nearest(word: str, known: list[str]) -> str:
     """``" (did you mean 'x'?)"``, or nothing when no known word is near."""
     close = difflib.get_close_matches(word, known, 1, 0.5)
     return f" (did you mean {close[0]!r}?)" if close else ""
-
-
-def resolve(recipe: str | Path | Sections, overrides: Mapping[str, Any] | None = None, *, label: str = "") -> Config:
-    """Recipe and overrides to a configuration.
-
-    Args:
-        recipe: a shipped recipe's name, a path, or sections already read.
-        overrides: ``section.key`` or a key that only one section has -> value; strings are read by the key's type.
-            ``method``, ``recovery``, ``learner`` and ``network`` alone mean that section's ``name``; naming another
-            class than the recipe's starts from that class's defaults. ``steps`` without ``minutes`` replaces the
-            recipe's minutes, and the other way round.
-        label: the recipe's name for messages, when sections are given.
-
-    Raises:
-        InputError: everything that is wrong, at once (H13).
-    """
-    from dfml.harness.resolving import Resolver
-
-    is_sections = isinstance(recipe, dict)
-    name = label if is_sections else (str(recipe) if str(recipe) in recipe_names() else Path(str(recipe)).name)
-    return Resolver(name or "given", recipe if is_sections else load_recipe(recipe)).resolve(overrides or {})  # type: ignore[arg-type]
 
 
 def read_value(value: Any, annotation: Any) -> Any:

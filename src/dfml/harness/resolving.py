@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -13,13 +14,35 @@ from dfml.harness.config import (
     NetworkOptions,
     RunOptions,
     Sections,
+    load_recipe,
     nearest,
     options_model,
     read_value,
+    recipe_names,
     registry,
 )
 
 SECTIONS = ("run", "method", "recovery", "learner", "network")
+
+
+def resolve(recipe: str | Path | Sections, overrides: Mapping[str, Any] | None = None, *, label: str = "") -> Config:
+    """Recipe and overrides to a configuration.
+
+    Args:
+        recipe: a shipped recipe's name, a path, or sections already read.
+        overrides: ``section.key`` or a key that only one section has -> value; strings are read by the key's type.
+            ``method``, ``recovery``, ``learner`` and ``network`` alone mean that section's ``name``; naming another
+            class than the recipe's starts from that class's defaults. ``steps`` without ``minutes`` replaces the
+            recipe's minutes, and the other way round.
+        label: the recipe's name for messages, when sections are given.
+
+    Raises:
+        InputError: everything that is wrong, at once (H13).
+    """
+    if isinstance(recipe, dict):
+        return Resolver(label or "given", recipe).resolve(overrides or {})
+    name = str(recipe) if str(recipe) in recipe_names() else Path(recipe).name
+    return Resolver(name, load_recipe(recipe)).resolve(overrides or {})
 
 
 class Resolver:
@@ -43,7 +66,7 @@ class Resolver:
                 self.values[section] = dict(values)
 
     def resolve(self, overrides: Mapping[str, Any]) -> Config:
-        """See `dfml.harness.config.resolve`."""
+        """See `resolve`."""
         given = {key.replace("-", "_"): value for key, value in overrides.items()}
         renamed = self._take_names(given)
         models = self._models(dropping="method" in renamed)

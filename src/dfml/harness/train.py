@@ -6,9 +6,10 @@ from typing import Any
 
 from dfml.errors import InputError
 from dfml.harness.adapt import Run
-from dfml.harness.config import Config, resolve
+from dfml.harness.config import Config
 from dfml.harness.loop import Loop, OnProgress
 from dfml.harness.plots import plot_curves
+from dfml.harness.resolving import resolve
 from dfml.harness.run_folder import RunFolder
 from dfml.methods.base import AbstractMethod
 from dfml.zoo import Zoo
