@@ -3,6 +3,7 @@ from torch import nn
 
 from dfml.functional.priors import (
     BatchNormStatistics,
+    _Moments,
     batchnorm_alignment,
     batchnorm_norms,
     capture_statistics,
@@ -60,6 +61,13 @@ def test_alignment_does_not_grow_with_layers_or_channels():
 
     torch.testing.assert_close(batchnorm_alignment(layers(2, 4)), batchnorm_alignment(layers(20, 64)))
     assert batchnorm_norms(layers(20, 64)) > 10 * batchnorm_norms(layers(2, 4))
+
+
+def test_moments_and_their_gradient():
+    x = torch.randn(3, 2, 4, 4, dtype=torch.float64, requires_grad=True)
+    variance, mean = torch.var_mean(x, (0, 2, 3), correction=0)
+    torch.testing.assert_close(_Moments.apply(x), (mean, variance))
+    torch.autograd.gradcheck(_Moments.apply, (x,))
 
 
 def test_hooks_live_only_inside_the_block():

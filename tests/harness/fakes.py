@@ -1,6 +1,7 @@
 """A method, a zoo and configuration small enough to see through."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 
 import torch
@@ -8,12 +9,15 @@ from torch import nn
 
 from dfml.harness.config import Config
 from dfml.methods.base import AbstractMethod, AbstractState
+from dfml.zoo import Zoo
 from dfml.zoo.card import Capability
 
 
-class FakeZoo:
-    name, path, hash, recipe_hash = "fake", "nowhere", "sha256:fake", "sha256:recipe"
-    ids = ("a", "b", "c")
+class FakeZoo(Zoo):
+    hash, recipe_hash = "sha256:fake", "sha256:recipe"
+
+    def __init__(self):
+        self.name, self.path, self.ids = "fake", Path("nowhere"), ["a", "b", "c"]
 
     def entry(self, name):
         return SimpleNamespace(architecture="conv4")

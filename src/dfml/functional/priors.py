@@ -25,6 +25,23 @@ class BatchNormStatistics:
     running_variance: Float[Tensor, " channels"]
 
 
+class _Moments(torch.autograd.Function):
+    """Mean and biased variance per channel: one pass forward and one backward, where torch.var_mean takes eight."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> tuple[Tensor, Tensor]:
+        mean, variance = torch.ops.aten.batch_norm_update_stats(x, None, None, 0.0)
+        ctx.save_for_backward(x, mean)
+        return mean, variance
+
+    @staticmethod
+    def backward(ctx, grad_mean: Tensor, grad_variance: Tensor) -> Tensor:
+        x, mean = ctx.saved_tensors
+        count = x.numel() // x.shape[1]
+        scale = 2 / count * grad_variance
+        return torch.addcmul((grad_mean / count - scale * mean)[:, None, None], x, scale[:, None, None])
+
+
 @contextmanager
 def capture_statistics(network: nn.Module) -> Iterator[list[BatchNormStatistics]]:
     """Inside the block, each forward pass of ``network`` appends the statistics of its BatchNorm inputs to the list.
@@ -34,7 +51,7 @@ def capture_statistics(network: nn.Module) -> Iterator[list[BatchNormStatistics]
     captured: list[BatchNormStatistics] = []
 
     def hook(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        variance, mean = torch.var_mean(inputs[0], (0, 2, 3), correction=0)
+        mean, variance = _Moments.apply(inputs[0])
         captured.append(BatchNormStatistics(mean, variance, layer.running_mean, layer.running_var))  # type: ignore[arg-type]
 
     handles = [m.register_forward_pre_hook(hook) for m in network.modules() if isinstance(m, nn.BatchNorm2d)]

@@ -10,6 +10,7 @@ import hashlib
 import inspect
 import json
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
@@ -40,6 +41,7 @@ BUDGET = (
     "threads",
 )  # may change on resume
 Sections = dict[str, dict[str, Any]]
+Constructor = Callable[..., Any]  # a class, or a partial of one
 
 
 class RunOptions(BaseModel):
@@ -109,14 +111,14 @@ class Config:
         wanted = inspect.signature(method).parameters
         return method(**{k: v for k, v in options.items() if k in wanted})
 
-    def _typed(self, section: str, cls: type, skip: tuple[str, ...] = ()) -> dict[str, Any]:
+    def _typed(self, section: str, cls: Constructor, skip: tuple[str, ...] = ()) -> dict[str, Any]:
         """The section's values in the constructor's types (a JSON list back to a tuple, say)."""
         values = {k: v for k, v in self.sections[section].items() if k != "name"}
         return options_model(cls, skip)(**values).model_dump()
 
 
 @cache
-def registry(section: str) -> dict[str, type]:
+def registry(section: str) -> dict[str, Constructor]:
     """Name -> class of everything that ``section`` may name, packages that announce ``dfml.methods`` included (H16)."""
     if section == "recovery":
         from dfml.recovery import RECOVERIES
@@ -125,16 +127,16 @@ def registry(section: str) -> dict[str, type]:
     if section == "learner":
         from dfml.learners import LEARNERS
 
-        return dict(LEARNERS)  # type: ignore[arg-type]  # a partial among them
+        return dict(LEARNERS)
     from dfml.methods import METHODS
 
     return dict(METHODS) | {e.name: e.load() for e in entry_points(group="dfml.methods") if e.name not in METHODS}
 
 
-def options_model(cls: type, skip: tuple[str, ...] = ()) -> type[BaseModel]:
+def options_model(cls: Constructor, skip: tuple[str, ...] = ()) -> type[BaseModel]:
     """A pydantic model of the constructor's keyword-only arguments and those with defaults, except ``skip``."""
     target = getattr(cls, "func", cls)  # of a functools.partial, as a registry may hold
-    hints = get_type_hints(target.__init__)  # type: ignore[misc]
+    hints = get_type_hints(target.__init__)
     fields: dict[str, Any] = {}
     for p in inspect.signature(cls).parameters.values():
         required = p.default is inspect.Parameter.empty

@@ -11,6 +11,7 @@ from dfml.errors import InputError
 from dfml.harness.config import (
     PARTS,
     Config,
+    Constructor,
     NetworkOptions,
     RunOptions,
     Sections,
@@ -125,7 +126,7 @@ class Resolver:
                 models[section] = options_model(cls)
         return models
 
-    def _class(self, section: str) -> type | None:
+    def _class(self, section: str) -> Constructor | None:
         known = registry(section)
         name = self.values.get(section, {}).get("name")
         if name is None:

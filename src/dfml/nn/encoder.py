@@ -34,10 +34,10 @@ class InputSpec:
         return asdict(self) | {"mean": list(self.mean), "std": list(self.std)}
 
     def normalise(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        """(images - mean) / std, per channel; images in [0, 1]."""
+        """(images - mean) / std, per channel; images in [0, 1]. Channels-last, which networks run faster in."""
         mean = torch.tensor(self.mean, device=images.device, dtype=images.dtype)[:, None, None]
         std = torch.tensor(self.std, device=images.device, dtype=images.dtype)[:, None, None]
-        return (images - mean) / std
+        return ((images - mean) / std).contiguous(memory_format=torch.channels_last)
 
     def fit(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c size size"]:
         """Resize (antialiased) to ``size`` where needed.

@@ -30,14 +30,19 @@ class BatchNorm2d(nn.BatchNorm2d):
     def forward(self, input: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
         """Normalise over batch and space; see the module docstring for whose statistics."""
         if self.mode == "torch":
-            return super().forward(input)
+            if self.training or self.running_mean is None:
+                return super().forward(input)
+            return self._affine(input, self.running_mean, self.running_var)  # type: ignore[arg-type]
         if self.mode == "record":
             self.recorded = torch.var_mean(input, (0, 2, 3), correction=0)[::-1]
         if self.mode == "recorded":
-            mean, variance = self.recorded  # type: ignore[misc]
-            scale = self.weight * (variance + self.eps).rsqrt()
-            return input * scale[:, None, None] + (self.bias - mean * scale)[:, None, None]
+            return self._affine(input, *self.recorded)  # type: ignore[misc]
         return F.batch_norm(input, None, None, self.weight, self.bias, True, 0.0, self.eps)
+
+    def _affine(self, input: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+        """Normalisation by given statistics as one multiply-add: torch's own backward is ten times slower on a CPU."""
+        scale = self.weight * (variance + self.eps).rsqrt()
+        return torch.addcmul((self.bias - mean * scale)[:, None, None], input, scale[:, None, None])
 
 
 def norm_layers(network: nn.Module) -> list[BatchNorm2d]:
