@@ -8,6 +8,7 @@ from dfml.harness import config as configuration
 from dfml.harness import resolving
 from dfml.harness.config import load_recipe, options_model
 from dfml.harness.resolving import resolve
+from dfml.methods.base import AbstractMethod
 
 
 class Recovery:
@@ -50,6 +51,9 @@ class Plain:
     def __init__(self, *, teacher: str = "first"):
         self.teacher = teacher
 
+
+AbstractMethod.register(Method)
+AbstractMethod.register(Plain)
 
 RECIPE = {
     "run": {"minutes": 3},

@@ -1,33 +1,16 @@
 """The commands; each imports what it needs, so that ``dfml --help`` is quick."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from tyro.conf import Positional
 
+from dfml.cli.show import bar, console, say
+from dfml.cli.sources import data_glyphs, zoo_build, zoo_list
 from dfml.errors import InputError
-
-console = Console(highlight=False)
-
-
-def say(text: str) -> None:
-    """Print a line as it is: no markup, no wrapping."""
-    console.print(text, markup=False, soft_wrap=True)
-
-
-@contextmanager
-def bar(name: str) -> Iterator[Callable[[int, int], None]]:
-    """A callback for what is done and what there is to do, shown as a bar in a terminal."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(name, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
 def demo(*, out: Path = Path("demo"), full: bool = False) -> None:
@@ -40,83 +23,6 @@ def demo(*, out: Path = Path("demo"), full: bool = False) -> None:
     from dfml.harness.demo import run_demo
 
     run_demo(out, full=full, console=console)
-
-
-def data_glyphs(
-    out: Positional[Path], /, *, kind: Annotated[Literal["folder", "npz"], tyro.conf.arg(name="as")] = "folder"
-) -> None:
-    """Write the embedded glyph set, split into train, val and test classes.
-
-    Args:
-        out: folder to write to.
-        kind: image folders to look at, or arrays.
-    """
-    from dfml.data import load_data, write_folder, write_npz
-
-    paths = {"folder": write_folder, "npz": write_npz}[kind](load_data("glyphs"), out)
-    say(f"written: {', '.join(str(p) for p in paths)}")
-
-
-def zoo_build(
-    *,
-    data: str,
-    out: Path,
-    arch: str = "conv4",
-    models: int = 100,
-    way: int = 5,
-    seed: int = 0,
-    jobs: int | None = None,
-    width: int | None = None,
-    epochs: int | None = None,
-    flips: bool = True,
-) -> None:
-    """Train a zoo of small classifiers on the meta-train classes; call it again to go on after a stop.
-
-    Args:
-        data: ``glyphs``, a folder with train, val and test, or one unsplit folder or .npz file.
-        out: the zoo's folder.
-        arch: conv4, resnet10 or resnet18.
-        models: how many.
-        way: classes of each.
-        seed: draws classes and initial weights.
-        jobs: processes; one a core unless given.
-        width: channels of the first block; the architecture's usual ones unless given.
-        epochs: of training; the architecture's usual number unless given.
-        flips: mirror images in training; ``--no-flips`` where mirroring changes the class.
-    """
-    from dataclasses import replace
-
-    from dfml.data import load_data
-    from dfml.harness.build_zoo import TRAINING, TrainingRecipe, build_zoo, zoo_progress, zoo_table
-
-    training = replace(TRAINING.get(arch, TrainingRecipe()), flips=flips)
-    training = replace(training, epochs=epochs) if epochs else training
-    with zoo_progress() as progress:
-        zoo = build_zoo(
-            load_data(data),
-            out=out,
-            architecture=arch,
-            models=models,
-            way=way,
-            seed=seed,
-            jobs=jobs,
-            width=width,
-            training=training,
-            on_model=progress,
-        )
-    console.print(zoo_table(zoo))
-
-
-def zoo_list(zoo: Positional[str], /) -> None:
-    """Print a table of a zoo's models.
-
-    Args:
-        zoo: its folder, or ``glyphs``.
-    """
-    from dfml.harness.build_zoo import zoo_table
-    from dfml.zoo import Zoo
-
-    console.print(zoo_table(Zoo.open(zoo)))
 
 
 def train(

@@ -16,7 +16,7 @@ from functools import cache
 from importlib.metadata import entry_points
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal, cast, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
 
@@ -127,7 +127,7 @@ def registry(section: str) -> dict[str, Constructor]:
     if section == "learner":
         from dfml.learners import LEARNERS
 
-        return dict(LEARNERS)
+        return cast(dict[str, Constructor], LEARNERS)
     from dfml.methods import METHODS
 
     return dict(METHODS) | {e.name: e.load() for e in entry_points(group="dfml.methods") if e.name not in METHODS}

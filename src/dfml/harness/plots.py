@@ -97,7 +97,7 @@ def _loss_terms(metrics: list[dict[str, Any]], names: list[str], path: Path) -> 
 
 
 def _points(metrics: list[dict[str, Any]], name: str, over: str = "step") -> tuple[list[float], list[float]]:
-    pairs = [(line[over], line[name]) for line in metrics if isinstance(line.get(name), int | float)]
+    pairs = [(float(line[over]), float(line[name])) for line in metrics if isinstance(line.get(name), int | float)]
     finite = [(x, y) for x, y in pairs if np.isfinite(y)]
     return [x for x, _ in finite], [y for _, y in finite]
 

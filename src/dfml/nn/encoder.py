@@ -16,8 +16,8 @@ class InputSpec:
 
     channels: int = 3
     size: int = 32
-    mean: tuple[float, ...] = (0.5, 0.5, 0.5)
-    std: tuple[float, ...] = (0.25, 0.25, 0.25)
+    mean: tuple[float, ...] | list[float] = (0.5, 0.5, 0.5)  # a list, as JSON gives it, becomes a tuple
+    std: tuple[float, ...] | list[float] = (0.25, 0.25, 0.25)
 
     def __post_init__(self):
         object.__setattr__(self, "mean", tuple(self.mean))

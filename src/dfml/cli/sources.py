@@ -1,0 +1,86 @@
+"""Commands that make or show what a run starts from: data and zoos."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from tyro.conf import Positional
+
+from dfml.cli.show import console, say
+
+
+def data_glyphs(
+    out: Positional[Path], /, *, kind: Annotated[Literal["folder", "npz"], tyro.conf.arg(name="as")] = "folder"
+) -> None:
+    """Write the embedded glyph set, split into train, val and test classes.
+
+    Args:
+        out: folder to write to.
+        kind: image folders to look at, or arrays.
+    """
+    from dfml.data import load_data, write_folder, write_npz
+
+    paths = {"folder": write_folder, "npz": write_npz}[kind](load_data("glyphs"), out)
+    say(f"written: {', '.join(str(p) for p in paths)}")
+
+
+def zoo_build(
+    *,
+    data: str,
+    out: Path,
+    arch: str = "conv4",
+    models: int = 100,
+    way: int = 5,
+    seed: int = 0,
+    jobs: int | None = None,
+    width: int | None = None,
+    epochs: int | None = None,
+    flips: bool = True,
+) -> None:
+    """Train a zoo of small classifiers on the meta-train classes; call it again to go on after a stop.
+
+    Args:
+        data: ``glyphs``, a folder with train, val and test, or one unsplit folder or .npz file.
+        out: the zoo's folder.
+        arch: conv4, resnet10 or resnet18.
+        models: how many.
+        way: classes of each.
+        seed: draws classes and initial weights.
+        jobs: processes; one a core unless given.
+        width: channels of the first block; the architecture's usual ones unless given.
+        epochs: of training; the architecture's usual number unless given.
+        flips: mirror images in training; ``--no-flips`` where mirroring changes the class.
+    """
+    from dataclasses import replace
+
+    from dfml.data import load_data
+    from dfml.harness.build_zoo import TRAINING, TrainingRecipe, build_zoo, zoo_progress, zoo_table
+
+    training = replace(TRAINING.get(arch, TrainingRecipe()), flips=flips)
+    training = replace(training, epochs=epochs) if epochs else training
+    with zoo_progress() as progress:
+        zoo = build_zoo(
+            load_data(data),
+            out=out,
+            architecture=arch,
+            models=models,
+            way=way,
+            seed=seed,
+            jobs=jobs,
+            width=width,
+            training=training,
+            on_model=progress,
+        )
+    console.print(zoo_table(zoo))
+
+
+def zoo_list(zoo: Positional[str], /) -> None:
+    """Print a table of a zoo's models.
+
+    Args:
+        zoo: its folder, or ``glyphs``.
+    """
+    from dfml.harness.build_zoo import zoo_table
+    from dfml.zoo import Zoo
+
+    console.print(zoo_table(Zoo.open(zoo)))
