@@ -14,9 +14,9 @@ def score_table(evaluation: Evaluation) -> Table:
     rows = evaluation.rows
     shots = list(evaluation.scores)
     kinds = [k for k in HEADS if any(k in scores[s] for _, _, scores in rows for s in shots)]
-    table = Table(box=box.SIMPLE_HEAD)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("learner", no_wrap=True)
-    table.add_column("nets", justify="right")
+    table.add_column("nets", justify="right", no_wrap=True)
     for kind in kinds:
         for shot in shots:
             table.add_column(
