@@ -17,6 +17,7 @@ from typing import Any
 
 from dfml.data import DataSplits, load_data
 from dfml.harness.adapt import Run
+from dfml.harness.checkpoint import load_tree
 from dfml.harness.results import evaluate_run
 from dfml.harness.run_folder import RunFolder
 from dfml.harness.train import train
@@ -63,10 +64,10 @@ def read(recipe: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
 def best_on_test(run: Run, data: DataSplits) -> dict[int, dict[str, Any]]:
     """The best reading over all kept checkpoints, for each shot and BatchNorm setting, as published."""
     best: dict[int, dict[str, Any]] = {}
-    saved = run.folder.checkpoints.all()
-    for checkpoint in saved:
+    saved = run.folder.checkpoints.paths()
+    for path in saved:
         reading = Run(RunFolder(run.path), run.zoo)
-        reading.checkpoint = checkpoint  # type: ignore[misc]
+        reading.checkpoint = load_tree(path)
         for row in evaluate_run(reading, data, shots=SHOTS).results:
             kept = best.setdefault(row["shot"], row)
             for kind, score in row["accuracy"].items():

@@ -80,7 +80,7 @@ def build_meta_model(
                 "a learner that has a literal head of its own",
                 "use learner maml or anil with learner.head = literal, or head = class",
             )
-    return MetaModel(encoder, rows, built)
+    return MetaModel(encoder, rows, built).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 @torch.no_grad()

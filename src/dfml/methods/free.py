@@ -21,6 +21,7 @@ from dfml.learners.meta_model import MetaModel, build_meta_model, update_average
 from dfml.learners.replay import replay
 from dfml.methods.base import AbstractMethod, AbstractState
 from dfml.methods.pseudo_validation import PseudoValidation
+from dfml.nn.precision import mixed_precision
 from dfml.randomness import Rng
 from dfml.recovery import AbstractRecovery, Recovered, Student
 from dfml.zoo.card import Capability, ModelCard
@@ -322,8 +323,8 @@ class FREE(AbstractMethod[FreeState]):
                 if len(images) < 2:  # overwritten by other teachers of the same classes
                     continue
             seen = shift_and_flip(images, rng.generator("augment", i), flip=self.flip)
-            with torch.no_grad():
-                answers = teacher.logits(seen)
+            with torch.no_grad(), mixed_precision():
+                answers = teacher.logits(seen).float()
             losses.append(partial(self._distillation, state.model, seen, answers, self._rows(state, teacher)))
         return losses
 
@@ -331,7 +332,9 @@ class FREE(AbstractMethod[FreeState]):
         self, model: MetaModel, images: Tensor, answers: Tensor, rows: Tensor, parameters: Parameters
     ) -> Tensor:
         # The learner holds the same encoder a second time: tying would leave the fast weights in its place.
-        return self.divergence(answers, functional_call(model, parameters, (images, rows), tie_weights=False))
+        with mixed_precision():
+            logits = functional_call(model, parameters, (images, rows), tie_weights=False)
+        return self.divergence(answers, logits.float())
 
     def learner(self, state: FreeState) -> AbstractLearner:
         """The moving average, or the last iterate without one."""

@@ -13,6 +13,7 @@ from dfml.functional.divergences import inner_product_distillation
 from dfml.functional.priors import batchnorm_alignment, batchnorm_norms, class_prior, disagreement
 from dfml.nn import InputSpec
 from dfml.nn.generators import GeneratorName, build_generator
+from dfml.nn.precision import mixed_precision
 from dfml.randomness import Rng
 from dfml.recovery.base import AbstractRecovery, Recovered, Student
 from dfml.zoo.card import Capability
@@ -38,7 +39,7 @@ class MetaGenerator(AbstractRecovery):
         lr: inner Adam's step size on the generator (FastDFKD's value for five steps).
         latent_lr: inner Adam's step size on the codes (FastDFKD; the published 0.001 leaves them where they were).
         meta: how the shared generator learns from a visit.
-        meta_lr: step size of the meta-optimiser (lr x steps, as in FastDFKD).
+        meta_lr: step size of the meta-optimiser (FastDFKD's lr x steps, 0.015, is unstable over a zoo).
         class_weight: of the class prior.
         bn_weight: of BatchNorm alignment; 0 for teachers without BN statistics.
         bn_form: ``relative`` carries over between architectures; ``norms`` is DeepInversion's sum of norms.
@@ -62,7 +63,7 @@ class MetaGenerator(AbstractRecovery):
         lr: float = 3e-3,
         latent_lr: float = 0.015,
         meta: Literal["fomaml", "reptile"] = "fomaml",
-        meta_lr: float = 0.015,
+        meta_lr: float = 5e-3,
         class_weight: float = 1.0,
         bn_weight: float = 1.0,
         bn_form: Literal["relative", "norms"] = "relative",
@@ -131,8 +132,9 @@ class MetaGenerator(AbstractRecovery):
             [{"params": adapted, "lr": self.lr}, {"params": [codes], "lr": self.latent_lr}], betas=BETAS, foreach=True
         )
         for step in range(self.steps + 1):  # k steps, then one reading at theta_k
-            images = functional_call(self.generator, dict(zip(names, adapted, strict=True)), (codes,))
-            terms = self._terms(teacher, images, labels, student, rng.generator("augment", step))
+            with mixed_precision():
+                images = functional_call(self.generator, dict(zip(names, adapted, strict=True)), (codes,)).float()
+                terms = self._terms(teacher, images, labels, student, rng.generator("augment", step))
             total = torch.stack([self.weights[name] * value for name, value in terms.items()]).sum()
             *gradient, codes.grad = torch.autograd.grad(total, [*adapted, codes])
             if step == self.steps - (0 if self.last_step else 1):
@@ -164,18 +166,18 @@ class MetaGenerator(AbstractRecovery):
         terms = {}
         if self.weights["bn"]:
             with teacher.capture() as statistics:
-                logits = teacher.logits(seen)
+                logits = teacher.logits(seen).float()
             terms["bn"] = (batchnorm_alignment if self.bn_form == "relative" else batchnorm_norms)(statistics)
         else:
-            logits = teacher.logits(seen)
+            logits = teacher.logits(seen).float()
         terms["class"] = class_prior(logits, labels)
         if self.weights["adversarial"] and student is None:
             terms["adversarial"] = terms["class"] * 0  # skipped: there is no learner to disagree with yet
         elif self.weights["adversarial"] and student is not None:
             if self.adversarial_form == "kl":
-                terms["adversarial"] = disagreement(logits, student(seen))
+                terms["adversarial"] = disagreement(logits, student(seen).float())
             else:
-                terms["adversarial"] = _published_disagreement(logits, student(seen).detach())
+                terms["adversarial"] = _published_disagreement(logits, student(seen).detach().float())
         return terms
 
     def state_dict(self) -> dict[str, Any]:
