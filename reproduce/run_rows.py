@@ -41,7 +41,9 @@ def main() -> None:
         record(recipe, per_seed)
 
 
-def one_seed(recipe: Path, seed: int, zoo: Zoo, data: DataSplits, args: argparse.Namespace) -> dict[int, dict[str, Any]]:
+def one_seed(
+    recipe: Path, seed: int, zoo: Zoo, data: DataSplits, args: argparse.Namespace
+) -> dict[int, dict[str, Any]]:
     """Train and judge; results by shot."""
     folder = args.out / f"{recipe.stem}-seed{seed}"
     table, sections = read(recipe)

@@ -95,6 +95,13 @@ class Bank:
             labels.append(torch.full_like(slots, label))
         return torch.cat(images)[:count], torch.cat(labels)[:count]
 
+    def sample(self, count: int, generator: torch.Generator) -> Float[Tensor, "count c h w"]:
+        """Images of any class and teacher, with replacement, classes equally likely."""
+        held = self.counts.nonzero()[:, 0]
+        classes = held[torch.randint(len(held), (count,), generator=generator)]
+        slots = (torch.rand(count, generator=generator) * self.counts[classes]).long()
+        return self.read(classes, slots)
+
     def state_dict(self) -> dict[str, Any]:
         """For a checkpoint."""
         return {"images": self.images, "teachers": self.teachers, "written": self.written}

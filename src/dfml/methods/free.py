@@ -101,6 +101,7 @@ class FREE(AbstractMethod[FreeState]):
         images_per_class: recovered images per class and visit (20 in the published code).
         warmup_steps: steps that train the generator alone (19 in the published code).
         rounds: alignment rounds a step; the first on the fresh images, the others on images from the bank.
+        distil_on: a teacher answers on its ``own`` images, or on images of all teachers from the ``bank``.
         alignment: ``sequential`` steps over teachers, or the ``average`` of the same gradients at one point.
         fast_lr: step size of the sequential steps.
         fast_optimiser: SGD, or Adam as in the published code.
@@ -141,6 +142,7 @@ class FREE(AbstractMethod[FreeState]):
         images_per_class: int = 20,
         warmup_steps: int = 19,
         rounds: int = 1,
+        distil_on: Literal["own", "bank"] = "own",
         alignment: Literal["sequential", "average"] = "sequential",
         fast_lr: float = 0.03,
         fast_optimiser: Literal["sgd", "adam"] = "sgd",
@@ -167,7 +169,8 @@ class FREE(AbstractMethod[FreeState]):
         self.recovery, self.learner_name, self.learner_options = recovery, learner, learner_options or {}
         self.network, self.width, self.head = network, width, head
         self.teachers_per_step, self.with_replacement = teachers_per_step, with_replacement
-        self.images_per_class, self.warmup_steps, self.rounds = images_per_class, warmup_steps, rounds
+        self.images_per_class, self.warmup_steps = images_per_class, warmup_steps
+        self.rounds, self.distil_on = rounds, distil_on
         self.alignment, self.fast_lr, self.outer_lr = alignment, fast_lr, outer_lr
         self.fast_optimiser, self.reptile_scale = fast_optimiser, reptile_scale
         self.shared_optimiser, self.divergence = shared_optimiser, DIVERGENCES[distillation]
@@ -222,7 +225,7 @@ class FREE(AbstractMethod[FreeState]):
         chosen = _draw(state.validation.training_ids, self.teachers_per_step, generator, self.with_replacement)
         if state.step < self.warmup_steps:
             return chosen
-        known = sorted({*state.visited, *chosen})
+        known = sorted({*state.visited, *chosen}) if self.distil_on == "own" else state.validation.training_ids
         for _ in range(self.rounds - 1):
             chosen += _draw(known, self.teachers_per_step, generator, self.with_replacement)
         return chosen
@@ -308,18 +311,17 @@ class FREE(AbstractMethod[FreeState]):
     def _tasks(
         self, state: FreeState, teachers: Sequence[Teacher], recovered: Sequence[Recovered] | None, rng: Rng
     ) -> list[Loss]:
-        """A distillation loss for each teacher, on its fresh images or on images of it from the bank."""
+        """A distillation loss for each teacher, on its fresh images or on images from the bank."""
         losses = []
         for i, teacher in enumerate(teachers):
-            if recovered is not None:
+            count, generator = self.images_per_class * len(teacher.card.class_ids), rng.generator("images", i)
+            if self.distil_on == "bank":
+                images = state.bank.sample(count, generator)
+            elif recovered is not None:
                 images = recovered[i].images
             else:
-                images = state.bank.of_teacher(
-                    state.number_of[teacher.card.id],
-                    state.rows(teacher.card),
-                    self.images_per_class * len(teacher.card.class_ids),
-                    rng.generator("review", i),
-                )[0]
+                number, rows = state.number_of[teacher.card.id], state.rows(teacher.card)
+                images = state.bank.of_teacher(number, rows, count, generator)[0]
                 if len(images) < 2:  # overwritten by other teachers of the same classes
                     continue
             seen = shift_and_flip(images, rng.generator("augment", i), flip=self.flip)

@@ -65,7 +65,7 @@ class MetaGenerator(AbstractRecovery):
         meta: Literal["fomaml", "reptile"] = "fomaml",
         meta_lr: float = 5e-3,
         class_weight: float = 1.0,
-        bn_weight: float = 1.0,
+        bn_weight: float = 10.0,
         bn_form: Literal["relative", "norms"] = "relative",
         adversarial_weight: float = 1.0,
         adversarial_form: Literal["kl", "inner_product"] = "kl",
