@@ -24,6 +24,7 @@ from dfml.harness.train import train
 from dfml.zoo import Zoo
 
 SHOTS = (1, 5)
+Results = dict[int, dict[str, Any]]  # by shot
 
 
 def main() -> None:
@@ -63,9 +64,9 @@ def read(recipe: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     return sections.pop("table", {}), sections
 
 
-def best_on_test(run: Run, data: DataSplits) -> dict[int, dict[str, Any]]:
+def best_on_test(run: Run, data: DataSplits) -> Results:
     """The best reading over all kept checkpoints, for each shot and BatchNorm setting, as published."""
-    best: dict[int, dict[str, Any]] = {}
+    best: Results = {}
     saved = run.folder.checkpoints.paths()
     for path in saved:
         reading = Run(RunFolder(run.path), run.zoo)
@@ -79,7 +80,7 @@ def best_on_test(run: Run, data: DataSplits) -> dict[int, dict[str, Any]]:
     return best
 
 
-def record(recipe: Path, per_seed: list[dict[int, dict[str, Any]]]) -> None:
+def record(recipe: Path, per_seed: list[Results]) -> None:
     """Merge the seeds and write one line per shot to ``results.jsonl`` beside the recipe."""
     table, _ = read(recipe)
     lines = []

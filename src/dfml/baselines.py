@@ -122,7 +122,9 @@ def _read(zoo: Zoo, image_set: ImageSet, manifests: list[Manifest], progress: Ca
         for reading in readings:
             start = time.perf_counter()
             logits = episode_logits(features, reading.manifest)
-            reading.accuracies[name] = score_of_logits(logits, reading.manifest, seconds=0, norm="running").per_episode
+            reading.accuracies[name] = score_of_logits(
+                logits, reading.manifest, seconds=0.0, norm="running"
+            ).per_episode
             reading.logits += logits
             # Each shot's row carries the whole embedding: that is what it would cost alone.
             reading.seconds += embedding + time.perf_counter() - start

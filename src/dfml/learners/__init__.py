@@ -1,5 +1,6 @@
 """Learners: what adapts to a task, and the predictor that adapting gives."""
 
+from collections.abc import Callable
 from functools import partial
 
 from dfml.learners.base import AbstractLearner, Metrics, Predictor
@@ -7,7 +8,7 @@ from dfml.learners.centroid import CentroidLearner
 from dfml.learners.maml import MAML
 from dfml.learners.protonet import ProtoNet
 
-LEARNERS = {
+LEARNERS: dict[str, Callable[..., AbstractLearner]] = {
     "maml": MAML,
     "anil": partial(MAML, adapts="head"),
     "protonet": ProtoNet,

@@ -64,7 +64,9 @@ class MAML(AbstractLearner):
 
     def _start(self, support_x: Tensor, support_y: Tensor) -> Parameters:
         """The parameters that the inner loop starts from: the head's and, for MAML, the encoder's."""
-        encoder = {f"encoder.{k}": p for k, p in self.encoder.named_parameters()} if self.adapts == "all" else {}
+        encoder: Parameters = {}
+        if self.adapts == "all":
+            encoder = {f"encoder.{k}": p for k, p in self.encoder.named_parameters()}
         if self.head is not None:
             if int(support_y.max()) + 1 != self.head.out_features:
                 raise InputError(

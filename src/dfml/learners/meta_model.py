@@ -73,13 +73,14 @@ def build_meta_model(
         built = LEARNERS[learner](encoder, **options)
         rows = nn.Linear(encoder.feature_size, classes)
     if head == "literal":
-        rows = getattr(built, "head", None)
-        if rows is None:
+        literal = getattr(built, "head", None)
+        if literal is None:
             raise InputError(
                 f"head = literal with learner {learner} {options}",
                 "a learner that has a literal head of its own",
                 "use learner maml or anil with learner.head = literal, or head = class",
             )
+        rows = literal
     return MetaModel(encoder, rows, built).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 

@@ -312,7 +312,7 @@ class FREE(AbstractMethod[FreeState]):
         self, state: FreeState, teachers: Sequence[Teacher], recovered: Sequence[Recovered] | None, rng: Rng
     ) -> list[Loss]:
         """A distillation loss for each teacher, on its fresh images or on images from the bank."""
-        losses = []
+        losses: list[Loss] = []
         for i, teacher in enumerate(teachers):
             count, generator = self.images_per_class * len(teacher.card.class_ids), rng.generator("images", i)
             if self.distil_on == "bank":

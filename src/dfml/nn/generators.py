@@ -82,9 +82,10 @@ class PixelShuffleGenerator(nn.Module):
         return self.last(x).sigmoid()[..., : self.size, : self.size]
 
 
-GENERATORS = {"pixelshuffle": PixelShuffleGenerator, "published": PublishedGenerator}
+GENERATORS: dict[str, type[nn.Module]] = {"pixelshuffle": PixelShuffleGenerator, "published": PublishedGenerator}
 
 
 def build_generator(name: GeneratorName, *, latent: int, size: int, channels: int) -> nn.Module:
     """A randomly initialised generator in channels-last layout (faster on CPUs and GPUs alike)."""
-    return GENERATORS[name](latent=latent, size=size, channels=channels).to(memory_format=torch.channels_last)  # type: ignore[operator]
+    generator = GENERATORS[name](latent=latent, size=size, channels=channels)
+    return generator.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

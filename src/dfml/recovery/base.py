@@ -40,7 +40,7 @@ class AbstractRecovery(ABC):
     def recover(
         self,
         teachers: Sequence[Teacher],
-        labels: Sequence[Int[Tensor, " n"]],
+        labels: Sequence[Int[Tensor, " _"]],
         *,
         students: Sequence[Student] | None = None,
         rng: Rng,

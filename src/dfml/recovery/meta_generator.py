@@ -96,7 +96,7 @@ class MetaGenerator(AbstractRecovery):
     def recover(
         self,
         teachers: Sequence[Teacher],
-        labels: Sequence[Int[Tensor, " n"]],
+        labels: Sequence[Int[Tensor, " _"]],
         *,
         students: Sequence[Student] | None = None,
         rng: Rng,
