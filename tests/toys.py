@@ -15,11 +15,11 @@ def toy_teacher(name: str = "toy", class_ids: tuple[str, ...] = ("a", "b", "c"),
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         network = Classifier(build_backbone("conv4", image_size=16, width=4), len(class_ids))
-        optimiser = torch.optim.Adam(network.parameters(), lr=0.01)
+        optimiser = torch.optim.Adam(network.parameters(), lr=3e-3)
         colours = torch.rand(len(class_ids), 3, 1, 1)
-        for _ in range(40):
+        for _ in range(60):
             labels = torch.randint(len(class_ids), (32,))
-            images = (colours[labels] + 0.1 * torch.randn(32, 3, 16, 16)).clamp(0, 1)
+            images = (colours[labels] + 0.3 * torch.randn(32, 3, 16, 16)).clamp(0, 1)
             optimiser.zero_grad()
             nn.functional.cross_entropy(network(SPEC.normalise(images)), labels).backward()
             optimiser.step()

@@ -108,7 +108,10 @@ def test_sigterm_leaves_a_checkpoint_and_resume_goes_on(place, tmp_path):
         (["zoo", "lost"], ["did you mean 'zoo list'"]),
         (["train"], ["no --out"]),
         (["train", "--out", "{new}", "--learnr", "maml"], ["--learnr: no such name (did you mean 'learner'?)"]),
-        (["train", "--out", "{new}", "--learner", "maml", "--learner.inner-lrr", "1"], ["no such name (did you mean 'learner.inner_lr'?)"]),
+        (
+            ["train", "--out", "{new}", "--learner", "maml", "--learner.inner-lrr", "1"],
+            ["no such name (did you mean 'learner.inner_lr'?)"],
+        ),
         (["train", "--out", "{new}", "--steps", "0"], ["--run.steps", "greater than 0"]),
         (["train", "--out", "{new}", "--shot", "many", "--width", "-1"], ["2 problem(s)", "shot", "width"]),
         (["train", "--out", "{new}", "--recipe", "fre"], ["did you mean 'free'"]),

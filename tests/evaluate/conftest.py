@@ -9,6 +9,7 @@ from torch import nn
 from dfml.data.image_set import ImageSet
 from dfml.nn import BatchNorm2d, Classifier, Encoder, InputSpec, build_backbone
 from dfml.randomness import Rng
+from dfml.zoo import Zoo
 from dfml.zoo.card import ModelCard
 from dfml.zoo.teacher import LocalTeacher
 
@@ -42,16 +43,15 @@ def make_teacher(name: str, seed: int, accuracy: dict | None = None) -> LocalTea
     return LocalTeacher(card, Classifier(encoder.backbone, 2))
 
 
-class FakeZoo:
+class FakeZoo(Zoo):
     """What the baselines use of a zoo."""
 
-    name = "fake"
+    name, input_spec = "fake", SPEC
 
     def __init__(self, teachers: list[LocalTeacher]):
         self._teachers = {t.card.id: t for t in teachers}
         self.cards = {i: t.card for i, t in self._teachers.items()}
         self.ids = list(self._teachers)
-        self.input_spec = SPEC
 
     def teacher(self, name: str) -> LocalTeacher:
         return self._teachers[name]

@@ -7,19 +7,21 @@ from dfml.errors import InputError
 from dfml.methods.free import FREE
 from dfml.randomness import Rng
 from dfml.recovery import MetaGenerator
+from dfml.zoo import Zoo
 from toys import SPEC, toy_teacher
 
 CLASSES = [("a", "b", "c"), ("c", "d", "e"), ("f", "a", "d"), ("e", "b", "f"), ("g", "h", "c")]
 
 
-class ToyZoo:
+class ToyZoo(Zoo):
     """Five teachers over eight classes."""
 
     def __init__(self):
         self.teachers = {f"t{i}": toy_teacher(f"t{i}", ids, seed=i) for i, ids in enumerate(CLASSES)}
-        self.ids, self.input_spec = list(self.teachers), SPEC
+        self.name, self.ids = "toys", list(self.teachers)
         self.cards = {name: t.card for name, t in self.teachers.items()}
-        self.class_ids = tuple("abcdefgh")
+
+    input_spec, class_ids = SPEC, tuple("abcdefgh")
 
     def teacher(self, name):
         return self.teachers[name]
