@@ -2,7 +2,7 @@
 
     python reproduce/baselines.py reproduce/cifar_fs/results.jsonl --zoo ZOO --data DATA
 
-Nearest centroids, inductive, on the same manifests as every other row; the best teacher is chosen on validation classes.
+Nearest centroids, inductive, on the manifests of every other row; the best teacher is chosen on validation classes.
 """
 
 import argparse

@@ -10,7 +10,7 @@ from typing import Any
 def cell(row: dict[str, Any] | None, kind: str) -> str:
     """Mean and interval, or a dash."""
     if row is None or kind not in row["accuracy"]:
-        return "–"
+        return "-"
     score = row["accuracy"][kind]
     return f"{score['mean']:.1f} ± {score['ci95']:.1f}"
 
@@ -29,8 +29,8 @@ def main() -> None:
         one, five = by_shot.get(1), by_shot.get(5)
         first = one or five or {}
         scores = [cell(r, kind) for kind in ("inductive", "transductive") for r in (one, five)]
-        minutes = f"{first['seconds']['total'] / 60:.0f}" if "seconds" in first else "–"
-        facts = [str(first["networks_at_inference"]), str(len(first["seeds"])), str(first.get("steps", "–")), minutes]
+        minutes = f"{first['seconds']['total'] / 60:.0f}" if "seconds" in first else "-"
+        facts = [str(first["networks_at_inference"]), str(len(first["seeds"])), str(first.get("steps", "-")), minutes]
         print("| " + " | ".join([name, *scores, *facts]) + " |")
 
 
