@@ -20,9 +20,7 @@ def main() -> None:
     for text in Path(sys.argv[1]).read_text().splitlines():
         row = json.loads(text)
         rows[row["name"]][row["shot"]] = row
-    print(
-        "| row | 1-shot inductive | 5-shot inductive | 1-shot transd. | 5-shot transd. | nets | seeds | steps | minutes |"
-    )
+    print("| row | 1-shot | 5-shot | 1-shot transductive | 5-shot transductive | networks | seeds | steps | minutes |")
     print("|---|---|---|---|---|---|---|---|---|")
     order = sorted(rows.items(), key=lambda kv: kv[1][1]["accuracy"]["inductive"]["mean"])
     for name, by_shot in order:

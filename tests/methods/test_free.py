@@ -192,3 +192,9 @@ def test_a_literal_head_needs_a_learner_that_has_one(zoo):
 def test_too_many_validation_teachers_are_refused(zoo):
     with pytest.raises(InputError, match="5 validation teachers of a zoo of 5"):
         _method(validation_teachers=5).init(zoo, Rng(0))
+
+
+@pytest.mark.parametrize("options", [{"way": 9}, {"shot": 3, "queries": 5, "bank_capacity": 7}])
+def test_episodes_that_the_bank_can_never_fill_are_refused_before_any_work(zoo, options):
+    with pytest.raises(InputError, match="training classes of at most"):
+        _method(**options).init(zoo, Rng(0))

@@ -149,7 +149,7 @@ def _result(
         "accuracy": {kind: score.to_dict() for kind, score in scores.items()},
         "seeds": [config.run.seed],
         "uses_data": run.method.uses_data,
-        "checkpoint": "last",
+        "checkpoint": run.method.ships,
         "steps": run.checkpoint["step"],
         "seconds": {k: round(totals[k], 1) for k in ("recover", "total")}
         | {"train": round(totals["total"] - totals["recover"], 1)},

@@ -52,6 +52,8 @@ class AbstractMethod(ABC, Generic[S]):
     uses_data: ClassVar[bool] = False
     trains: ClassVar[bool] = True
     """False for a baseline that is ready after `init`: no step is ever taken."""
+    ships: str = "last"
+    """Which iterate `learner` gives: ``last``, or ``ema-last`` for a moving average that ends there."""
 
     @abstractmethod
     def init(self, zoo: Zoo, rng: Rng) -> S:

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from dfml.bank import Bank
+from dfml.errors import InputError
 from dfml.functional.augmentation import shift_and_flip
 from dfml.functional.divergences import inner_product_distillation, kl_divergence
 from dfml.functional.inner import Parameters
@@ -180,6 +181,7 @@ class FREE(AbstractMethod[FreeState]):
         self.way, self.shot, self.queries = way, shot, queries
         self.stale_student, self.flip, self.average_decay = stale_student, flip, average_decay
         self.validation_teachers, self.validation_episodes = validation_teachers, validation_episodes
+        self.ships = "ema-last" if average_decay else "last"
 
     def init(self, zoo: Zoo, rng: Rng) -> FreeState:
         """A random meta-model, an empty bank, and the choice of validation teachers."""
@@ -199,6 +201,10 @@ class FREE(AbstractMethod[FreeState]):
             model.parameters() if self.shared_optimiser else model.learner.parameters(), lr=self.replay_lr
         )
         outer = torch.optim.Adam(model.distilled_parameters().values(), lr=self.outer_lr)
+        validation = PseudoValidation(
+            zoo, count=self.validation_teachers, images_per_class=self.images_per_class, rng=rng
+        )
+        self._check(len(zoo.class_ids) - len(validation.class_ids))
         return FreeState(
             step=0,
             model=model,
@@ -212,12 +218,21 @@ class FREE(AbstractMethod[FreeState]):
             ),
             outer=replay_adam if self.shared_optimiser else outer,
             replay=replay_adam,
-            validation=PseudoValidation(
-                zoo, count=self.validation_teachers, images_per_class=self.images_per_class, rng=rng
-            ),
+            validation=validation,
             row_of={c: i for i, c in enumerate(zoo.class_ids)},
             number_of={name: i for i, name in enumerate(zoo.ids)},
         )
+
+    def _check(self, classes: int) -> None:
+        """Refuse pseudo-episodes that the bank could never fill, before any work."""
+        if self.replay_patience and (self.way > classes or self.shot + self.queries > self.bank_capacity):
+            raise InputError(
+                f"{self.way}-way {self.shot}-shot episodes with {self.queries} queries, from a bank of {classes} training "
+                f"classes of at most {self.bank_capacity} images",
+                "no more ways than training classes, no more shots and queries than images of a class",
+                "lower --method.way, --method.shot or --method.queries, raise --bank_capacity, or hold out no teacher "
+                "(--validation_teachers 0)",
+            )
 
     def select(self, state: FreeState, zoo: Zoo, rng: Rng) -> list[str]:
         """The teachers to visit, then, after the warm-up, the ones whose images in the bank are reviewed."""
