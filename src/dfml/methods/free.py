@@ -227,8 +227,8 @@ class FREE(AbstractMethod[FreeState]):
         """Refuse pseudo-episodes that the bank could never fill, before any work."""
         if self.replay_patience and (self.way > classes or self.shot + self.queries > self.bank_capacity):
             raise InputError(
-                f"{self.way}-way {self.shot}-shot episodes with {self.queries} queries, from a bank of {classes} training "
-                f"classes of at most {self.bank_capacity} images",
+                f"{self.way}-way {self.shot}-shot episodes with {self.queries} queries, from a bank of {classes} "
+                f"training classes of at most {self.bank_capacity} images",
                 "no more ways than training classes, no more shots and queries than images of a class",
                 "lower --method.way, --method.shot or --method.queries, raise --bank_capacity, or hold out no teacher "
                 "(--validation_teachers 0)",
