@@ -65,6 +65,9 @@ def test_warm_up_trains_the_generator_alone(zoo):
     assert len(state.bank) == 0
     assert metrics[0]["student"] == 0
     assert metrics[0]["adversarial"] == 0
+    assert method.validate(state, Rng(0)) == {}
+    with pytest.raises(InputError, match="a run of 2 steps, all of them warm-up"):
+        method.learner(state)
 
 
 def test_every_teachers_images_reach_the_bank_under_their_class(zoo):

@@ -354,7 +354,17 @@ class FREE(AbstractMethod[FreeState]):
         return self.divergence(answers, logits.float())
 
     def learner(self, state: FreeState) -> AbstractLearner:
-        """The moving average, or the last iterate without one."""
+        """The moving average, or the last iterate without one.
+
+        Raises:
+            InputError: the run ended in its warm-up, so that the learner is still random.
+        """
+        if state.step <= self.warmup_steps:
+            raise InputError(
+                f"a run of {state.step} steps, all of them warm-up of the generator",
+                f"more than {self.warmup_steps} steps, so that the learner has learned something",
+                "go on with --resume and more --minutes or --steps, or lower --warmup_steps",
+            )
         return (state.average if self.average_decay else state.model).learner
 
     def validate(self, state: FreeState, rng: Rng) -> Metrics:
