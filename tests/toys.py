@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from dfml.nn import Classifier, Encoder, InputSpec, build_backbone
+from dfml.zoo import Zoo
 from dfml.zoo.card import ModelCard
 from dfml.zoo.teacher import LocalTeacher
 
@@ -23,7 +24,8 @@ def toy_teacher(name: str = "toy", class_ids: tuple[str, ...] = ("a", "b", "c"),
             optimiser.zero_grad()
             nn.functional.cross_entropy(network(SPEC.normalise(images)), labels).backward()
             optimiser.step()
-    card = ModelCard(name, "conv4", 4, class_ids, class_ids, SPEC, "")
+    accuracy = {"mean": 90.0 + seed, "ci95": 1.0, "n": 100}
+    card = ModelCard(name, "conv4", 4, class_ids, class_ids, SPEC, "", accuracy)
     return LocalTeacher(card, network)
 
 
@@ -32,3 +34,20 @@ def toy_encoder(seed: int = 0, width: int = 4) -> Encoder:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return Encoder(build_backbone("conv4", image_size=16, width=width), SPEC).eval()
+
+
+CLASSES = [("a", "b", "c"), ("c", "d", "e"), ("f", "a", "d"), ("e", "b", "f"), ("g", "h", "c")]
+
+
+class ToyZoo(Zoo):
+    """Five teachers over eight classes."""
+
+    def __init__(self):
+        self.teachers = {f"t{i}": toy_teacher(f"t{i}", ids, seed=i) for i, ids in enumerate(CLASSES)}
+        self.name, self.ids = "toys", list(self.teachers)
+        self.cards = {name: t.card for name, t in self.teachers.items()}
+
+    input_spec, class_ids = SPEC, tuple("abcdefgh")
+
+    def teacher(self, name):
+        return self.teachers[name]

@@ -7,25 +7,7 @@ from dfml.errors import InputError
 from dfml.methods.free import FREE
 from dfml.randomness import Rng
 from dfml.recovery import MetaGenerator
-from dfml.zoo import Zoo
-from toys import SPEC, toy_teacher
-
-CLASSES = [("a", "b", "c"), ("c", "d", "e"), ("f", "a", "d"), ("e", "b", "f"), ("g", "h", "c")]
-
-
-class ToyZoo(Zoo):
-    """Five teachers over eight classes."""
-
-    def __init__(self):
-        self.teachers = {f"t{i}": toy_teacher(f"t{i}", ids, seed=i) for i, ids in enumerate(CLASSES)}
-        self.name, self.ids = "toys", list(self.teachers)
-        self.cards = {name: t.card for name, t in self.teachers.items()}
-
-    input_spec, class_ids = SPEC, tuple("abcdefgh")
-
-    def teacher(self, name):
-        return self.teachers[name]
-
+from toys import ToyZoo
 
 QUICK = {
     "width": 4, "images_per_class": 6, "warmup_steps": 1, "replay_patience": 1, "replay_episodes": 2, "way": 3,
