@@ -88,7 +88,7 @@ def _loss_terms(metrics: list[dict[str, Any]], names: list[str], path: Path) -> 
         axes.axis("off")
     for axes, name in zip(grid.flat, names, strict=False):
         steps, values = _points(metrics, name)
-        axes.plot(steps, values, color=FAINT, linewidth=0.8)
+        axes.plot(steps, values, color=FAINT, linewidth=0.8, marker="" if len(values) > 2 else "o")
         window = max(1, len(values) // 20)
         smooth = np.convolve(values, np.ones(window) / window, mode="valid")
         axes.plot(steps[window - 1 :], smooth, color=LINE, linewidth=1.6)
