@@ -100,10 +100,10 @@ def test_a_step_moves_the_encoder_in_place(zoo):
 
 
 def test_distillation_falls_over_a_few_steps(zoo):
-    method = _method(warmup_steps=0, outer_lr=0.01, replay_patience=0)
+    method = _method({"steps": 5}, warmup_steps=0, outer_lr=0.02, replay_patience=0)
     state = method.init(zoo, Rng(0))
-    losses = [m["distillation"] for m in _run(method, state, zoo, 0, 12)]
-    assert sum(losses[-3:]) < 0.8 * sum(losses[:3])
+    losses = [m["distillation"] for m in _run(method, state, zoo, 0, 30)]
+    assert sum(losses[-5:]) < 0.7 * sum(losses[:5])
 
 
 def test_resuming_from_a_state_dict_continues_to_the_same_bits(zoo):
@@ -143,8 +143,9 @@ def test_average_alignment_is_the_mean_gradient_and_sequential_is_not(zoo):
         _run(method, state, zoo, 0, 1)
         outcomes[alignment, lr] = torch.cat([p.grad.flatten() for p in state.model.distilled_parameters().values()])
     plain = outcomes["average", 0.1]
-    assert (plain - outcomes["sequential", 1e-4]).norm() < 0.05 * plain.norm()
-    assert (plain - outcomes["sequential", 0.1]).norm() > 0.2 * plain.norm()
+    near, far = ((plain - outcomes["sequential", lr]).norm() for lr in (1e-4, 0.1))
+    assert near < 0.05 * plain.norm()
+    assert far > 3 * near
 
 
 PUBLISHED = {
