@@ -42,20 +42,22 @@ def main() -> None:
         record(recipe, per_seed)
 
 
-def one_seed(
-    recipe: Path, seed: int, zoo: Zoo, data: DataSplits, args: argparse.Namespace
-) -> dict[int, dict[str, Any]]:
-    """Train and judge; results by shot."""
+def one_seed(recipe: Path, seed: int, zoo: Zoo, data: DataSplits, args: argparse.Namespace) -> Results:
+    """Train and judge; results by shot. The test classes are read once: a finished reading stays in the run folder."""
     folder = args.out / f"{recipe.stem}-seed{seed}"
+    kept = folder / "test_reading.json"
+    if kept.exists():
+        return {row["shot"]: row for row in json.loads(kept.read_text())}
     table, sections = read(recipe)
     overrides = {f"{s}.{k}": v for s, values in sections.items() for k, v in values.items() if k != "name"}
     named = {s: values["name"] for s, values in sections.items() if "name" in values}
     overrides = named | overrides | {"run.seed": seed} | ({"run.threads": args.threads} if args.threads else {})
     exists = (folder / "config.json").exists()
     run = train(zoo, out=folder, recipe=table.get("base", "free"), overrides=overrides, resume=exists)
-    if table.get("checkpoint") == "best-test":
-        return best_on_test(run, data)
-    return {r["shot"]: r for r in evaluate_run(run, data, shots=SHOTS).results}
+    best = table.get("checkpoint") == "best-test"
+    reading = best_on_test(run, data) if best else {r["shot"]: r for r in evaluate_run(run, data, shots=SHOTS).results}
+    kept.write_text(json.dumps(list(reading.values())))
+    return reading
 
 
 def read(recipe: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
