@@ -45,7 +45,7 @@ class ToyZoo(Zoo):
     def __init__(self):
         self.teachers = {f"t{i}": toy_teacher(f"t{i}", ids, seed=i) for i, ids in enumerate(CLASSES)}
         self.name, self.ids = "toys", list(self.teachers)
-        self.cards = {name: t.card for name, t in self.teachers.items()}
+        self.cards = self._entries = {name: t.card for name, t in self.teachers.items()}
 
     input_spec, class_ids = SPEC, tuple("abcdefgh")
 

@@ -78,3 +78,21 @@ class AbstractMethod(ABC, Generic[S]):
     def recovered_sheet(self, state: S, teachers: list[Teacher], rng: Rng) -> list[Any]:
         """`Recovered` images for these teachers, without learning from them; empty if the method recovers none."""
         return []
+
+
+class AbstractBaseline(AbstractMethod[FixedState]):
+    """A method that is ready after `init`, which makes a `FixedState`."""
+
+    trains: ClassVar[bool] = False
+
+    def select(self, state: FixedState, zoo: Zoo, rng: Rng) -> list[str]:
+        """No teachers."""
+        return []
+
+    def step(self, state: FixedState, teachers: list[Teacher], rng: Rng) -> Metrics:
+        """Nothing to do: `trains` is False."""
+        return {}
+
+    def learner(self, state: FixedState) -> AbstractLearner:
+        """What `init` made."""
+        return state.learner

@@ -44,7 +44,7 @@ class FreeState(AbstractState):
     outer: torch.optim.Optimizer
     replay: torch.optim.Optimizer
     validation: PseudoValidation
-    row_of: dict[str, int]  # class id -> row of the class head and of the bank
+    zoo: Zoo
     number_of: dict[str, int]  # teacher id -> its number in the bank
     visited: list[str] = field(default_factory=list)
     last_support: list[Tensor] = field(default_factory=list)
@@ -65,8 +65,8 @@ class FreeState(AbstractState):
         self.step, self.visited, self.last_support = state["step"], list(state["visited"]), list(state["last_support"])
 
     def rows(self, card: ModelCard) -> Tensor:
-        """The zoo-wide rows of a teacher's classes, in the order of its outputs."""
-        return torch.tensor([self.row_of[c] for c in card.class_ids])
+        """Rows of the class head and of the bank for a teacher's classes, in the order of its outputs."""
+        return self.zoo.rows(card.id)
 
 
 class FREE(AbstractMethod[FreeState]):
@@ -219,7 +219,7 @@ class FREE(AbstractMethod[FreeState]):
             outer=replay_adam if self.shared_optimiser else outer,
             replay=replay_adam,
             validation=validation,
-            row_of={c: i for i, c in enumerate(zoo.class_ids)},
+            zoo=zoo,
             number_of={name: i for i, name in enumerate(zoo.ids)},
         )
 

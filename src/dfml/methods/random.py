@@ -4,17 +4,15 @@ from typing import ClassVar
 
 import torch
 
-from dfml.learners.base import AbstractLearner, Metrics
 from dfml.learners.centroid import CentroidLearner
-from dfml.methods.base import AbstractMethod, FixedState
+from dfml.methods.base import AbstractBaseline, FixedState
 from dfml.nn import Encoder, build_backbone
 from dfml.randomness import Rng
 from dfml.zoo.card import Capability
 from dfml.zoo.store import Zoo
-from dfml.zoo.teacher import Teacher
 
 
-class Random(AbstractMethod[FixedState]):
+class Random(AbstractBaseline):
     """The "Random" row of the data-free meta-learning papers (for example Wang et al., "Meta-learning without data
     via Wasserstein distributionally-robust model fusion", UAI 2022, https://openreview.net/forum?id=Hq8Ug88j5ec).
 
@@ -32,7 +30,6 @@ class Random(AbstractMethod[FixedState]):
     """
 
     requires: ClassVar[Capability] = Capability(0)
-    trains: ClassVar[bool] = False
 
     def __init__(self, *, network: str | None = None, width: int | None = None):
         self.network, self.width = network, width
@@ -45,15 +42,3 @@ class Random(AbstractMethod[FixedState]):
             torch.manual_seed(rng.integer("random"))
             backbone = build_backbone(network, image_size=spec.size, channels=spec.channels, width=width)
         return FixedState(0, CentroidLearner(Encoder(backbone, spec)))
-
-    def select(self, state: FixedState, zoo: Zoo, rng: Rng) -> list[str]:
-        """No teachers."""
-        return []
-
-    def step(self, state: FixedState, teachers: list[Teacher], rng: Rng) -> Metrics:
-        """Nothing to do: `trains` is False."""
-        return {}
-
-    def learner(self, state: FixedState) -> AbstractLearner:
-        """Nearest centroids of random features."""
-        return state.learner

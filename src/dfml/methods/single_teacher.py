@@ -5,17 +5,15 @@ from difflib import get_close_matches
 from typing import ClassVar
 
 from dfml.errors import InputError
-from dfml.learners.base import AbstractLearner, Metrics
 from dfml.learners.centroid import CentroidLearner
-from dfml.methods.base import AbstractMethod, FixedState
+from dfml.methods.base import AbstractBaseline, FixedState
 from dfml.nn import Encoder
 from dfml.randomness import Rng
 from dfml.zoo.card import Capability
 from dfml.zoo.store import Zoo
-from dfml.zoo.teacher import Teacher
 
 
-class SingleTeacher(AbstractMethod[FixedState]):
+class SingleTeacher(AbstractBaseline):
     """No paper of this field reports it; nearest centroids of a pre-trained network's features are the baseline of
     Chen et al., "A Closer Look at Few-shot Classification", ICLR 2019, https://arxiv.org/abs/1904.04232.
 
@@ -32,7 +30,6 @@ class SingleTeacher(AbstractMethod[FixedState]):
     """
 
     requires: ClassVar[Capability] = Capability.FEATURES
-    trains: ClassVar[bool] = False
 
     def __init__(self, *, teacher: str | None = None):
         self.teacher = teacher
@@ -52,18 +49,6 @@ class SingleTeacher(AbstractMethod[FixedState]):
             )
         teacher = zoo.teacher(self.teacher or best_by_card(zoo))
         return FixedState(0, CentroidLearner(Encoder(copy.deepcopy(teacher.backbone), teacher.card.input_spec)))
-
-    def select(self, state: FixedState, zoo: Zoo, rng: Rng) -> list[str]:
-        """No teachers."""
-        return []
-
-    def step(self, state: FixedState, teachers: list[Teacher], rng: Rng) -> Metrics:
-        """Nothing to do: `trains` is False."""
-        return {}
-
-    def learner(self, state: FixedState) -> AbstractLearner:
-        """Nearest centroids of the teacher's features."""
-        return state.learner
 
 
 def best_by_card(zoo: Zoo) -> str:

@@ -3,17 +3,15 @@
 import copy
 from typing import ClassVar
 
-from dfml.learners.base import AbstractLearner, Metrics
 from dfml.learners.centroid import CentroidLearner
-from dfml.methods.base import AbstractMethod, FixedState
+from dfml.methods.base import AbstractBaseline, FixedState
 from dfml.nn import Encoder
 from dfml.randomness import Rng
 from dfml.zoo.card import Capability
 from dfml.zoo.store import Zoo
-from dfml.zoo.teacher import Teacher
 
 
-class ZooEnsemble(AbstractMethod[FixedState]):
+class ZooEnsemble(AbstractBaseline):
     """No paper of this field reports it; joining the features of many networks is the idea of Dvornik, Schmid, Mairal,
     "Selecting Relevant Features from a Multi-domain Representation for Few-shot Classification", ECCV 2020,
     https://arxiv.org/abs/2003.09338.
@@ -27,7 +25,6 @@ class ZooEnsemble(AbstractMethod[FixedState]):
     """
 
     requires: ClassVar[Capability] = Capability.FEATURES
-    trains: ClassVar[bool] = False
 
     def __init__(self) -> None:
         pass
@@ -36,15 +33,3 @@ class ZooEnsemble(AbstractMethod[FixedState]):
         """Copies of all backbones under nearest centroids."""
         teachers = (zoo.teacher(i) for i in zoo.ids)
         return FixedState(0, CentroidLearner([Encoder(copy.deepcopy(t.backbone), t.card.input_spec) for t in teachers]))
-
-    def select(self, state: FixedState, zoo: Zoo, rng: Rng) -> list[str]:
-        """No teachers."""
-        return []
-
-    def step(self, state: FixedState, teachers: list[Teacher], rng: Rng) -> Metrics:
-        """Nothing to do: `trains` is False."""
-        return {}
-
-    def learner(self, state: FixedState) -> AbstractLearner:
-        """Nearest centroids of all teachers' features."""
-        return state.learner
