@@ -6,6 +6,7 @@ from torch import nn
 from dfml.nn import Classifier, Encoder, InputSpec, build_backbone
 from dfml.zoo import Zoo
 from dfml.zoo.card import ModelCard
+from dfml.zoo.index import Entry
 from dfml.zoo.teacher import LocalTeacher
 
 SPEC = InputSpec(size=16)
@@ -45,7 +46,8 @@ class ToyZoo(Zoo):
     def __init__(self):
         self.teachers = {f"t{i}": toy_teacher(f"t{i}", ids, seed=i) for i, ids in enumerate(CLASSES)}
         self.name, self.ids = "toys", list(self.teachers)
-        self.cards = self._entries = {name: t.card for name, t in self.teachers.items()}
+        self.cards = {name: t.card for name, t in self.teachers.items()}
+        self._entries = {n: Entry(n, c.architecture, c.class_ids, c.sha256, c.accuracy) for n, c in self.cards.items()}
 
     input_spec, class_ids = SPEC, tuple("abcdefgh")
 

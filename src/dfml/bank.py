@@ -1,9 +1,9 @@
-"""The bank: recovered images of every class in memory, as bytes, from which pseudo-episodes are drawn."""
+"""Banks in memory: recovered images of every class, for pseudo-episodes; images with teachers' answers, to distil."""
 
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from dfml.episode import Episode
@@ -36,17 +36,16 @@ class Bank:
 
     def add(self, images: Float[Tensor, "n c h w"], classes: Int[Tensor, " n"], teacher: int) -> None:
         """Store images in [0, 1] of one teacher; the oldest of a full class make room."""
-        data = images.detach().cpu().clamp(0, 1) * 255
-        data = (data.floor() if self.floor else data.round()).to(torch.uint8)
+        data = (images.detach().clamp(0, 1) * 255).floor().byte() if self.floor else as_bytes(images)
         for c in classes.unique().tolist():
-            new = data[classes == c][-self.capacity :]
+            new = data[classes == c].cpu()[-self.capacity :]
             slots = (int(self.written[c]) + torch.arange(len(new))) % self.capacity
             self.images[c, slots], self.teachers[c, slots] = new, teacher
             self.written[c] += len(new)
 
     def read(self, classes: Int[Tensor, " n"], slots: Int[Tensor, " n"]) -> Float[Tensor, "n c h w"]:
         """Images as float32 in [0, 1]."""
-        return self.images[classes, slots].float() / 255
+        return as_floats(self.images[classes, slots])
 
     def ready(self, needed: int) -> list[int]:
         """Classes with at least ``needed`` images."""
@@ -110,3 +109,58 @@ class Bank:
         """Take over a checkpoint."""
         for name in ("images", "teachers", "written"):
             getattr(self, name).copy_(state[name])
+
+
+class AnswerBank:
+    """A ring buffer of images, as bytes, with what teachers answered on them, in half precision.
+
+    Args:
+        capacity: images kept; the oldest make room.
+        shape: channels, height and width.
+        sizes: length of each kind of answer, by name.
+    """
+
+    def __init__(self, *, capacity: int, shape: tuple[int, int, int], sizes: dict[str, int]):
+        self.capacity, self.written = capacity, 0
+        self.images = torch.zeros(capacity, *shape, dtype=torch.uint8)
+        self.answers = {name: torch.zeros(capacity, size, dtype=torch.float16) for name, size in sizes.items()}
+
+    def __len__(self) -> int:
+        return min(self.written, self.capacity)
+
+    def add(self, images: UInt8[Tensor, "n c h w"], answers: dict[str, Float[Tensor, "n _"]]) -> None:
+        """Store images and answers, at most ``capacity`` at once."""
+        slots = (self.written + torch.arange(len(images))) % self.capacity
+        self.images[slots] = images.cpu()
+        for name, values in answers.items():
+            self.answers[name][slots] = values.detach().cpu().half()
+        self.written += len(images)
+
+    def sample(
+        self, count: int, generator: torch.Generator
+    ) -> tuple[Float[Tensor, "count c h w"], dict[str, Float[Tensor, "count _"]]]:
+        """Images as float32 in [0, 1], with replacement, and their answers by name."""
+        slots = torch.randint(len(self), (count,), generator=generator)
+        return as_floats(self.images[slots]), {name: values[slots].float() for name, values in self.answers.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The part that is filled."""
+        held = {name: values[: len(self)] for name, values in self.answers.items()}
+        return {"written": self.written, "images": self.images[: len(self)], "answers": held}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over a checkpoint."""
+        self.written = state["written"]
+        self.images[: len(self)] = state["images"]
+        for name, values in state["answers"].items():
+            self.answers[name][: len(self)] = values
+
+
+def as_bytes(images: Float[Tensor, "n c h w"]) -> UInt8[Tensor, "n c h w"]:
+    """Images in [0, 1], rounded to 256 levels."""
+    return (images.detach().clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+def as_floats(images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    """Float32 in [0, 1]."""
+    return images.float() / 255

@@ -21,14 +21,20 @@ QUICK = {
         "method.replay_episodes": 1, "method.way": 3, "method.queries": 2, "method.validation_episodes": 2,
         "recovery.latent": 8, "recovery.steps": 1, "network.width": 4,
     },
+    "consolidate": {
+        "method.images_per_class": 6, "method.updates": 2, "method.batch_size": 8, "method.relations": 16,
+        "method.capacity": 100, "method.cycle": 4, "method.validation_episodes": 2,
+        "recovery.latent": 8, "recovery.steps": 1, "network.width": 4,
+    },
 }  # fmt: skip
 
 
 def _build(name: str):
     sections = {"run": {"steps": 3}, "method": {"name": name}}
     if name in QUICK:
-        sections |= {s: {"name": n} for s, n in (("recovery", "meta_generator"), ("learner", "protonet"))}
-        sections |= {"network": {"name": "conv4"}}
+        sections |= {"recovery": {"name": "meta_generator"}, "network": {"name": "conv4"}}
+    if name == "free":
+        sections |= {"learner": {"name": "protonet"}}
     return resolve(sections, QUICK.get(name, {}), label=name).build()
 
 

@@ -1,4 +1,4 @@
-"""Random shifts and flips, per sample and differentiable."""
+"""Random shifts and flips, per sample and differentiable, and mixtures of two images."""
 
 import torch
 import torch.nn.functional as F
@@ -37,3 +37,30 @@ def shift_and_flip(
     index = rows[:, :, None] * (w + 2 * shift) + columns[:, None, :]
     padded = F.pad(images, (shift,) * 4, mode="replicate").flatten(2)
     return padded.gather(2, index.view(n, 1, h * w).expand(n, c, h * w)).view(n, c, h, w)
+
+
+def mix_images(
+    images: Float[Tensor, "n c h w"], generator: torch.Generator, *, share: float
+) -> Float[Tensor, "n c h w"]:
+    """Mix a ``share`` of the images with another of the batch, half of them by mixup, half by cutmix.
+
+    Mixup (Zhang et al. 2018) averages two images with a weight of 0.3 to 0.7; cutmix (Yun et al. 2019) pastes a
+    rectangle of a quarter to three quarters of each side. No labels are mixed: teachers answer on the result.
+
+    Args:
+        images: the batch.
+        generator: a CPU generator.
+        share: probability of an image to be mixed.
+    """
+    n, _, h, w = images.shape
+    partner = images[torch.randperm(n, generator=generator)]
+    mixed, pasted = torch.rand(2, n, generator=generator) < torch.tensor([[share], [0.5]])
+    weight = 0.3 + 0.4 * torch.rand(n, 1, 1, 1, generator=generator)
+    height, width, top, left = torch.rand(4, n, 1, generator=generator)
+    height, width = 0.25 + 0.5 * height, 0.25 + 0.5 * width
+    rows, columns = (torch.arange(h) + 0.5) / h, (torch.arange(w) + 0.5) / w
+    inside_rows = (rows >= top * (1 - height)) & (rows < top * (1 - height) + height)
+    inside_columns = (columns >= left * (1 - width)) & (columns < left * (1 - width) + width)
+    rectangle = (inside_rows[:, :, None] & inside_columns[:, None, :])[:, None]
+    taken = torch.where(pasted[:, None, None, None], rectangle.float(), weight) * mixed[:, None, None, None]
+    return torch.lerp(images, partner, taken.to(images))

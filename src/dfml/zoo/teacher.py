@@ -25,6 +25,9 @@ class Teacher(Protocol):
     def features(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n features"]:
         """Flattened features of the last block, where it has FEATURES."""
 
+    def features_and_logits(self, images: Float[Tensor, "n c h w"]) -> tuple[Tensor, Tensor]:
+        """Both in one pass, where it has FEATURES and LOGITS: [n, features] and [n, classes]."""
+
     def capture(self) -> AbstractContextManager[list[BatchNormStatistics]]:
         """Where it has BN_STATISTICS: inside the block each forward pass leaves batch and running statistics here."""
 
@@ -50,6 +53,11 @@ class LocalTeacher:
     def features(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n features"]:
         """Flattened features of the last block."""
         return self.network.backbone(self.card.input_spec.normalise(images))
+
+    def features_and_logits(self, images: Float[Tensor, "n c h w"]) -> tuple[Tensor, Tensor]:
+        """Both in one pass: [n, features] and [n, classes]."""
+        features = self.features(images)
+        return features, self.network.head(features)
 
     @torch.no_grad()
     def probabilities(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n classes"]:
