@@ -1,7 +1,7 @@
 import torch
 import torch.nn.functional as F
 
-from dfml.functional.augmentation import shift_and_flip
+from dfml.functional.augmentation import mix_images, shift_and_flip
 
 
 def test_equals_naive_padding_cropping_and_mirroring():
@@ -34,3 +34,20 @@ def test_gradients_are_those_of_the_copied_pixels():
     (shift_and_flip(images, torch.Generator().manual_seed(2), shift=2) * weights).sum().backward()
     torch.testing.assert_close(images.grad.sum((1, 2, 3)), weights.sum((1, 2, 3)))
     torch.autograd.gradcheck(lambda x: shift_and_flip(x, torch.Generator().manual_seed(2), shift=2), (images,))
+
+
+def test_mixed_images_are_averages_or_rectangles_of_two_images():
+    images = (torch.arange(40.0) / 40).view(40, 1, 1, 1).expand(40, 1, 8, 8)
+    out = mix_images(images, torch.Generator().manual_seed(0), share=0.5)
+    kinds = {"same": 0, "averaged": 0, "pasted": 0}
+    for before, after in zip(images[:, 0], out[:, 0], strict=True):
+        values = after.unique()
+        if len(values) == 2:
+            changed = (after != before[0, 0]).nonzero()
+            (top, left), (bottom, right) = changed.min(0).values, changed.max(0).values
+            assert len(changed) == (bottom - top + 1) * (right - left + 1), "not one rectangle"
+            kinds["pasted"] += 1
+        else:
+            kinds["same" if torch.equal(after, before) else "averaged"] += 1
+    assert min(kinds.values()) >= 4, kinds
+    torch.testing.assert_close(mix_images(images, torch.Generator().manual_seed(0), share=0.0), images.clone())
