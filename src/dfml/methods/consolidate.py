@@ -29,7 +29,6 @@ from dfml.zoo.card import Capability
 from dfml.zoo.store import Zoo
 from dfml.zoo.teacher import Teacher
 
-ASK_BATCH = 128  # images at once: activations stay in the cache
 WARM_UP = 0.05  # of the cycle of the learning rate
 
 
@@ -47,6 +46,7 @@ class Student(nn.Module):
         self.encoder = encoder
         self.heads = nn.Linear(encoder.feature_size, outputs)
         self.relations = nn.Linear(encoder.feature_size, relations)
+        nn.init.zeros_(self.relations.weight)  # starts from the mean: random features are far larger than the sketch
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> dict[str, Tensor]:
         """``logits`` [n, outputs] and ``relations`` [n, relations]."""
@@ -239,12 +239,11 @@ class Consolidate(AbstractMethod[ConsolidateState]):
         """All logits, and a sketch of all features: projected by N(0, 1 / relations), which keeps distances."""
         logits, relations = [], torch.zeros(len(images), self.relations)
         for teacher in committee:
-            with mixed_precision():
-                parts = [teacher.features_and_logits(batch) for batch in images.split(ASK_BATCH)]
-            features = F.normalize(torch.cat([f for f, _ in parts]).float(), dim=-1)
+            features, answer = teacher.answers(images)
+            features = F.normalize(features, dim=-1)
             projection = torch.randn(features.shape[1], self.relations, generator=sketch.generator(teacher.card.id))
             relations.addmm_(features, projection, alpha=(self.relations * len(committee)) ** -0.5)
-            logits.append(torch.cat([y for _, y in parts]).float())
+            logits.append(answer)
         return {"logits": torch.cat(logits, -1), "relations": relations}
 
     def _learn(self, state: ConsolidateState, rng: Rng) -> Metrics:

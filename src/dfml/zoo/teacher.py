@@ -8,8 +8,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dfml.functional.priors import BatchNormStatistics, capture_statistics
-from dfml.nn import Classifier
+from dfml.nn import Classifier, Encoder, inference_copy
+from dfml.nn.precision import mixed_precision
 from dfml.zoo.card import Capability, ModelCard
+
+ANSWER_BATCH = 128  # images at once: activations stay in the cache
 
 
 @runtime_checkable
@@ -25,8 +28,8 @@ class Teacher(Protocol):
     def features(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n features"]:
         """Flattened features of the last block, where it has FEATURES."""
 
-    def features_and_logits(self, images: Float[Tensor, "n c h w"]) -> tuple[Tensor, Tensor]:
-        """Both in one pass, where it has FEATURES and LOGITS: [n, features] and [n, classes]."""
+    def answers(self, images: Float[Tensor, "n c h w"]) -> tuple[Tensor, Tensor]:
+        """Features [n, features] and logits [n, classes] without gradient, where it has FEATURES and LOGITS."""
 
     def capture(self) -> AbstractContextManager[list[BatchNormStatistics]]:
         """Where it has BN_STATISTICS: inside the block each forward pass leaves batch and running statistics here."""
@@ -45,6 +48,7 @@ class LocalTeacher:
     def __init__(self, card: ModelCard, network: Classifier):
         self.card = card
         self.network: Classifier = network.eval().requires_grad_(False)
+        self._fast: Encoder | None = None
 
     def logits(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n classes"]:
         """Logits of images in [0, 1]."""
@@ -54,9 +58,13 @@ class LocalTeacher:
         """Flattened features of the last block."""
         return self.network.backbone(self.card.input_spec.normalise(images))
 
-    def features_and_logits(self, images: Float[Tensor, "n c h w"]) -> tuple[Tensor, Tensor]:
-        """Both in one pass: [n, features] and [n, classes]."""
-        features = self.features(images)
+    @torch.no_grad()
+    def answers(self, images: Float[Tensor, "n c h w"]) -> tuple[Tensor, Tensor]:
+        """Features [n, features] and logits [n, classes] without gradient, as fast as this machine can."""
+        if self._fast is None:
+            self._fast = inference_copy(Encoder(self.backbone, self.card.input_spec))
+        with mixed_precision():
+            features = torch.cat([self._fast(batch) for batch in images.split(ANSWER_BATCH)]).float()
         return features, self.network.head(features)
 
     @torch.no_grad()
