@@ -76,25 +76,25 @@ def test_state_round_trip():
     assert len(other) == 8
 
 
-def _answers(first: int, count: int) -> dict[str, torch.Tensor]:
-    return {"logits": torch.arange(first, first + count).float()[:, None].expand(-1, 3)}
+def _answers(first: int, count: int) -> torch.Tensor:
+    return torch.arange(first, first + count).float()[:, None].expand(-1, 3)
 
 
 def test_answers_stay_with_their_images_and_the_oldest_make_room():
-    bank = AnswerBank(capacity=5, shape=(1, 2, 2), sizes={"logits": 3})
+    bank = AnswerBank(capacity=5, shape=(1, 2, 2), outputs=3)
     for first in (0, 4):
         bank.add(_flat(list(range(first, first + 4))).byte(), _answers(first, 4))
     images, answers = bank.sample(200, torch.Generator().manual_seed(0))
     held = (images[:, 0, 0, 0] * 255).round()
     assert sorted(set(held.tolist())) == [3, 4, 5, 6, 7]
-    assert torch.equal(answers["logits"], held[:, None].expand(-1, 3))
+    assert torch.equal(answers, held[:, None].expand(-1, 3))
 
 
 def test_a_half_filled_bank_of_answers_travels():
-    bank, other = (AnswerBank(capacity=5, shape=(1, 2, 2), sizes={"logits": 3}) for _ in range(2))
+    bank, other = (AnswerBank(capacity=5, shape=(1, 2, 2), outputs=3) for _ in range(2))
     bank.add(_flat([1.0, 2.0]).byte(), _answers(1, 2))
     assert len(bank.state_dict()["images"]) == 2
     other.load_state_dict(bank.state_dict())
     first, second = (b.sample(9, torch.Generator().manual_seed(3)) for b in (bank, other))
     assert torch.equal(first[0], second[0])
-    assert torch.equal(first[1]["logits"], second[1]["logits"])
+    assert torch.equal(first[1], second[1])

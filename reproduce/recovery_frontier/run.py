@@ -140,7 +140,9 @@ def plot(rows: list[dict]) -> None:
         seconds = 1000 * row["seconds"] / row["images"]
         axes.errorbar(seconds, row["val_1shot"], yerr=row["ci95_1shot"], fmt="o", color=colour)
         axes.annotate(row["cell"], (seconds, row["val_1shot"]), fontsize=8, xytext=(5, 4), textcoords="offset points")
-    axes.set(xlabel="milliseconds per recovered image", xscale="log", ylabel="student, 5-way 1-shot on val classes (%)")
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.set(xlabel="milliseconds per recovered image", ylabel="student, 5-way 1-shot on val classes (%)")
     axes.set_title(f"Recovery for {rows[0]['seconds']:.0f} s, then the same student for {STUDENT_STEPS} steps")
     axes.grid(alpha=0.3)
     figure.tight_layout()

@@ -117,43 +117,38 @@ class AnswerBank:
     Args:
         capacity: images kept; the oldest make room.
         shape: channels, height and width.
-        sizes: length of each kind of answer, by name.
+        outputs: numbers that an answer consists of.
     """
 
-    def __init__(self, *, capacity: int, shape: tuple[int, int, int], sizes: dict[str, int]):
+    def __init__(self, *, capacity: int, shape: tuple[int, int, int], outputs: int):
         self.capacity, self.written = capacity, 0
         self.images = torch.zeros(capacity, *shape, dtype=torch.uint8)
-        self.answers = {name: torch.zeros(capacity, size, dtype=torch.float16) for name, size in sizes.items()}
+        self.answers = torch.zeros(capacity, outputs, dtype=torch.float16)
 
     def __len__(self) -> int:
         return min(self.written, self.capacity)
 
-    def add(self, images: UInt8[Tensor, "n c h w"], answers: dict[str, Float[Tensor, "n _"]]) -> None:
-        """Store images and answers, at most ``capacity`` at once."""
+    def add(self, images: UInt8[Tensor, "n c h w"], answers: Float[Tensor, "n outputs"]) -> None:
+        """Store images with their answers."""
         slots = (self.written + torch.arange(len(images))) % self.capacity
-        self.images[slots] = images.cpu()
-        for name, values in answers.items():
-            self.answers[name][slots] = values.detach().cpu().half()
+        self.images[slots], self.answers[slots] = images.cpu(), answers.detach().cpu().half()
         self.written += len(images)
 
     def sample(
         self, count: int, generator: torch.Generator
-    ) -> tuple[Float[Tensor, "count c h w"], dict[str, Float[Tensor, "count _"]]]:
-        """Images as float32 in [0, 1], with replacement, and their answers by name."""
+    ) -> tuple[Float[Tensor, "count c h w"], Float[Tensor, "count outputs"]]:
+        """Images as float32 in [0, 1], with replacement, and their answers."""
         slots = torch.randint(len(self), (count,), generator=generator)
-        return as_floats(self.images[slots]), {name: values[slots].float() for name, values in self.answers.items()}
+        return as_floats(self.images[slots]), self.answers[slots].float()
 
     def state_dict(self) -> dict[str, Any]:
         """The part that is filled."""
-        held = {name: values[: len(self)] for name, values in self.answers.items()}
-        return {"written": self.written, "images": self.images[: len(self)], "answers": held}
+        return {"written": self.written, "images": self.images[: len(self)], "answers": self.answers[: len(self)]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over a checkpoint."""
         self.written = state["written"]
-        self.images[: len(self)] = state["images"]
-        for name, values in state["answers"].items():
-            self.answers[name][: len(self)] = values
+        self.images[: len(self)], self.answers[: len(self)] = state["images"], state["answers"]
 
 
 def as_bytes(images: Float[Tensor, "n c h w"]) -> UInt8[Tensor, "n c h w"]:

@@ -135,10 +135,7 @@ def evaluate(
     if encoders is not None:
         logits = torch.zeros(len(manifest), manifest.query.shape[1], manifest.way)
         for i, encoder in enumerate(encoders):
-            features = embed_all(encoder, image_set, normalise=learner.normalise)
-            if learner.projection is not None:
-                features = features @ learner.projection.cpu().mT
-            logits += episode_logits(features, manifest)
+            logits += episode_logits(embed_all(encoder, image_set, normalise=learner.normalise), manifest)
             if progress:
                 progress(i + 1, len(encoders))
         return score_of_logits(logits, manifest, seconds=time.perf_counter() - start, norm=norm)

@@ -22,7 +22,7 @@ QUICK = {
         "recovery.latent": 8, "recovery.steps": 1, "network.width": 4,
     },
     "consolidate": {
-        "method.images_per_class": 6, "method.updates": 2, "method.batch_size": 8, "method.relations": 16,
+        "method.images_per_class": 6, "method.updates": 2, "method.batch_size": 8,
         "method.capacity": 100, "method.cycle": 4, "method.validation_episodes": 2,
         "recovery.latent": 8, "recovery.steps": 1, "network.width": 4,
     },

@@ -153,14 +153,3 @@ def test_table_of_shots(encoders, image_set, monkeypatch):
     assert table[1]["inductive"].norm == "support"
     assert table[1]["inductive"].per_episode.tolist() == [25.0] * 5
     assert done[:5] == [(i, 5) for i in range(1, 6)]
-
-
-def test_embedding_once_takes_distances_where_the_learner_does(encoders, image_set):
-    projection = torch.randn(6, encoders[0].feature_size, generator=torch.Generator().manual_seed(0))
-    learner = CentroidLearner(encoders[0], normalise=False, projection=projection)
-    manifest = manifest_of(image_set)
-    expected = naive_accuracies(learner, image_set, manifest, "running")
-    score = evaluate(learner, image_set, manifest)
-    assert torch.allclose(score.per_episode.double(), expected)
-    plain = evaluate(CentroidLearner(encoders[0], normalise=False), image_set, manifest)
-    assert not torch.equal(score.per_episode, plain.per_episode)

@@ -1,8 +1,9 @@
 import math
 
+import pytest
 import torch
 
-from dfml.functional.divergences import inner_product_distillation, kl_divergence
+from dfml.functional.divergences import grouped_kl_divergence, inner_product_distillation, kl_divergence
 
 
 def test_kl_equals_the_sum_over_classes_by_hand():
@@ -34,3 +35,12 @@ def test_unreduced_kl_is_per_sample():
     each = kl_divergence(a, b, reduce=False)
     assert each.shape == (4,)
     torch.testing.assert_close(each.mean(), kl_divergence(a, b))
+
+
+@pytest.mark.parametrize("sizes", [(3, 2, 3), (4, 4)])
+def test_grouped_divergence_is_the_mean_over_teachers(sizes):
+    teacher, student = torch.randn(2, 7, 8)
+    pairs = zip(teacher.split(list(sizes), -1), student.split(list(sizes), -1), strict=True)
+    expected = torch.stack([kl_divergence(t, s) for t, s in pairs]).mean()
+    torch.testing.assert_close(grouped_kl_divergence(teacher, student, sizes), expected)
+    assert float(grouped_kl_divergence(teacher, teacher, sizes)) == pytest.approx(0, abs=1e-6)

@@ -89,14 +89,3 @@ def test_describe(make_encoder):
     wanted = {"learner": "centroid", "network": "conv4-8+resnet10-8", "networks_at_inference": 2}
     assert learner.describe() == wanted
     assert CentroidLearner(make_encoder()).frozen_encoders is not None
-
-
-def test_a_projection_is_where_distances_are_taken(make_encoder, support, queries):
-    encoder = make_encoder()
-    projection = torch.randn(5, encoder.feature_size)
-    predictor = CentroidLearner(encoder, normalise=False, projection=projection).adapt(*support)
-    with torch.no_grad():
-        known, asked = encoder(support[0]) @ projection.T, encoder(queries) @ projection.T
-    centroids = torch.stack([known[support[1] == c].mean(0) for c in range(3)])
-    expected = (-SCALE * torch.cdist(asked, centroids) ** 2).softmax(-1)
-    assert torch.allclose(predictor.probabilities(queries), expected, atol=1e-4)

@@ -97,11 +97,6 @@ class AbstractLearner(nn.Module, ABC):
         """
         return None
 
-    @property
-    def projection(self) -> Float[Tensor, "projected features"] | None:
-        """A linear map of the features of `frozen_encoders` in which they are compared; None: as they are."""
-        return None
-
     @abstractmethod
     def adapt(
         self, support_x: Float[Tensor, "n c h w"], support_y: Int[Tensor, " n"], *, norm: Norm | None = None

@@ -27,21 +27,12 @@ class CentroidLearner(AbstractLearner):
     Args:
         encoders: one network or several.
         normalise: L2-normalise each network's features.
-        projection: a linear map of the joined features, in whose image distances are taken.
     """
 
     norm = "running"
-    _projection: Tensor | None
 
-    def __init__(
-        self,
-        encoders: Encoder | Sequence[Encoder],
-        *,
-        normalise: bool = True,
-        projection: Float[Tensor, "projected features"] | None = None,
-    ):
+    def __init__(self, encoders: Encoder | Sequence[Encoder], *, normalise: bool = True):
         super().__init__()
-        self.register_buffer("_projection", projection)
         self.encoders = nn.ModuleList([encoders] if isinstance(encoders, Encoder) else encoders)
         self.normalise = normalise
 
@@ -49,11 +40,6 @@ class CentroidLearner(AbstractLearner):
     def frozen_encoders(self) -> list[Encoder]:
         """The encoders: adapting trains none of them."""
         return list(self.encoders)  # type: ignore[arg-type]
-
-    @property
-    def projection(self) -> Float[Tensor, "projected features"] | None:
-        """See `AbstractLearner.projection`."""
-        return self._projection
 
     @property
     def _scale(self) -> float:
@@ -67,15 +53,8 @@ class CentroidLearner(AbstractLearner):
         encoders = [copy.deepcopy(encoder).eval().requires_grad_(False) for encoder in self.frozen_encoders]
         with torch.no_grad():
             features, statistics = self._embed_support(encoders, support_x, norm)
-            weight, bias = self._head(class_means(features, support_y))
+            weight, bias = centroid_head(class_means(features, support_y), self._scale)
         return Predictor(encoders, weight, bias, norm=norm, statistics=statistics, normalise=self.normalise)
-
-    def _head(self, centroids: Tensor) -> tuple[Tensor, Tensor]:
-        """Of the features: a distance after a linear map is linear in them too."""
-        if self.projection is None:
-            return centroid_head(centroids, self._scale)
-        weight, bias = centroid_head(centroids @ self.projection.mT, self._scale)
-        return weight @ self.projection, bias
 
     def _embed_support(self, encoders: list[Encoder], images: Tensor, norm: Norm) -> tuple[Tensor, list[Statistics]]:
         if norm != "support":
@@ -93,7 +72,7 @@ class CentroidLearner(AbstractLearner):
         encoders = self.frozen_encoders
         support, statistics = self._embed_support(encoders, episode.support_x, self.norm)
         query = embed(encoders, episode.query_x, norm=self.norm, statistics=statistics, normalise=self.normalise)
-        logits = F.linear(query, *self._head(class_means(support, episode.support_y)))
+        logits = F.linear(query, *centroid_head(class_means(support, episode.support_y), self._scale))
         loss = F.cross_entropy(logits, episode.query_y)
         accuracy = 100 * (logits.argmax(-1) == episode.query_y).float().mean()
         return loss, {"loss": float(loss.detach()), "accuracy": float(accuracy)}

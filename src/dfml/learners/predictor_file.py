@@ -17,7 +17,7 @@ from torch import Tensor
 from dfml.data import load_image
 from dfml.errors import InputError
 from dfml.learners.base import Predictor
-from dfml.nn import Encoder, InputSpec, architecture_of, build_backbone, norm_layers
+from dfml.nn import AnsweringBackbone, Encoder, InputSpec, architecture_of, build_backbone, norm_layers
 from dfml.nn.norm import Statistics
 
 PREDICTOR_SCHEMA = 1
@@ -102,7 +102,8 @@ def save_predictor(predictor: Predictor, folder: str | Path, class_names: Sequen
     for encoder in predictor.encoders:
         architecture, width = architecture_of(encoder.backbone)  # type: ignore[arg-type]
         spec = cast(Encoder, encoder).spec.to_dict()
-        encoders.append({"architecture": architecture, "width": width, "input_spec": spec})
+        answers = list(encoder.backbone.sizes) if isinstance(encoder.backbone, AnsweringBackbone) else None
+        encoders.append({"architecture": architecture, "width": width, "input_spec": spec, "answers": answers})
     card = {
         "schema": PREDICTOR_SCHEMA,
         "class_names": list(class_names),
@@ -156,6 +157,8 @@ def _build(card: dict[str, Any], tensors: dict[str, Tensor]) -> TaskClassifier:
         backbone = build_backbone(
             values["architecture"], image_size=spec.size, channels=spec.channels, width=values["width"]
         )
+        if values.get("answers"):
+            backbone = AnsweringBackbone(backbone, values["answers"])
         encoder = Encoder(backbone, spec).requires_grad_(False)
         prefix = f"encoders.{i}."
         encoder.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})

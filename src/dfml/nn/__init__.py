@@ -1,5 +1,6 @@
 """Networks: backbones, generators and the BatchNorm policy."""
 
+from dfml.nn.answers import AnsweringBackbone
 from dfml.nn.classifier import ARCHITECTURES, Classifier, architecture_of, build_backbone, network_name
 from dfml.nn.encoder import Encoder, InputSpec
 from dfml.nn.fuse import inference_copy
@@ -7,6 +8,7 @@ from dfml.nn.norm import BatchNorm2d, Norm, batch_statistics, given_statistics, 
 
 __all__ = [
     "ARCHITECTURES",
+    "AnsweringBackbone",
     "BatchNorm2d",
     "Classifier",
     "Encoder",

@@ -6,6 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dfml.errors import InputError
+from dfml.nn.answers import AnsweringBackbone
 from dfml.nn.conv4 import Conv4
 from dfml.nn.resnet import ResNet
 
@@ -52,6 +53,8 @@ def architecture_of(backbone: nn.Module) -> tuple[str, int]:
     Raises:
         InputError: a network that is not one of `ARCHITECTURES`.
     """
+    if isinstance(backbone, AnsweringBackbone):
+        return architecture_of(backbone.backbone)
     if isinstance(backbone, Conv4):
         return "conv4", int(backbone.blocks[0].out_channels)  # type: ignore[arg-type]
     if isinstance(backbone, ResNet):

@@ -20,7 +20,7 @@ from dfml.zoo.card import Capability
 from dfml.zoo.teacher import Teacher
 
 BETAS = (0.5, 0.999)  # of every Adam here, as in the published code
-CLASS_STRENGTH = 5.0  # of the class direction, in standard deviations of a latent code
+CLASS_STRENGTH = 5.0  # length of a class's direction, in standard deviations of a latent code
 
 
 class MetaGenerator(AbstractRecovery):
@@ -33,8 +33,8 @@ class MetaGenerator(AbstractRecovery):
     Args:
         generator: ``pixelshuffle`` (cheap) or ``published`` (2.3 M parameters at 32 pixels).
         latent: length of the latent codes.
-        conditional: add a fixed direction per wanted output to the codes, so that adapting means giving a class's
-            images one meaning, not memorising a batch; False as in the published code.
+        conditional: add a fixed direction per wanted class to the codes, the same for every teacher that knows the
+            class, so that the shared generator can learn what a class looks like; False as in the published code.
         steps: inner steps a visit (k = 5 in the paper).
         lr: inner Adam's step size on the generator (FastDFKD's value for five steps).
         latent_lr: inner Adam's step size on the codes (FastDFKD; the published 0.001 leaves them where they were).
@@ -80,6 +80,7 @@ class MetaGenerator(AbstractRecovery):
         self.bn_form, self.adversarial_form = bn_form, adversarial_form
         self.flip, self.augment_per_sample = flip, augment_per_sample
         self.persistent_optimiser, self.last_step = persistent_optimiser, last_step
+        self._directions: dict[str, Tensor] = {}
 
     def prepare(self, spec: InputSpec, rng: Rng) -> None:
         """Create the generator and its meta-optimiser."""
@@ -127,7 +128,7 @@ class MetaGenerator(AbstractRecovery):
         names = [k for k, _ in self.generator.named_parameters()]
         shared = [p.detach() for p in self.generator.parameters()]
         adapted = [p.clone().requires_grad_() for p in shared]
-        codes = self._codes(labels, rng).to(shared[0].device).requires_grad_()
+        codes = self._codes(teacher, labels, rng).to(shared[0].device).requires_grad_()
         inner = torch.optim.Adam(
             [{"params": adapted, "lr": self.lr}, {"params": [codes], "lr": self.latent_lr}], betas=BETAS, foreach=True
         )
@@ -146,11 +147,18 @@ class MetaGenerator(AbstractRecovery):
             gradient = [(p - q.detach()) / (self.steps * self.lr) for p, q in zip(shared, adapted, strict=True)]
         return images.detach(), gradient, {name: float(value.detach()) for name, value in terms.items()}
 
-    def _codes(self, labels: Int[Tensor, " n"], rng: Rng) -> Float[Tensor, "n latent"]:
+    def _codes(self, teacher: Teacher, labels: Int[Tensor, " n"], rng: Rng) -> Float[Tensor, "n latent"]:
         codes = torch.randn(len(labels), self.latent, generator=rng.generator("codes"))
         if self.conditional:
-            codes[torch.arange(len(labels)), labels] += CLASS_STRENGTH
+            codes += torch.stack([self._direction(c) for c in teacher.card.class_ids])[labels]
         return codes
+
+    def _direction(self, class_id: str) -> Float[Tensor, " latent"]:
+        """Random directions of so many dimensions are nearly orthogonal, so no list of classes is needed."""
+        if class_id not in self._directions:
+            random = torch.randn(self.latent, generator=Rng(0).generator("class direction", class_id))
+            self._directions[class_id] = CLASS_STRENGTH * random / random.norm()
+        return self._directions[class_id]
 
     def _terms(
         self,

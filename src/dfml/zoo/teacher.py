@@ -28,8 +28,8 @@ class Teacher(Protocol):
     def features(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n features"]:
         """Flattened features of the last block, where it has FEATURES."""
 
-    def answers(self, images: Float[Tensor, "n c h w"]) -> tuple[Tensor, Tensor]:
-        """Features [n, features] and logits [n, classes] without gradient, where it has FEATURES and LOGITS."""
+    def answers(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n classes"]:
+        """Logits of many images without gradient, as fast as this machine can."""
 
     def capture(self) -> AbstractContextManager[list[BatchNormStatistics]]:
         """Where it has BN_STATISTICS: inside the block each forward pass leaves batch and running statistics here."""
@@ -59,13 +59,13 @@ class LocalTeacher:
         return self.network.backbone(self.card.input_spec.normalise(images))
 
     @torch.no_grad()
-    def answers(self, images: Float[Tensor, "n c h w"]) -> tuple[Tensor, Tensor]:
-        """Features [n, features] and logits [n, classes] without gradient, as fast as this machine can."""
+    def answers(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n classes"]:
+        """Logits of many images without gradient, as fast as this machine can."""
         if self._fast is None:
             self._fast = inference_copy(Encoder(self.backbone, self.card.input_spec))
         with mixed_precision():
-            features = torch.cat([self._fast(batch) for batch in images.split(ANSWER_BATCH)]).float()
-        return features, self.network.head(features)
+            features = torch.cat([self._fast(batch) for batch in images.split(ANSWER_BATCH)])
+        return self.network.head(features.float())
 
     @torch.no_grad()
     def probabilities(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n classes"]:

@@ -1,0 +1,34 @@
+"""One backbone that answers in the place of many classifiers; its answers are its features."""
+
+from collections.abc import Sequence
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from dfml.functional.divergences import grouped_log_softmax
+
+
+class AnsweringBackbone(nn.Module):
+    """A backbone under the linear heads of several classifiers.
+
+    Its features are the square roots of all their probabilities, so that the squared Euclidean distance of two images
+    is twice the sum of their squared Hellinger distances, and every classifier counts the same.
+
+    Args:
+        backbone: maps [n, c, h, w] to [n, features] and knows ``feature_size``.
+        sizes: classes of each classifier.
+    """
+
+    def __init__(self, backbone: nn.Module, sizes: Sequence[int]):
+        super().__init__()
+        self.backbone, self.sizes = backbone, tuple(sizes)
+        self.heads = nn.Linear(int(backbone.feature_size), sum(sizes))  # type: ignore[arg-type]
+        self.feature_size = sum(sizes)
+
+    def logits(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n outputs"]:
+        """Logits of all classifiers, one after another; inputs are already normalised."""
+        return self.heads(self.backbone(x))
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n outputs"]:
+        """Square roots of the probabilities."""
+        return (0.5 * grouped_log_softmax(self.logits(x), self.sizes)).exp()
