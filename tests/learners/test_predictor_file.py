@@ -10,6 +10,7 @@ from dfml.errors import InputError
 from dfml.learners.base import Predictor
 from dfml.learners.centroid import CentroidLearner
 from dfml.learners.predictor_file import CARD, WEIGHTS, TaskClassifier, load_predictor, save_predictor
+from dfml.nn import AnsweringBackbone
 
 NAMES = ("cat", "dog", "Ärger")
 
@@ -34,6 +35,14 @@ def test_a_loaded_predictor_gives_the_same_bits(
     assert loaded.spec == encoders[0].spec
     assert torch.equal(loaded.predictor(queries), predictor(queries))
     assert sorted(p.name for p in (tmp_path / "new" / "p").iterdir()) == [CARD, WEIGHTS]
+
+
+def test_a_network_that_answers_for_many_travels(make_encoder, support, queries, tmp_path):
+    encoder = make_encoder()
+    encoder.backbone = AnsweringBackbone(encoder.backbone, (3, 2)).eval()
+    predictor = CentroidLearner(encoder).adapt(*support)
+    save_predictor(predictor, tmp_path / "p", NAMES)
+    assert torch.equal(load_predictor(tmp_path / "p").predictor(queries), predictor(queries))
 
 
 @pytest.mark.parametrize("norm", ["running", "support"])

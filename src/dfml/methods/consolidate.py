@@ -4,7 +4,7 @@ import copy
 import math
 import time
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from jaxtyping import Float
@@ -61,9 +61,8 @@ class Consolidate(AbstractMethod[ConsolidateState]):
     and distillation of many networks into one (Hinton et al. 2015, https://arxiv.org/abs/1503.02531).
 
     A step recovers images from a few teachers, asks every teacher on every image, and trains one student on all
-    answers so far: one backbone with a linear head for each teacher. What images of a new task are compared by are the
-    square roots of all its heads' probabilities. A zoo's probabilities tell new classes apart better than its features
-    do, and one network can imitate all of them.
+    answers so far: one backbone with a linear head for each teacher. Images of a new task are compared by what all its
+    heads answer (`AnsweringBackbone`): the zoo's probabilities tell new classes apart better than its features do.
 
     *Deviations from the paper*: there is no paper.
 
@@ -203,7 +202,7 @@ class Consolidate(AbstractMethod[ConsolidateState]):
         return float(total) / self.updates
 
     def learner(self, state: ConsolidateState) -> AbstractLearner:
-        """Nearest centroids of the square roots of all heads' probabilities."""
+        """Nearest centroids of all heads' answers."""
         return CentroidLearner(state.average)
 
     def validate(self, state: ConsolidateState, rng: Rng) -> Metrics:
@@ -219,8 +218,7 @@ class Consolidate(AbstractMethod[ConsolidateState]):
 
 
 def _logits(student: Encoder, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n outputs"]:
-    backbone: AnsweringBackbone = student.backbone  # type: ignore[assignment]
-    return backbone.logits(student.spec.normalise(images))
+    return cast(AnsweringBackbone, student.backbone).logits(student.spec.normalise(images))
 
 
 def _cosine(progress: float) -> float:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -12,7 +13,8 @@ class AnsweringBackbone(nn.Module):
     """A backbone under the linear heads of several classifiers.
 
     Its features are the square roots of all their probabilities, so that the squared Euclidean distance of two images
-    is twice the sum of their squared Hellinger distances, and every classifier counts the same.
+    is twice the sum of their squared Hellinger distances, and every classifier counts the same. The origin is the answer
+    that says nothing, all classes equally likely: a cosine then compares what is said.
 
     Args:
         backbone: maps [n, c, h, w] to [n, features] and knows ``feature_size``.
@@ -24,11 +26,13 @@ class AnsweringBackbone(nn.Module):
         self.backbone, self.sizes = backbone, tuple(sizes)
         self.heads = nn.Linear(int(backbone.feature_size), sum(sizes))  # type: ignore[arg-type]
         self.feature_size = sum(sizes)
+        self.origin: Tensor
+        self.register_buffer("origin", torch.cat([torch.full((n,), n**-0.5) for n in sizes]), persistent=False)
 
     def logits(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n outputs"]:
         """Logits of all classifiers, one after another; inputs are already normalised."""
         return self.heads(self.backbone(x))
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n outputs"]:
-        """Square roots of the probabilities."""
-        return (0.5 * grouped_log_softmax(self.logits(x), self.sizes)).exp()
+        """Square roots of the probabilities, minus those of the answer that says nothing."""
+        return (0.5 * grouped_log_softmax(self.logits(x), self.sizes)).exp() - self.origin
