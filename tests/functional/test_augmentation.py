@@ -1,7 +1,7 @@
 import torch
 import torch.nn.functional as F
 
-from dfml.functional.augmentation import mix_images, shift_and_flip
+from dfml.functional.augmentation import distort_images, mix_images, shift_and_flip
 
 
 def test_equals_naive_padding_cropping_and_mirroring():
@@ -51,3 +51,21 @@ def test_mixed_images_are_averages_or_rectangles_of_two_images():
             kinds["same" if torch.equal(after, before) else "averaged"] += 1
     assert min(kinds.values()) >= 4, kinds
     torch.testing.assert_close(mix_images(images, torch.Generator().manual_seed(0), share=0.0), images.clone())
+
+
+def test_distortion_of_strength_zero_changes_nothing_and_stronger_ones_change_more():
+    images = F.interpolate(torch.rand(32, 3, 4, 4, generator=torch.Generator().manual_seed(0)), 16, mode="bilinear")
+    change = []
+    for strength in (0.0, 0.3, 1.0):
+        out = distort_images(images, torch.Generator().manual_seed(1), strength=strength)
+        assert out.shape == images.shape
+        assert 0 <= float(out.min()) <= float(out.max()) <= 1
+        change.append(float((out - images).abs().mean()))
+    assert change[0] < 1e-5
+    assert 0.02 < change[1] < change[2]
+
+
+def test_every_image_is_distorted_on_its_own():
+    image = F.interpolate(torch.rand(1, 3, 4, 4, generator=torch.Generator().manual_seed(0)), 16, mode="bilinear")
+    out = distort_images(image.expand(8, 3, 16, 16), torch.Generator().manual_seed(1))
+    assert len({tuple(x.flatten().tolist()) for x in out}) == 8

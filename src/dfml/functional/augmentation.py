@@ -1,4 +1,4 @@
-"""Random shifts and flips, per sample and differentiable, and mixtures of two images."""
+"""Random shifts and flips, per sample and differentiable; distortions; mixtures of two images."""
 
 import torch
 import torch.nn.functional as F
@@ -37,6 +37,34 @@ def shift_and_flip(
     index = rows[:, :, None] * (w + 2 * shift) + columns[:, None, :]
     padded = F.pad(images, (shift,) * 4, mode="replicate").flatten(2)
     return padded.gather(2, index.view(n, 1, h * w).expand(n, c, h * w)).view(n, c, h, w)
+
+
+def distort_images(
+    images: Float[Tensor, "n c h w"], generator: torch.Generator, *, strength: float = 1.0
+) -> Float[Tensor, "n c h w"]:
+    """Zoom, turn and move each image, and change its contrast, brightness and colour cast.
+
+    At strength 1: zoom by 0.70 to 1.57, turns of 0.4 radians and moves of 8 % of the side either way, reflected at the
+    edges; contrast times 0.61 to 1.49, brightness plus or minus 0.15, each channel plus or minus 0.08.
+
+    Args:
+        images: in [0, 1], as the result is.
+        generator: a CPU generator.
+        strength: widens or narrows every range; 0 changes nothing.
+    """
+    n, channels = images.shape[:2]
+
+    def uniform(low: float, high: float, *shape: int) -> Tensor:
+        return (low + (high - low) * torch.rand(n, *shape, generator=generator)) * strength
+
+    scale, turn, moves = uniform(-0.45, 0.35).exp(), uniform(-0.4, 0.4), uniform(-0.15, 0.15, 2)
+    cos, sin = scale * turn.cos(), scale * turn.sin()
+    maps = torch.stack([torch.stack([cos, -sin, moves[:, 0]], -1), torch.stack([sin, cos, moves[:, 1]], -1)], 1)
+    grid = F.affine_grid(maps.to(images), list(images.shape), align_corners=False)
+    moved = F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+    contrast, brightness = uniform(-0.5, 0.4, 1, 1, 1).exp(), uniform(-0.15, 0.15, 1, 1, 1)
+    cast, mean = uniform(-0.08, 0.08, channels, 1, 1), moved.mean((2, 3), keepdim=True)
+    return ((moved - mean) * contrast.to(images) + mean + (brightness + cast).to(images)).clamp(0, 1)
 
 
 def mix_images(

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dfml.bank import AnswerBank, as_bytes, as_floats
-from dfml.functional.augmentation import mix_images, shift_and_flip
+from dfml.functional.augmentation import distort_images, mix_images, shift_and_flip
 from dfml.functional.divergences import grouped_kl_divergence
 from dfml.learners import AbstractLearner, CentroidLearner, Metrics
 from dfml.learners.meta_model import update_average
@@ -74,6 +74,7 @@ class Consolidate(AbstractMethod[ConsolidateState]):
         width: its channels; None is the architecture's usual width.
         teachers_per_step: visited teachers a step.
         images_per_class: recovered images per class and visit.
+        distortion: strength of zooms, turns and changes of colour; the teachers answer on the result.
         mixed: share of the images that is mixed with another one before the teachers answer.
         flip: mirror images; False where mirroring changes the class.
         committee: teachers that answer; None is all of them, a number bounds the cost in a large zoo.
@@ -98,12 +99,13 @@ class Consolidate(AbstractMethod[ConsolidateState]):
         width: int | None = None,
         teachers_per_step: int = 4,
         images_per_class: int = 20,
+        distortion: float = 1.0,
         mixed: float = 0.3,
         flip: bool = True,
         committee: int | None = None,
         updates: int = 40,
         batch_size: int = 128,
-        lr: float = 5e-3,
+        lr: float = 1e-2,
         cycle: int = 100,
         average_decay: float = 0.99,
         capacity: int = 60_000,
@@ -112,7 +114,7 @@ class Consolidate(AbstractMethod[ConsolidateState]):
     ):
         self.recovery, self.network, self.width = recovery, network, width
         self.teachers_per_step, self.images_per_class = teachers_per_step, images_per_class
-        self.mixed, self.flip, self.committee = mixed, flip, committee
+        self.distortion, self.mixed, self.flip, self.committee = distortion, mixed, flip, committee
         self.updates, self.batch_size, self.lr, self.cycle = updates, batch_size, lr, cycle
         self.average_decay, self.capacity = average_decay, capacity
         self.validation_teachers, self.validation_episodes = validation_teachers, validation_episodes
@@ -164,9 +166,10 @@ class Consolidate(AbstractMethod[ConsolidateState]):
         shown = torch.cat([r.images for r in recovered])
         metrics |= {"images": float(len(shown)), "recover_seconds": time.perf_counter() - start}
 
-        # Ask: every committee member answers on every image, some of them mixed.
-        shown = shift_and_flip(shown, rng.generator("augment"), flip=self.flip)
-        images = as_bytes(mix_images(shown, rng.generator("mix"), share=self.mixed))
+        # Ask: every committee member answers on every image, distorted and some of them mixed.
+        varied = shift_and_flip(shown, rng.generator("augment"), flip=self.flip)
+        varied = distort_images(varied, rng.generator("distort"), strength=self.distortion)
+        images = as_bytes(mix_images(varied, rng.generator("mix"), share=self.mixed))
         state.bank.add(images, torch.cat([t.answers(as_floats(images)) for t in committee], -1))
         metrics["queries"] = float(len(images) * len(committee))
 

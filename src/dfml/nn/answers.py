@@ -13,7 +13,7 @@ class AnsweringBackbone(nn.Module):
     """A backbone under the linear heads of several classifiers.
 
     Its features are the square roots of all their probabilities, so that the squared Euclidean distance of two images
-    is twice the sum of their squared Hellinger distances, and every classifier counts the same. The origin is the answer
+    is twice the sum of their squared Hellinger distances; every classifier counts the same. The origin is the answer
     that says nothing, all classes equally likely: a cosine then compares what is said.
 
     Args:
