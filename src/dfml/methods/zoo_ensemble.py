@@ -1,14 +1,15 @@
 """Zoo ensemble: all models of the zoo at once, the ceiling that no paper of this field reports."""
 
 import copy
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from dfml.learners.centroid import CentroidLearner
 from dfml.methods.base import AbstractBaseline, FixedState
-from dfml.nn import Encoder
+from dfml.nn import AnsweringBackbone, Encoder
 from dfml.randomness import Rng
 from dfml.zoo.card import Capability
 from dfml.zoo.store import Zoo
+from dfml.zoo.teacher import LocalTeacher
 
 
 class ZooEnsemble(AbstractBaseline):
@@ -16,20 +17,32 @@ class ZooEnsemble(AbstractBaseline):
     "Selecting Relevant Features from a Multi-domain Representation for Few-shot Classification", ECCV 2020,
     https://arxiv.org/abs/2003.09338.
 
-    Every teacher's backbone is kept. A task's classes are told apart by nearest centroids of all backbones' features,
-    each L2-normalised, concatenated. It costs as many networks at inference as the zoo has models.
+    Every teacher is kept. A task's classes are told apart by nearest centroids of all backbones' features, each
+    L2-normalised, concatenated; or of what all teachers answer. It costs as many networks at inference as the zoo has
+    models.
 
     *Deviations from the paper*: features are joined, none are selected on the support.
 
     *Deviations from the published code*: the same.
+
+    Args:
+        compare: ``features``, as the tables of this field would; or ``answers``, the square roots of the teachers'
+            probabilities (`AnsweringBackbone`).
     """
 
     requires: ClassVar[Capability] = Capability.FEATURES
 
-    def __init__(self) -> None:
-        pass
+    def __init__(self, *, compare: Literal["features", "answers"] = "features"):
+        self.compare = compare
 
     def init(self, zoo: Zoo, rng: Rng) -> FixedState:
-        """Copies of all backbones under nearest centroids."""
-        teachers = (zoo.teacher(i) for i in zoo.ids)
-        return FixedState(0, CentroidLearner([Encoder(copy.deepcopy(t.backbone), t.card.input_spec) for t in teachers]))
+        """Copies of all teachers under nearest centroids."""
+        return FixedState(0, CentroidLearner([self._encoder(zoo.teacher(i)) for i in zoo.ids]))
+
+    def _encoder(self, teacher: LocalTeacher) -> Encoder:
+        network = copy.deepcopy(teacher.network)
+        if self.compare == "features":
+            return Encoder(network.backbone, teacher.card.input_spec)
+        answering = AnsweringBackbone(network.backbone, [len(teacher.card.class_ids)])
+        answering.heads = network.head
+        return Encoder(answering.eval(), teacher.card.input_spec)
