@@ -101,19 +101,28 @@ def test_sigterm_leaves_a_checkpoint_and_resume_goes_on(place, tmp_path):
     assert len(metrics.read_text().splitlines()) == step + 2
 
 
+FREE = ["train", "--out", "{new}", "--recipe", "free"]
+
+
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
         (["trian"], ["did you mean 'train'"]),
         (["zoo", "lost"], ["did you mean 'zoo list'"]),
         (["train"], ["no --out"]),
-        (["train", "--out", "{new}", "--learnr", "maml"], ["--learnr: no such name (did you mean 'learner'?)"]),
         (
-            ["train", "--out", "{new}", "--learner", "maml", "--learner.inner-lrr", "1"],
+            ["train", "--out", "{new}", "--recipe", "free", "--learnr", "maml"],
+            ["--learnr: no such name (did you mean 'learner'?)"],
+        ),
+        (
+            [*FREE, "--learner", "maml", "--learner.inner-lrr", "1"],
             ["no such name (did you mean 'learner.inner_lr'?)"],
         ),
         (["train", "--out", "{new}", "--steps", "0"], ["--run.steps", "greater than 0"]),
-        (["train", "--out", "{new}", "--shot", "many", "--width", "-1"], ["2 problem(s)", "shot", "width"]),
+        (
+            ["train", "--out", "{new}", "--recipe", "free", "--shot", "many", "--width", "-1"],
+            ["2 problem(s)", "shot", "width"],
+        ),
         (["train", "--out", "{new}", "--recipe", "fre"], ["did you mean 'free'"]),
         (["train", "--out", "{new}", "stray"], ["'stray' belongs to no option"]),
         (["train", "--out", "{file}/run", "--zoo", "{zoo}"], ["cannot be written", "change --out"]),
@@ -139,7 +148,23 @@ def test_wrong_input_is_explained(words, parts, place, run, tmp_path, capsys):
 
 
 def test_show_prints_the_resolved_recipe(capsys):
-    assert main(["train", "--show", "--learner", "anil", "--set", "learner.inner_lr=0.5", "--minutes", "3"]) == 0
+    assert (
+        main(
+            [
+                "train",
+                "--show",
+                "--recipe",
+                "free",
+                "--learner",
+                "anil",
+                "--set",
+                "learner.inner_lr=0.5",
+                "--minutes",
+                "3",
+            ]
+        )
+        == 0
+    )
     shown = capsys.readouterr().out
     assert "inner_lr = 0.5" in shown
     assert 'adapts = "head"' in shown

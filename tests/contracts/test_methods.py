@@ -23,7 +23,7 @@ QUICK = {
     },
     "consolidate": {
         "method.images_per_class": 6, "method.updates": 2, "method.batch_size": 8,
-        "method.capacity": 100, "method.cycle": 4, "method.validation_episodes": 2,
+        "method.capacity": 100, "method.validation_episodes": 2,
         "recovery.latent": 8, "recovery.steps": 1, "network.width": 4,
     },
 }  # fmt: skip

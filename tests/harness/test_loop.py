@@ -6,7 +6,8 @@ import torch
 from fakes import FakeMethod, FakeZoo, fake_config
 from test_checkpoint import same
 
-from dfml.harness.loop import Loop, Stopped
+from dfml.harness.config import RunOptions
+from dfml.harness.loop import Loop, Stopped, budget_used
 from dfml.harness.run_folder import RunFolder
 
 ZOO = FakeZoo()
@@ -86,3 +87,10 @@ def test_updates_and_validation(tmp_path):
     assert updates[-1].images_per_second > 0
     assert [line["step"] for line in folder.metrics() if "pseudo_val" in line] == [4, 6]
     assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_the_used_part_of_a_budget_is_that_of_steps_or_time_whichever_is_more():
+    assert budget_used(RunOptions(steps=10), 5, 99.0) == 0.5
+    assert budget_used(RunOptions(minutes=2), 5, 30.0) == 0.25
+    assert budget_used(RunOptions(minutes=2, steps=10), 5, 90.0) == 0.75
+    assert budget_used(RunOptions(minutes=2, steps=10), 12, 0.0) == 1.0

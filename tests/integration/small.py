@@ -24,7 +24,9 @@ FREE = {
     "network.width": 4,
     "run.val_every": 2,
 }
-OPTIONS = [word for name, value in FREE.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+OPTIONS = ["--recipe", "free"] + [
+    word for name, value in FREE.items() for word in (f"--{name.replace('_', '-')}", str(value))
+]
 
 
 def make_zoo(folder: Path) -> Path:

@@ -31,7 +31,7 @@ def same(a, b):
 
 @pytest.fixture(scope="module")
 def run(zoo_path, tmp_path_factory):
-    return train(zoo_path, out=tmp_path_factory.mktemp("whole") / "run", steps=6, overrides=FREE)
+    return train(zoo_path, out=tmp_path_factory.mktemp("whole") / "run", recipe="free", steps=6, overrides=FREE)
 
 
 @pytest.mark.parametrize("step", [1, 4])
@@ -41,7 +41,7 @@ def test_stopped_and_resumed_free_has_the_same_bits(run, zoo_path, tmp_path, ste
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(Stopped):
-        train(zoo_path, out=tmp_path / "run", steps=6, overrides=FREE, on_progress=stop)
+        train(zoo_path, out=tmp_path / "run", recipe="free", steps=6, overrides=FREE, on_progress=stop)
     resumed = train(zoo_path, out=tmp_path / "run", steps=6, resume=True)
     assert lines(resumed) == lines(run)
     assert same(tree(resumed), tree(run))

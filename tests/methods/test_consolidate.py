@@ -8,7 +8,7 @@ from dfml.recovery import MetaGenerator
 from toys import ToyZoo
 
 QUICK = {
-    "width": 4, "images_per_class": 6, "updates": 3, "batch_size": 16, "capacity": 300, "cycle": 30,
+    "width": 4, "images_per_class": 6, "updates": 3, "batch_size": 16, "capacity": 300,
     "validation_episodes": 3,
 }  # fmt: skip
 

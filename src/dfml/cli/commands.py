@@ -43,7 +43,7 @@ def train(
     Args:
         out: the run folder.
         zoo: a zoo's folder, or ``glyphs``; a resumed run knows its own.
-        recipe: a shipped recipe or a .toml file; free unless a run is resumed.
+        recipe: a shipped recipe or a .toml file; best unless a run is resumed.
         minutes: budget of training time.
         steps: budget of steps.
         resume: go on from the newest checkpoint in the run folder.

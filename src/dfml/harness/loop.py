@@ -34,6 +34,13 @@ class Stopped(KeyboardInterrupt):
         self.signum, self.step = signum, step
 
 
+def budget_used(options: RunOptions, step: int, seconds: float) -> float:
+    """The part of the budget that is used, 0 to 1: of steps or of time, whichever is more."""
+    by_steps = step / options.steps if options.steps else 0.0
+    by_time = seconds / (60 * options.minutes) if options.minutes else 0.0
+    return min(1.0, max(by_steps, by_time))
+
+
 @dataclass(frozen=True)
 class Update:
     """What `on_progress` hears after each step: ``seconds`` of training in all, budgets, and the step's metrics."""
@@ -48,9 +55,7 @@ class Update:
     @property
     def fraction(self) -> float:
         """The part of the budget that is used, 0 to 1."""
-        by_steps = self.step / self.options.steps if self.options.steps else 0.0
-        by_time = self.seconds / (60 * self.options.minutes) if self.options.minutes else 0.0
-        return min(1.0, max(by_steps, by_time))
+        return budget_used(self.options, self.step, self.seconds)
 
     @property
     def seconds_left(self) -> float | None:
@@ -170,6 +175,7 @@ class Loop:
         with self.totals.clock():
             rng = self.rng.at("step", number)
             seed_strays(rng)
+            state.progress = budget_used(self.options, state.step, self.totals.total)
             ids = self.method.select(state, self.zoo, rng)
             metrics = self.method.step(state, [self.zoo.teacher(i) for i in ids], rng)
             state.step = number

@@ -31,7 +31,7 @@ def train(
     Args:
         zoo: a zoo, its path, or ``"glyphs"``.
         out: the run folder to make, or with ``resume`` to go on with.
-        recipe: a shipped recipe's name or a TOML file; None is ``free``, and with ``resume`` the folder's own.
+        recipe: a shipped recipe's name or a TOML file; None is ``best``, and with ``resume`` the folder's own.
         minutes: budget of training time, all resumes together.
         steps: budget of steps; whichever budget is used first ends the run.
         resume: go on from the newest checkpoint.
@@ -66,7 +66,7 @@ def configure(
     if resume and recipe is None:
         own = RunFolder(out).config
         return resolve(own.sections, dict(overrides or {}) | budget, label=own.recipe)
-    return resolve(recipe or "free", dict(overrides or {}) | budget)
+    return resolve(recipe or "best", dict(overrides or {}) | budget)
 
 
 def check_capabilities(method: AbstractMethod, zoo: Zoo) -> None:

@@ -1,7 +1,7 @@
 """The contract of a method: one paper, one final class."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, TypeVar
 
 from dfml.learners.base import AbstractLearner, Metrics
@@ -13,9 +13,15 @@ from dfml.zoo.teacher import Teacher
 
 @dataclass
 class AbstractState(ABC):
-    """What a method learns. ``step`` counts the finished steps."""
+    """What a method learns.
+
+    Args:
+        step: finished steps.
+    """
 
     step: int
+    progress: float = field(default=0.0, init=False)
+    """The part of the run's budget that is used, 0 to 1, for schedules; the loop sets it before each step."""
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from dfml.zoo.card import Capability
 from dfml.zoo.store import Zoo
 from dfml.zoo.teacher import Teacher
 
-WARM_UP = 0.05  # of the cycle of the learning rate
+WARM_UP = 0.05  # of the run, in which the step size rises
 
 
 @dataclass
@@ -80,8 +80,7 @@ class Consolidate(AbstractMethod[ConsolidateState]):
         committee: teachers that answer; None is all of them, a number bounds the cost in a large zoo.
         updates: of the student, a step.
         batch_size: images of an update.
-        lr: Adam's highest step size.
-        cycle: steps over which it rises and falls to zero, as a cosine; the length of a complete run.
+        lr: Adam's highest step size; over the run it rises and falls to zero, as a cosine.
         average_decay: of the moving average that is shipped, per update.
         capacity: answered images kept.
         validation_teachers: held out with their classes, to show progress.
@@ -106,7 +105,6 @@ class Consolidate(AbstractMethod[ConsolidateState]):
         updates: int = 40,
         batch_size: int = 128,
         lr: float = 1e-2,
-        cycle: int = 100,
         average_decay: float = 0.99,
         capacity: int = 60_000,
         validation_teachers: int = 1,
@@ -115,7 +113,7 @@ class Consolidate(AbstractMethod[ConsolidateState]):
         self.recovery, self.network, self.width = recovery, network, width
         self.teachers_per_step, self.images_per_class = teachers_per_step, images_per_class
         self.distortion, self.mixed, self.flip, self.committee = distortion, mixed, flip, committee
-        self.updates, self.batch_size, self.lr, self.cycle = updates, batch_size, lr, cycle
+        self.updates, self.batch_size, self.lr = updates, batch_size, lr
         self.average_decay, self.capacity = average_decay, capacity
         self.validation_teachers, self.validation_episodes = validation_teachers, validation_episodes
 
@@ -174,7 +172,7 @@ class Consolidate(AbstractMethod[ConsolidateState]):
         metrics["queries"] = float(len(images) * len(committee))
 
         # Learn: one student, all answers so far.
-        metrics["distillation"] = self._learn(state, rng)
+        metrics["distillation"] = self.learn(state, rng)
         state.step += 1
         return metrics
 
@@ -185,16 +183,16 @@ class Consolidate(AbstractMethod[ConsolidateState]):
             return None
         return [lambda images: _logits(state.student, images)[:, outputs]]
 
-    def _learn(self, state: ConsolidateState, rng: Rng) -> float:
-        """Updates on random images of the bank; the mean divergence."""
+    def learn(self, state: ConsolidateState, rng: Rng) -> float:
+        """``updates`` of the student on random images of the bank; their mean divergence."""
         sizes, total = [s.stop - s.start for s in state.committee.values()], torch.zeros(())
+        state.optimiser.param_groups[0]["lr"] = self.lr * _cosine(state.progress)
         state.student.train()
         for update in range(self.updates):
             images, wanted = state.bank.sample(self.batch_size, rng.generator("batch", update))
             with mixed_precision():
                 given = _logits(state.student, images)
             loss = grouped_kl_divergence(wanted, given.float(), sizes)
-            state.optimiser.param_groups[0]["lr"] = self.lr * _cosine(state.updates / (self.cycle * self.updates))
             state.optimiser.zero_grad()
             loss.backward()
             state.optimiser.step()
@@ -225,5 +223,5 @@ def _logits(student: Encoder, images: Float[Tensor, "n c h w"]) -> Float[Tensor,
 
 
 def _cosine(progress: float) -> float:
-    """Rises over the first part of the cycle, then falls to zero and stays there."""
-    return min(1.0, progress / WARM_UP) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+    """From 0.1 up to 1 in the warm-up, then down to zero."""
+    return min(1.0, 0.1 + progress / WARM_UP) * 0.5 * (1 + math.cos(math.pi * progress))
