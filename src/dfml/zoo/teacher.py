@@ -60,11 +60,11 @@ class LocalTeacher:
 
     @torch.no_grad()
     def answers(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n classes"]:
-        """Logits of many images without gradient, as fast as this machine can."""
+        """Logits of many images without gradient, as fast as this machine can; resized where needed."""
         if self._fast is None:
             self._fast = inference_copy(Encoder(self.backbone, self.card.input_spec))
         with mixed_precision():
-            features = torch.cat([self._fast(batch) for batch in images.split(ANSWER_BATCH)])
+            features = torch.cat([self._fast(batch) for batch in self.card.input_spec.fit(images).split(ANSWER_BATCH)])
         return self.network.head(features.float())
 
     @torch.no_grad()
