@@ -81,6 +81,7 @@ class Consolidate(AbstractMethod[ConsolidateState]):
         updates: of the student, a step.
         batch_size: images of an update.
         lr: Adam's highest step size; over the run it rises and falls to zero, as a cosine.
+        temperature: of the answers while they are learned (Hinton et al.).
         average_decay: of the moving average that is shipped, per update.
         capacity: answered images kept.
         validation_teachers: held out with their classes, to show progress.
@@ -105,6 +106,7 @@ class Consolidate(AbstractMethod[ConsolidateState]):
         updates: int = 40,
         batch_size: int = 128,
         lr: float = 1e-2,
+        temperature: float = 2.0,
         average_decay: float = 0.99,
         capacity: int = 60_000,
         validation_teachers: int = 1,
@@ -113,7 +115,7 @@ class Consolidate(AbstractMethod[ConsolidateState]):
         self.recovery, self.network, self.width = recovery, network, width
         self.teachers_per_step, self.images_per_class = teachers_per_step, images_per_class
         self.distortion, self.mixed, self.flip, self.committee = distortion, mixed, flip, committee
-        self.updates, self.batch_size, self.lr = updates, batch_size, lr
+        self.updates, self.batch_size, self.lr, self.temperature = updates, batch_size, lr, temperature
         self.average_decay, self.capacity = average_decay, capacity
         self.validation_teachers, self.validation_episodes = validation_teachers, validation_episodes
 
@@ -186,13 +188,14 @@ class Consolidate(AbstractMethod[ConsolidateState]):
     def learn(self, state: ConsolidateState, rng: Rng) -> float:
         """``updates`` of the student on random images of the bank; their mean divergence."""
         sizes, total = [s.stop - s.start for s in state.committee.values()], torch.zeros(())
+        t = self.temperature
         state.optimiser.param_groups[0]["lr"] = self.lr * _cosine(state.progress)
         state.student.train()
         for update in range(self.updates):
             images, wanted = state.bank.sample(self.batch_size, rng.generator("batch", update))
             with mixed_precision():
                 given = _logits(state.student, images)
-            loss = grouped_kl_divergence(wanted, given.float(), sizes)
+            loss = t**2 * grouped_kl_divergence(wanted / t, given.float() / t, sizes)  # t^2: gradients keep their size
             state.optimiser.zero_grad()
             loss.backward()
             state.optimiser.step()
