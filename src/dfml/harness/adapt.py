@@ -134,7 +134,9 @@ class Run:
         if not recovered:
             kind = self.folder.config.sections["method"]["name"]
             raise InputError(
-                f"{self.path}: method {kind} recovers no images", "a run of a method that does", "train with the recipe best or free"
+                f"{self.path}: method {kind} recovers no images",
+                "a run of a method that does",
+                "train with the recipe best or free",
             )
         return Sheet(name, recovered[0].images, recovered[0].labels, teacher.card.class_names)
 
