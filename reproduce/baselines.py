@@ -43,13 +43,13 @@ def main() -> None:
     )
     scores = baseline_scores(zoo, data.test, manifests, rng=Rng(0).at("baselines"), val=(data.val, val))
     lines = [
-        line(name, shot, getattr(s, ROWS[name][1]), zoo, data.name)
+        line(name, shot, getattr(s, ROWS[name][1]), zoo, Path(data.name).stem)
         for shot, s in zip(shots, scores, strict=True)
         for name in ROWS
     ]
     answers = ZooEnsemble(compare="answers").init(zoo, Rng(0)).learner
     for shot, manifest in zip(shots, manifests, strict=True):
-        lines.append(line(ANSWERS, shot, evaluate(answers, data.test, manifest), zoo, data.name))
+        lines.append(line(ANSWERS, shot, evaluate(answers, data.test, manifest), zoo, Path(data.name).stem))
     old = [json.loads(t) for t in args.results.read_text().splitlines()] if args.results.exists() else []
     kept = [r for r in old if r["name"] not in (*ROWS, ANSWERS)] + lines
     args.results.write_text("".join(json.dumps(r) + "\n" for r in sorted(kept, key=lambda r: (r["name"], r["shot"]))))

@@ -115,7 +115,9 @@ def evaluate_run(
             zip(shots, baseline_scores(run.zoo, images, manifests, rng=rng, progress=progress), strict=True)
         )
     about = learner.describe()
-    results = [_result(run, splits.name, scores[s], compared.get(s), {"shot": s} | kind, about) for s in shots]
+    results = [
+        _result(run, Path(splits.name).stem, scores[s], compared.get(s), {"shot": s} | kind, about) for s in shots
+    ]
     run.folder.write_result({"schema": RESULT_SCHEMA, "results": results})
     method = run.folder.config.sections["method"]["name"]
     return Evaluation(method, int(about.get("networks_at_inference", 1)), scores, compared, results)
