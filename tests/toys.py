@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from dfml.nn import Classifier, Encoder, InputSpec, build_backbone
+from dfml.randomness import Rng
 from dfml.zoo import Zoo
 from dfml.zoo.card import ModelCard
 from dfml.zoo.index import Entry
@@ -53,3 +54,12 @@ class ToyZoo(Zoo):
 
     def teacher(self, name):
         return self.teachers[name]
+
+
+def run_steps(method, state, zoo, first: int, last: int) -> list[dict]:
+    """Steps ``first`` to ``last`` - 1 as the loop takes them; their metrics."""
+    metrics = []
+    for step in range(first, last):
+        rng = Rng(0).at("step", step)
+        metrics.append(method.step(state, [zoo.teacher(i) for i in method.select(state, zoo, rng)], rng))
+    return metrics

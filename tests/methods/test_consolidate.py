@@ -5,7 +5,7 @@ from dfml.bank import as_floats
 from dfml.methods.consolidate import Consolidate
 from dfml.randomness import Rng
 from dfml.recovery import MetaGenerator
-from toys import ToyZoo
+from toys import ToyZoo, run_steps
 
 QUICK = {
     "width": 4, "images_per_class": 6, "updates": 3, "batch_size": 16, "capacity": 300,
@@ -17,14 +17,6 @@ def _method(**options) -> Consolidate:
     return Consolidate(recovery=MetaGenerator(latent=8, steps=1), **QUICK | options)
 
 
-def _run(method: Consolidate, state, zoo: ToyZoo, first: int, last: int) -> list[dict]:
-    metrics = []
-    for step in range(first, last):
-        rng = Rng(0).at("step", step)
-        metrics.append(method.step(state, [zoo.teacher(i) for i in method.select(state, zoo, rng)], rng))
-    return metrics
-
-
 @pytest.fixture(scope="module")
 def zoo() -> ToyZoo:
     return ToyZoo()
@@ -33,7 +25,7 @@ def zoo() -> ToyZoo:
 def test_what_the_bank_holds_is_every_members_own_answer(zoo):
     method = _method(validation_teachers=0)
     state = method.init(zoo, Rng(0))
-    (metrics,) = _run(method, state, zoo, 0, 1)
+    (metrics,) = run_steps(method, state, zoo, 0, 1)
     assert metrics["images"] == len(state.bank) == 4 * 18
     assert metrics["queries"] == 4 * 18 * len(state.committee)
     images = as_floats(state.bank.images[: len(state.bank)])
@@ -47,7 +39,7 @@ def test_the_student_learns_the_committees_answers(zoo):
     method = _method(updates=20, validation_teachers=0)
     state = method.init(zoo, Rng(0))
     state.progress = 0.2  # past the warm-up of the step size
-    metrics = _run(method, state, zoo, 0, 8)
+    metrics = run_steps(method, state, zoo, 0, 8)
     assert metrics[-1]["distillation"] < 0.7 * metrics[0]["distillation"]
     assert metrics[0]["adversarial"] == 0
     assert metrics[-1]["adversarial"] != 0
@@ -60,5 +52,5 @@ def test_a_committee_bounds_who_answers_but_not_who_is_visited(zoo):
     chosen = method.select(state, zoo, Rng(0))
     assert len(chosen) == 4 + 2
     assert chosen[4:] == list(state.committee)
-    _run(method, state, zoo, 0, 2)
+    run_steps(method, state, zoo, 0, 2)
     assert state.bank.answers.shape[1] == 6

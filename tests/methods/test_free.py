@@ -7,7 +7,7 @@ from dfml.errors import InputError
 from dfml.methods.free import FREE
 from dfml.randomness import Rng
 from dfml.recovery import MetaGenerator
-from toys import ToyZoo
+from toys import ToyZoo, run_steps
 
 QUICK = {
     "width": 4, "images_per_class": 6, "warmup_steps": 1, "replay_patience": 1, "replay_episodes": 2, "way": 3,
@@ -17,15 +17,6 @@ QUICK = {
 
 def _method(recovery: dict | None = None, **options) -> FREE:
     return FREE(recovery=MetaGenerator(**{"latent": 8, "steps": 1} | (recovery or {})), **QUICK | options)
-
-
-def _run(method: FREE, state, zoo: ToyZoo, first: int, last: int) -> list[dict]:
-    metrics = []
-    for step in range(first, last):
-        rng = Rng(0).at("step", step)
-        teachers = [zoo.teacher(i) for i in method.select(state, zoo, rng)]
-        metrics.append(method.step(state, teachers, rng))
-    return metrics
 
 
 def _weights(state) -> torch.Tensor:
@@ -41,7 +32,7 @@ def test_warm_up_trains_the_generator_alone(zoo):
     method = _method(warmup_steps=2)
     state = method.init(zoo, Rng(0))
     generator, model = copy.deepcopy(state.recovery.generator.state_dict()), _weights(state)
-    metrics = _run(method, state, zoo, 0, 2)
+    metrics = run_steps(method, state, zoo, 0, 2)
     assert torch.equal(model, _weights(state))
     assert any(not torch.equal(v, generator[k]) for k, v in state.recovery.generator.state_dict().items())
     assert len(state.bank) == 0
@@ -69,7 +60,7 @@ def test_every_teachers_images_reach_the_bank_under_their_class(zoo):
 def test_held_out_classes_never_reach_training(zoo):
     method = _method()
     state = method.init(zoo, Rng(0))
-    _run(method, state, zoo, 0, 4)
+    run_steps(method, state, zoo, 0, 4)
     held_out = [zoo.class_ids.index(c) for c in state.validation.class_ids]
     assert held_out
     assert state.bank.written[held_out].sum() == 0
@@ -92,7 +83,7 @@ def test_a_step_moves_the_encoder_in_place(zoo):
     method = _method(warmup_steps=0, replay_patience=0)
     state = method.init(zoo, Rng(0))
     before = {k: (p, p.detach().clone()) for k, p in state.model.named_parameters()}
-    _run(method, state, zoo, 0, 1)
+    run_steps(method, state, zoo, 0, 1)
     for name, p in state.model.named_parameters():
         assert p is before[name][0]
         if name.endswith("weight"):
@@ -102,23 +93,23 @@ def test_a_step_moves_the_encoder_in_place(zoo):
 def test_distillation_falls_over_a_few_steps(zoo):
     method = _method({"steps": 5}, warmup_steps=0, outer_lr=0.02, replay_patience=0)
     state = method.init(zoo, Rng(0))
-    losses = [m["distillation"] for m in _run(method, state, zoo, 0, 30)]
+    losses = [m["distillation"] for m in run_steps(method, state, zoo, 0, 30)]
     assert sum(losses[-5:]) < 0.7 * sum(losses[:5])
 
 
 def test_resuming_from_a_state_dict_continues_to_the_same_bits(zoo):
     whole_method, whole = _method(), None
     whole = whole_method.init(zoo, Rng(0))
-    _run(whole_method, whole, zoo, 0, 5)
+    run_steps(whole_method, whole, zoo, 0, 5)
     first_method = _method()
     first = first_method.init(zoo, Rng(0))
-    _run(first_method, first, zoo, 0, 3)
+    run_steps(first_method, first, zoo, 0, 3)
     first_method.validate(first, Rng(1))
     second_method = _method()
     second = second_method.init(zoo, Rng(0))
     second_method_state = copy.deepcopy(first.state_dict())
     second.load_state_dict(second_method_state)
-    _run(second_method, second, zoo, 3, 5)
+    run_steps(second_method, second, zoo, 3, 5)
     assert torch.equal(_weights(whole), _weights(second))
     for a, b in zip(whole.average.state_dict().values(), second.average.state_dict().values(), strict=True):
         assert torch.equal(a, b)
@@ -128,7 +119,7 @@ def test_resuming_from_a_state_dict_continues_to_the_same_bits(zoo):
 def test_every_learner_trains(zoo, learner):
     method = _method(learner=learner)
     state = method.init(zoo, Rng(0))
-    metrics = _run(method, state, zoo, 0, 2)[-1]
+    metrics = run_steps(method, state, zoo, 0, 2)[-1]
     assert metrics["distillation"] > 0
     assert 0 <= metrics["replay_accuracy"] <= 100
     predictor = method.learner(state).adapt(torch.rand(4, 3, 16, 16), torch.tensor([0, 0, 1, 1]))
@@ -140,7 +131,7 @@ def test_average_alignment_is_the_mean_gradient_and_sequential_is_not(zoo):
     for alignment, lr in (("average", 0.1), ("sequential", 0.1), ("sequential", 1e-4)):
         method = _method(warmup_steps=0, alignment=alignment, fast_lr=lr, replay_patience=0, rounds=1)
         state = method.init(zoo, Rng(0))
-        _run(method, state, zoo, 0, 1)
+        run_steps(method, state, zoo, 0, 1)
         outcomes[alignment, lr] = torch.cat([p.grad.flatten() for p in state.model.distilled_parameters().values()])
     plain = outcomes["average", 0.1]
     near, far = ((plain - outcomes["sequential", lr]).norm() for lr in (1e-4, 0.1))
@@ -163,7 +154,7 @@ def test_published_choices_run_and_keep_only_the_last_teachers_images(zoo):
     }  # fmt: skip
     method = _method(recovery, **PUBLISHED)
     state = method.init(zoo, Rng(0))
-    metrics = _run(method, state, zoo, 0, 4)
+    metrics = run_steps(method, state, zoo, 0, 4)
     assert len(state.bank) == 3 * 18
     assert all("bn" not in m for m in metrics)
     assert metrics[-1]["student"] == 1, "the student is the learner adapted to the last replayed episode"

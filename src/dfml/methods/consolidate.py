@@ -20,7 +20,7 @@ from dfml.methods.pseudo_validation import PseudoValidation
 from dfml.nn import AnsweringBackbone, Encoder, build_backbone
 from dfml.nn.precision import mixed_precision
 from dfml.randomness import Rng
-from dfml.recovery import AbstractRecovery, Recovered, Student
+from dfml.recovery import AbstractRecovery, Recovered, Student, mean_terms
 from dfml.zoo.card import Capability
 from dfml.zoo.store import Zoo
 from dfml.zoo.teacher import Teacher
@@ -162,7 +162,7 @@ class Consolidate(AbstractMethod[ConsolidateState]):
         for i, teacher in enumerate(visited):
             labels, student = state.validation.training_labels(teacher.card), self._student(state, teacher)
             recovered += state.recovery.recover([teacher], [labels], students=student, rng=rng.at("visit", i))
-        metrics = {k: sum(r.terms[k] for r in recovered) / len(recovered) for k in recovered[0].terms}
+        metrics = mean_terms(recovered)
         shown = torch.cat([r.images for r in recovered])
         metrics |= {"images": float(len(shown)), "recover_seconds": time.perf_counter() - start}
 

@@ -24,7 +24,7 @@ from dfml.methods.base import AbstractMethod, AbstractState
 from dfml.methods.pseudo_validation import PseudoValidation
 from dfml.nn.precision import mixed_precision
 from dfml.randomness import Rng
-from dfml.recovery import AbstractRecovery, Recovered, Student
+from dfml.recovery import AbstractRecovery, Recovered, Student, mean_terms
 from dfml.zoo.card import Capability, ModelCard
 from dfml.zoo.store import Zoo
 from dfml.zoo.teacher import Teacher
@@ -255,7 +255,7 @@ class FREE(AbstractMethod[FreeState]):
         students = self._students(state, visited) if warm else None
         start = time.perf_counter()
         recovered = state.recovery.recover(visited, labels, students=students, rng=rng.at("recover"))
-        metrics = _mean_terms(recovered)
+        metrics = mean_terms(recovered)
         metrics |= {
             "images": float(sum(len(r.images) for r in recovered)),
             "recover_seconds": time.perf_counter() - start,
@@ -385,8 +385,3 @@ def _draw(ids: list[str], count: int, generator: torch.Generator, replacement: b
     if replacement:
         return [ids[i] for i in torch.randint(len(ids), (count,), generator=generator).tolist()]
     return [ids[i] for i in torch.randperm(len(ids), generator=generator)[:count].tolist()]
-
-
-def _mean_terms(recovered: Sequence[Recovered]) -> Metrics:
-    names = {name for r in recovered for name in r.terms}
-    return {name: sum(r.terms[name] for r in recovered) / len(recovered) for name in sorted(names)}

@@ -27,6 +27,12 @@ class Recovered:
     queries: int = 0
 
 
+def mean_terms(recovered: Sequence[Recovered]) -> dict[str, float]:
+    """Each loss term, mean over teachers."""
+    names = {name for r in recovered for name in r.terms}
+    return {name: sum(r.terms[name] for r in recovered) / len(recovered) for name in sorted(names)}
+
+
 class AbstractRecovery(ABC):
     """Makes images from teachers. It may learn while it does (a meta-generator); its state travels in checkpoints."""
 
