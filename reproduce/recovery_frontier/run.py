@@ -23,7 +23,7 @@ from dfml.evaluate import evaluate
 from dfml.functional.augmentation import shift_and_flip
 from dfml.functional.divergences import kl_divergence
 from dfml.functional.priors import batchnorm_norms
-from dfml.learners import CentroidLearner
+from dfml.learners import FrozenLearner
 from dfml.manifest import make_manifest
 from dfml.nn import Encoder, build_backbone
 from dfml.randomness import Rng
@@ -117,7 +117,7 @@ def main() -> None:
         if (args.cells is not None and name not in args.cells) or (args.cells is None and name in done):
             continue
         bank, row = recover(zoo, options, args.seconds)
-        learner = CentroidLearner([distil(zoo, bank)])
+        learner = FrozenLearner([distil(zoo, bank)])
         for shot, manifest in manifests.items():
             score = evaluate(learner, val, manifest, norm="running")
             row |= {f"val_{shot}shot": round(score.mean, 2), f"ci95_{shot}shot": round(score.ci95, 2)}

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from dfml.data.image_set import ImageSet
 from dfml.errors import InputError
-from dfml.evaluate import Progress, Score, check_sizes, embed_all, episode_logits, evaluate, score_of_logits
+from dfml.evaluate import EpisodeKernels, Progress, Score, check_sizes, embed_all, evaluate
+from dfml.functional.heads import centroid_coefficients
 from dfml.manifest import Manifest
 from dfml.methods.random import Random
 from dfml.nn import Encoder
@@ -55,10 +56,9 @@ class BaselineScores:
 
 @dataclass
 class _Reading:
-    """Each teacher's accuracies on one manifest, and the ensemble's summed answers."""
+    """Each teacher's accuracies on one manifest, and the ensemble's summed kernels."""
 
-    manifest: Manifest
-    logits: Float[Tensor, "episodes queries way"]
+    ensemble: EpisodeKernels
     accuracies: dict[str, Float[Tensor, " episodes"]]
     seconds: float = 0.0
 
@@ -101,7 +101,7 @@ def baseline_scores(
     for i, reading in enumerate(readings[0]):
         best = readings[-1][i].best()
         chosen_on = "this reading" if val is None else "val"
-        scores.append(_scores(reading, evaluate(random, image_set, reading.manifest), best, chosen_on))
+        scores.append(_scores(reading, evaluate(random, image_set, reading.ensemble.manifest), best, chosen_on))
     return scores
 
 
@@ -112,7 +112,7 @@ def _shifted(progress: Progress | None, before: int, total: int) -> Callable[[in
 def _read(zoo: Zoo, image_set: ImageSet, manifests: list[Manifest], progress: Callable[[int], None]) -> list[_Reading]:
     for manifest in manifests:
         manifest.check(image_set)
-    readings = [_Reading(m, torch.zeros(len(m), m.query.shape[1], m.way), {}) for m in manifests]
+    readings = [_Reading(EpisodeKernels.zeros(m), {}) for m in manifests]
     for done, name in enumerate(zoo.ids, 1):
         start = time.perf_counter()
         teacher = zoo.teacher(name)
@@ -121,11 +121,10 @@ def _read(zoo: Zoo, image_set: ImageSet, manifests: list[Manifest], progress: Ca
         embedding = time.perf_counter() - start
         for reading in readings:
             start = time.perf_counter()
-            logits = episode_logits(features, reading.manifest)
-            reading.accuracies[name] = score_of_logits(
-                logits, reading.manifest, seconds=0.0, norm="running"
-            ).per_episode
-            reading.logits += logits
+            alone = EpisodeKernels.zeros(reading.ensemble.manifest)
+            alone.add(features)
+            reading.accuracies[name] = alone.score(centroid_coefficients, seconds=0.0).per_episode
+            reading.ensemble.merge(alone)
             # Each shot's row carries the whole embedding: that is what it would cost alone.
             reading.seconds += embedding + time.perf_counter() - start
         progress(done)
@@ -134,7 +133,7 @@ def _read(zoo: Zoo, image_set: ImageSet, manifests: list[Manifest], progress: Ca
 
 def _scores(reading: _Reading, random: Score, best: str, chosen_on: str) -> BaselineScores:
     def score(per_episode: Tensor, seconds: float) -> Score:
-        return Score.of(per_episode, seconds=seconds, norm="running", manifest=reading.manifest)
+        return Score.of(per_episode, seconds=seconds, norm="running", manifest=reading.ensemble.manifest)
 
     accuracies = reading.accuracies
     return BaselineScores(
@@ -144,5 +143,5 @@ def _scores(reading: _Reading, random: Score, best: str, chosen_on: str) -> Base
         single_teacher_best=score(accuracies[best], reading.seconds / len(accuracies)),
         best_teacher=best,
         best_chosen_on=chosen_on,
-        zoo_ensemble=score_of_logits(reading.logits, reading.manifest, seconds=reading.seconds, norm="running"),
+        zoo_ensemble=reading.ensemble.score(centroid_coefficients, seconds=reading.seconds),
     )

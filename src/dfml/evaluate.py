@@ -1,8 +1,8 @@
 """How well a learner does: accuracy over frozen episodes, with intervals, paired differences and the BatchNorm setting.
 
-A learner whose adapting is no more than nearest centroids of frozen features (`AbstractLearner.frozen_encoders`)
-is evaluated by embedding the image set once, one encoder after the other: the squared distance between joined
-features is the sum of the encoders' squared distances, so an ensemble of any size needs the memory of one.
+A learner whose adapting is no more than a linear head on frozen features (`AbstractLearner.frozen_encoders`) is
+evaluated by embedding the image set once, one encoder after the other: inner products of joined features are sums over
+encoders, so an ensemble of any size needs the memory of one.
 """
 
 import copy
@@ -28,6 +28,8 @@ EMBED_BATCH = 64  # images at once: activations of 32x32 images then stay in the
 CHUNK_BYTES = 4 << 20  # gathered features at once; they stay in the cache too
 Progress = Callable[[int, int], None]
 """Called with what is done and what there is to do."""
+Coefficients = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""A head of `dfml.functional.heads`."""
 
 
 @dataclass(frozen=True)
@@ -133,12 +135,12 @@ def evaluate(
     start = time.perf_counter()
     encoders = learner.frozen_encoders if norm == "running" else None
     if encoders is not None:
-        logits = torch.zeros(len(manifest), manifest.query.shape[1], manifest.way)
+        kernels = EpisodeKernels.zeros(manifest)
         for i, encoder in enumerate(encoders):
-            logits += episode_logits(embed_all(encoder, image_set, normalise=learner.normalise), manifest)
+            kernels.add(embed_all(encoder, image_set, normalise=learner.normalise))
             if progress:
                 progress(i + 1, len(encoders))
-        return score_of_logits(logits, manifest, seconds=time.perf_counter() - start, norm=norm)
+        return kernels.score(learner.coefficients, seconds=time.perf_counter() - start)
     device = next((p.device for p in learner.parameters()), torch.device("cpu"))
     accuracies = []
     for i, indices in enumerate(manifest.episodes):
@@ -174,28 +176,50 @@ def embed_all(encoder: Encoder, image_set: ImageSet, *, normalise: bool) -> Floa
     return F.normalize(features, dim=-1) if normalise else features
 
 
-@torch.inference_mode()
-def episode_logits(features: Float[Tensor, "images d"], manifest: Manifest) -> Float[Tensor, "episodes queries way"]:
-    """``2 f.c - |c|^2`` of every query and class mean c: minus the squared distance, up to a term the classes share."""
-    size = features.shape[1]
-    chunk = max(1, CHUNK_BYTES // (4 * size * (manifest.support.shape[1] + manifest.query.shape[1])))
-    logits = []
-    for support, query in zip(manifest.support.split(chunk), manifest.query.split(chunk), strict=True):
-        e = len(support)
-        shots = features.index_select(0, support.flatten()).view(e, manifest.way, manifest.shot, size)
-        means = shots.mean(2)
-        queries = features.index_select(0, query.flatten()).view(e, -1, size)
-        bias = -(means**2).sum(-1)[:, None, :]
-        logits.append(torch.baddbmm(bias, queries, means.mT, alpha=2))
-    return torch.cat(logits)
+@dataclass
+class EpisodeKernels:
+    """Inner products of frozen features within every episode of a manifest, summed over networks.
 
+    Args:
+        manifest: the episodes.
+        support: of the support images with each other.
+        cross: of the queries with the support images.
+    """
 
-def score_of_logits(
-    logits: Float[Tensor, "episodes queries way"], manifest: Manifest, *, seconds: float, norm: str
-) -> Score:
-    """The score of these answers."""
-    per_episode = 100 * (logits.argmax(-1) == manifest.query_y).float().mean(-1)
-    return Score.of(per_episode, seconds=seconds, norm=norm, manifest=manifest)
+    manifest: Manifest
+    support: Float[Tensor, "episodes n n"]
+    cross: Float[Tensor, "episodes queries n"]
+
+    @staticmethod
+    def zeros(manifest: Manifest) -> "EpisodeKernels":
+        """Before the first network."""
+        (episodes, n), queries = manifest.support.shape, manifest.query.shape[1]
+        return EpisodeKernels(manifest, torch.zeros(episodes, n, n), torch.zeros(episodes, queries, n))
+
+    @torch.inference_mode()
+    def add(self, features: Float[Tensor, "images d"]) -> None:
+        """Features of all images by one more network."""
+        size, shown = features.shape[1], self.manifest.support.shape[1] + self.manifest.query.shape[1]
+        for episodes in torch.arange(len(self.manifest)).split(max(1, CHUNK_BYTES // (4 * size * shown))):
+            known, asked = (
+                features.index_select(0, images[episodes].flatten()).view(len(episodes), -1, size)
+                for images in (self.manifest.support, self.manifest.query)
+            )
+            self.support[episodes] += known @ known.mT
+            self.cross[episodes] += asked @ known.mT
+
+    def merge(self, other: "EpisodeKernels") -> None:
+        """Features of more networks, over the same episodes."""
+        self.support += other.support
+        self.cross += other.cross
+
+    @torch.inference_mode()
+    def score(self, coefficients: Coefficients, *, seconds: float) -> Score:
+        """Accuracy of a head from `dfml.functional.heads`."""
+        weights, bias = coefficients(self.support, self.manifest.support_y)
+        logits = self.cross @ weights + bias[:, None]
+        per_episode = 100 * (logits.argmax(-1) == self.manifest.query_y).float().mean(-1)
+        return Score.of(per_episode, seconds=seconds, norm="running", manifest=self.manifest)
 
 
 def evaluate_shots(

@@ -9,7 +9,7 @@ from dfml import evaluate as module
 from dfml.errors import InputError
 from dfml.evaluate import Score, check_disjoint, embed_all, evaluate, evaluate_shots, make_manifest, paired_difference
 from dfml.learners.base import AbstractLearner, embed
-from dfml.learners.centroid import CentroidLearner
+from dfml.learners.frozen import FrozenLearner
 
 
 def manifest_of(image_set, shot=2, episodes=12, **change):
@@ -30,7 +30,7 @@ def naive_accuracies(learner, image_set, manifest, norm):
 @pytest.mark.parametrize("normalise", [True, False])
 @pytest.mark.parametrize("shot", [1, 3])
 def test_embedding_once_equals_predicting_episode_by_episode(encoders, image_set, normalise, shot):
-    learner = CentroidLearner(encoders, normalise=normalise)
+    learner = FrozenLearner(encoders, normalise=normalise)
     manifest = manifest_of(image_set, shot)
     score = evaluate(learner, image_set, manifest)
     expected = naive_accuracies(learner, image_set, manifest, "running")
@@ -42,14 +42,14 @@ def test_embedding_once_equals_predicting_episode_by_episode(encoders, image_set
 
 @pytest.mark.parametrize("norm", ["support", "query_batch"])
 def test_other_settings_adapt_to_each_episode(encoders, image_set, norm):
-    learner, manifest = CentroidLearner(encoders[:1]), manifest_of(image_set, episodes=6)
+    learner, manifest = FrozenLearner(encoders[:1]), manifest_of(image_set, episodes=6)
     score = evaluate(learner, image_set, manifest, norm=norm)
     assert score.norm == norm
     assert torch.allclose(score.per_episode.double(), naive_accuracies(learner, image_set, manifest, norm))
 
 
 def test_chunks_do_not_matter(encoders, image_set, monkeypatch):
-    learner, manifest = CentroidLearner(encoders), manifest_of(image_set)
+    learner, manifest = FrozenLearner(encoders), manifest_of(image_set)
     whole = evaluate(learner, image_set, manifest).per_episode
     monkeypatch.setattr(module, "CHUNK_BYTES", 1)
     monkeypatch.setattr(module, "EMBED_BATCH", 7)
@@ -70,7 +70,7 @@ def test_embed_all_gives_the_features_of_the_encoder(make, image_set, architectu
 
 
 def test_evaluation_leaves_the_learner_alone(encoders, image_set):
-    learner = CentroidLearner(encoders).train()
+    learner = FrozenLearner(encoders).train()
     state = copy.deepcopy(learner.state_dict())
     for norm in ("running", "support", "query_batch"):
         evaluate(learner, image_set, manifest_of(image_set, episodes=2), norm=norm)
@@ -90,15 +90,15 @@ def test_interval_is_that_of_the_mean_over_episodes():
 
 def test_paired_difference_is_over_the_same_episodes(encoders, image_set):
     manifest = manifest_of(image_set)
-    a = evaluate(CentroidLearner(encoders), image_set, manifest)
-    b = evaluate(CentroidLearner(encoders[:1]), image_set, manifest.first(8))
+    a = evaluate(FrozenLearner(encoders), image_set, manifest)
+    b = evaluate(FrozenLearner(encoders[:1]), image_set, manifest.first(8))
     mean, ci95 = paired_difference(a, b)
     differences = a.per_episode[:8].double() - b.per_episode.double()
     assert mean == pytest.approx(float(differences.mean()))
     assert ci95 == pytest.approx(1.96 * float(differences.std()) / math.sqrt(8))
     assert paired_difference(a, a) == (0.0, 0.0)
     with pytest.raises(InputError, match="different episodes"):
-        paired_difference(a, evaluate(CentroidLearner(encoders), image_set, manifest_of(image_set, seed=1)))
+        paired_difference(a, evaluate(FrozenLearner(encoders), image_set, manifest_of(image_set, seed=1)))
 
 
 def test_a_zoo_that_knows_an_evaluation_class_is_refused(zoo, image_set):
@@ -111,14 +111,14 @@ def test_a_zoo_that_knows_an_evaluation_class_is_refused(zoo, image_set):
 def test_other_images_than_the_manifest_s_are_refused(encoders, image_set):
     other = replace(image_set, images=image_set.images.flip(0))
     with pytest.raises(InputError, match="a manifest made for"):
-        evaluate(CentroidLearner(encoders), other, manifest_of(image_set))
+        evaluate(FrozenLearner(encoders), other, manifest_of(image_set))
 
 
 @pytest.mark.parametrize("norm", ["running", "support"])
 def test_images_of_another_size_are_refused(encoders, image_set, norm):
     large = replace(image_set, images=image_set.images.repeat(1, 1, 2, 2))
     with pytest.raises(InputError, match="3 x 32 x 32 images"):
-        evaluate(CentroidLearner(encoders), large, manifest_of(large), norm=norm)
+        evaluate(FrozenLearner(encoders), large, manifest_of(large), norm=norm)
 
 
 class HalfRight(AbstractLearner):
@@ -138,7 +138,7 @@ def test_table_of_shots(encoders, image_set, monkeypatch):
     monkeypatch.setattr(module, "FROZEN_EPISODES", 9)
     monkeypatch.setattr(module, "EPISODES", 5)
     values = {"split": "test", "way": 4, "queries": 5, "transductive_episodes": 3}
-    table = evaluate_shots(CentroidLearner(encoders[:1]), image_set, **values)
+    table = evaluate_shots(FrozenLearner(encoders[:1]), image_set, **values)
     assert list(table) == [1, 5]
     for shot, scores in table.items():
         assert (len(scores["inductive"].per_episode), len(scores["transductive"].per_episode)) == (9, 3)

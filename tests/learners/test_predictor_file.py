@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from dfml.errors import InputError
 from dfml.learners.base import Predictor
-from dfml.learners.centroid import CentroidLearner
+from dfml.learners.frozen import FrozenLearner
 from dfml.learners.predictor_file import CARD, WEIGHTS, TaskClassifier, load_predictor, save_predictor
 from dfml.nn import AnsweringBackbone
 
@@ -17,7 +17,7 @@ NAMES = ("cat", "dog", "Ärger")
 
 @pytest.fixture
 def saved(make_encoder, support, tmp_path):
-    save_predictor(CentroidLearner(make_encoder()).adapt(*support), tmp_path / "p", NAMES)
+    save_predictor(FrozenLearner(make_encoder()).adapt(*support), tmp_path / "p", NAMES)
     return tmp_path / "p"
 
 
@@ -28,7 +28,7 @@ def test_a_loaded_predictor_gives_the_same_bits(
     make_encoder, support, queries, tmp_path, norm, architectures, normalise
 ):
     encoders = [make_encoder(i, a) for i, a in enumerate(architectures)]
-    predictor = CentroidLearner(encoders, normalise=normalise).adapt(*support, norm=norm)
+    predictor = FrozenLearner(encoders, normalise=normalise).adapt(*support, norm=norm)
     save_predictor(predictor, tmp_path / "new" / "p", NAMES)
     loaded = load_predictor(tmp_path / "new" / "p")
     assert loaded.class_names == NAMES
@@ -37,17 +37,18 @@ def test_a_loaded_predictor_gives_the_same_bits(
     assert sorted(p.name for p in (tmp_path / "new" / "p").iterdir()) == [CARD, WEIGHTS]
 
 
-def test_a_network_that_answers_for_many_travels(make_encoder, support, queries, tmp_path):
+@pytest.mark.parametrize("hidden", [0, 12])
+def test_a_network_that_answers_for_many_travels(make_encoder, support, queries, tmp_path, hidden):
     encoder = make_encoder()
-    encoder.backbone = AnsweringBackbone(encoder.backbone, (3, 2)).eval()
-    predictor = CentroidLearner(encoder).adapt(*support)
+    encoder.backbone = AnsweringBackbone(encoder.backbone, (3, 2), hidden=hidden).eval()
+    predictor = FrozenLearner(encoder).adapt(*support)
     save_predictor(predictor, tmp_path / "p", NAMES)
     assert torch.equal(load_predictor(tmp_path / "p").predictor(queries), predictor(queries))
 
 
 @pytest.mark.parametrize("norm", ["running", "support"])
 def test_an_answer_depends_on_its_image_alone(make_encoder, support, queries, norm):
-    classifier = TaskClassifier(CentroidLearner(make_encoder()).adapt(*support, norm=norm), NAMES)
+    classifier = TaskClassifier(FrozenLearner(make_encoder()).adapt(*support, norm=norm), NAMES)
     together = classifier.predict(queries)
     again = classifier.predict(queries)
     assert torch.equal(again.probabilities, together.probabilities)
@@ -84,7 +85,7 @@ def test_files_of_any_size(saved, tmp_path):
 
 
 def test_a_transductive_predictor_is_never_saved(make_encoder, support, tmp_path):
-    predictor = CentroidLearner(make_encoder()).adapt(*support, norm="query_batch")
+    predictor = FrozenLearner(make_encoder()).adapt(*support, norm="query_batch")
     with pytest.raises(InputError, match="query_batch"):
         save_predictor(predictor, tmp_path / "p", NAMES)
     assert not (tmp_path / "p").exists()
@@ -93,7 +94,7 @@ def test_a_transductive_predictor_is_never_saved(make_encoder, support, tmp_path
 @pytest.mark.parametrize("names", [("cat", "dog"), ("cat", "dog", "dog")])
 def test_names_must_fit_the_outputs(make_encoder, support, tmp_path, names):
     with pytest.raises(InputError, match="3 outputs"):
-        save_predictor(CentroidLearner(make_encoder()).adapt(*support), tmp_path / "p", names)
+        save_predictor(FrozenLearner(make_encoder()).adapt(*support), tmp_path / "p", names)
 
 
 def test_networks_of_two_input_sizes_are_refused(make_encoder):
@@ -107,7 +108,7 @@ def test_networks_of_two_input_sizes_are_refused(make_encoder):
 def test_a_folder_that_cannot_be_written(make_encoder, support, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written"):
-        save_predictor(CentroidLearner(make_encoder()).adapt(*support), tmp_path / "file" / "p", NAMES)
+        save_predictor(FrozenLearner(make_encoder()).adapt(*support), tmp_path / "file" / "p", NAMES)
 
 
 def truncate(folder):
@@ -154,7 +155,7 @@ def test_weights_that_do_not_match_the_description(saved):
 
 
 def test_missing_support_statistics_are_noticed(make_encoder, support, tmp_path):
-    save_predictor(CentroidLearner(make_encoder()).adapt(*support, norm="support"), tmp_path, NAMES)
+    save_predictor(FrozenLearner(make_encoder()).adapt(*support, norm="support"), tmp_path, NAMES)
     kept = {k: v for k, v in load_file(tmp_path / WEIGHTS).items() if not k.startswith("statistics.0.2.")}
     save_file(kept, tmp_path / WEIGHTS)
     edit(sha256=hashlib.sha256((tmp_path / WEIGHTS).read_bytes()).hexdigest())(tmp_path)

@@ -1,6 +1,15 @@
 import torch
 
-from dfml.nn import AnsweringBackbone, build_backbone, network_name
+from dfml.nn import (
+    AnsweringBackbone,
+    Encoder,
+    InputSpec,
+    batch_statistics,
+    build_backbone,
+    inference_copy,
+    network_name,
+    norm_layers,
+)
 
 
 def _network() -> AnsweringBackbone:
@@ -24,6 +33,22 @@ def test_an_answer_that_says_nothing_is_the_origin():
     torch.nn.init.zeros_(network.heads.weight)
     torch.nn.init.zeros_(network.heads.bias)
     torch.testing.assert_close(network(torch.randn(4, 3, 16, 16)), torch.zeros(4, 5), atol=1e-6, rtol=0)
+
+
+def test_a_hidden_layer_obeys_the_batchnorm_policy_and_folds_away():
+    torch.manual_seed(0)
+    backbone, spec = build_backbone("conv4", image_size=16, width=8), InputSpec(channels=3, size=16)
+    encoder = Encoder(AnsweringBackbone(backbone, (3, 2), hidden=16), spec).eval()
+    images = torch.rand(6, 3, 16, 16)
+    with torch.no_grad():
+        for layer in norm_layers(encoder):
+            layer.running_mean.normal_()
+            layer.running_var.uniform_(0.5, 2)
+        assert len(norm_layers(encoder)) == 5
+        running = encoder(images)
+        torch.testing.assert_close(inference_copy(encoder)(images), running, atol=1e-5, rtol=1e-4)
+        with batch_statistics(encoder):
+            assert not torch.allclose(encoder(images), running, atol=1e-3)
 
 
 def test_it_is_named_after_its_backbone():

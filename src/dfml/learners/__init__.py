@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import partial
 
 from dfml.learners.base import AbstractLearner, Metrics, Predictor
-from dfml.learners.centroid import CentroidLearner
+from dfml.learners.frozen import FrozenLearner
 from dfml.learners.maml import MAML
 from dfml.learners.protonet import ProtoNet
 
@@ -12,8 +12,9 @@ LEARNERS: dict[str, Callable[..., AbstractLearner]] = {
     "maml": MAML,
     "anil": partial(MAML, adapts="head"),
     "protonet": ProtoNet,
-    "centroid": CentroidLearner,
+    "centroid": FrozenLearner,
+    "ridge": partial(FrozenLearner, head="ridge"),
 }
 """By name; each is called with an encoder and its own keyword-only options."""
 
-__all__ = ["LEARNERS", "MAML", "AbstractLearner", "CentroidLearner", "Metrics", "Predictor", "ProtoNet"]
+__all__ = ["LEARNERS", "MAML", "AbstractLearner", "FrozenLearner", "Metrics", "Predictor", "ProtoNet"]

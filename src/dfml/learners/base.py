@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from dfml.episode import Episode
+from dfml.functional.heads import centroid_coefficients
 from dfml.nn import Encoder, Norm, batch_statistics, given_statistics
 from dfml.nn.norm import Statistics
 
@@ -91,11 +92,16 @@ class AbstractLearner(nn.Module, ABC):
 
     @property
     def frozen_encoders(self) -> list[Encoder] | None:
-        """Where `adapt` with ``running`` statistics is no more than nearest centroids: the encoders, else None.
+        """Where `adapt` with ``running`` statistics is no more than a head in `coefficients`: the encoders, else None.
 
         Evaluation then embeds an image set once for all episodes.
         """
         return None
+
+    @staticmethod
+    def coefficients(kernel: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """That head, in dual form; see `dfml.functional.heads`."""
+        return centroid_coefficients(kernel, labels)
 
     @abstractmethod
     def adapt(

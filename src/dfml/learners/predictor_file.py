@@ -102,8 +102,10 @@ def save_predictor(predictor: Predictor, folder: str | Path, class_names: Sequen
     for encoder in predictor.encoders:
         architecture, width = architecture_of(encoder.backbone)  # type: ignore[arg-type]
         spec = cast(Encoder, encoder).spec.to_dict()
-        answers = list(encoder.backbone.sizes) if isinstance(encoder.backbone, AnsweringBackbone) else None
-        encoders.append({"architecture": architecture, "width": width, "input_spec": spec, "answers": answers})
+        described = {"architecture": architecture, "width": width, "input_spec": spec}
+        if isinstance(encoder.backbone, AnsweringBackbone):
+            described["answers"] = {"sizes": list(encoder.backbone.sizes), "hidden": encoder.backbone.hidden}
+        encoders.append(described)
     card = {
         "schema": PREDICTOR_SCHEMA,
         "class_names": list(class_names),
@@ -158,7 +160,7 @@ def _build(card: dict[str, Any], tensors: dict[str, Tensor]) -> TaskClassifier:
             values["architecture"], image_size=spec.size, channels=spec.channels, width=values["width"]
         )
         if values.get("answers"):
-            backbone = AnsweringBackbone(backbone, values["answers"])
+            backbone = AnsweringBackbone(backbone, **values["answers"])
         encoder = Encoder(backbone, spec).requires_grad_(False)
         prefix = f"encoders.{i}."
         encoder.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from dfml.episode import Episode
 from dfml.learners.base import AbstractLearner, Metrics, Predictor, centroid_head, class_means
-from dfml.learners.centroid import CentroidLearner
+from dfml.learners.frozen import FrozenLearner
 from dfml.nn import Encoder, Norm
 
 
@@ -35,7 +35,7 @@ class ProtoNet(AbstractLearner):
         self, support_x: Float[Tensor, "n c h w"], support_y: Int[Tensor, " n"], *, norm: Norm | None = None
     ) -> Predictor:
         """The class means as a linear head."""
-        return CentroidLearner([self.encoder], normalise=self.normalise).adapt(
+        return FrozenLearner([self.encoder], normalise=self.normalise).adapt(
             support_x, support_y, norm=norm or self.norm
         )
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from dfml.bank import AnswerBank, as_bytes, as_floats
 from dfml.functional.augmentation import distort_images, mix_images, shift_and_flip
 from dfml.functional.divergences import grouped_kl_divergence
-from dfml.learners import AbstractLearner, CentroidLearner, Metrics
+from dfml.learners import AbstractLearner, FrozenLearner, Metrics
 from dfml.learners.meta_model import update_average
 from dfml.methods.base import AbstractMethod, AbstractState
 from dfml.methods.pseudo_validation import PseudoValidation
@@ -61,7 +61,7 @@ class Consolidate(AbstractMethod[ConsolidateState]):
     and distillation of many networks into one (Hinton et al. 2015, https://arxiv.org/abs/1503.02531).
 
     A step recovers images from a few teachers, asks every teacher on every image, and trains one student on all
-    answers so far: one backbone with a linear head for each teacher. Images of a new task are compared by what all its
+    answers so far: one backbone with a head for each teacher. Images of a new task are compared by what all its
     heads answer (`AnsweringBackbone`): the zoo's probabilities tell new classes apart better than its features do.
 
     *Deviations from the paper*: there is no paper.
@@ -72,6 +72,7 @@ class Consolidate(AbstractMethod[ConsolidateState]):
         recovery: the meta-generator.
         network: architecture of the student.
         width: its channels; None is the architecture's usual width.
+        hidden: units of the layer between the student's backbone and its heads; 0 for linear heads.
         teachers_per_step: visited teachers a step.
         images_per_class: recovered images per class and visit.
         distortion: strength of zooms, turns and changes of colour; the teachers answer on the result.
@@ -97,6 +98,7 @@ class Consolidate(AbstractMethod[ConsolidateState]):
         recovery: AbstractRecovery,
         network: str = "conv4",
         width: int | None = None,
+        hidden: int = 512,
         teachers_per_step: int = 4,
         images_per_class: int = 20,
         distortion: float = 1.0,
@@ -112,7 +114,7 @@ class Consolidate(AbstractMethod[ConsolidateState]):
         validation_teachers: int = 1,
         validation_episodes: int = 40,
     ):
-        self.recovery, self.network, self.width = recovery, network, width
+        self.recovery, self.network, self.width, self.hidden = recovery, network, width, hidden
         self.teachers_per_step, self.images_per_class = teachers_per_step, images_per_class
         self.distortion, self.mixed, self.flip, self.committee = distortion, mixed, flip, committee
         self.updates, self.batch_size, self.lr, self.temperature = updates, batch_size, lr, temperature
@@ -134,7 +136,8 @@ class Consolidate(AbstractMethod[ConsolidateState]):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(rng.integer("student"))
             backbone = build_backbone(self.network, image_size=spec.size, channels=spec.channels, width=self.width)
-            student = Encoder(AnsweringBackbone(backbone, [s.stop - s.start for s in committee.values()]), spec)
+            sizes = [outputs.stop - outputs.start for outputs in committee.values()]
+            student = Encoder(AnsweringBackbone(backbone, sizes, hidden=self.hidden), spec)
         student = student.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return ConsolidateState(
             step=0,
@@ -206,8 +209,8 @@ class Consolidate(AbstractMethod[ConsolidateState]):
         return float(total) / self.updates
 
     def learner(self, state: ConsolidateState) -> AbstractLearner:
-        """Nearest centroids of all heads' answers."""
-        return CentroidLearner(state.average)
+        """Ridge regression on all heads' answers."""
+        return FrozenLearner(state.average, head="ridge")
 
     def validate(self, state: ConsolidateState, rng: Rng) -> Metrics:
         """Accuracy on recovered classes that no training step saw."""

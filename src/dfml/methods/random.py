@@ -4,7 +4,7 @@ from typing import ClassVar
 
 import torch
 
-from dfml.learners.centroid import CentroidLearner
+from dfml.learners.frozen import FrozenLearner
 from dfml.methods.base import AbstractBaseline, FixedState
 from dfml.nn import Encoder, build_backbone
 from dfml.randomness import Rng
@@ -41,4 +41,4 @@ class Random(AbstractBaseline):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(rng.integer("random"))
             backbone = build_backbone(network, image_size=spec.size, channels=spec.channels, width=width)
-        return FixedState(0, CentroidLearner(Encoder(backbone, spec)))
+        return FixedState(0, FrozenLearner(Encoder(backbone, spec)))

@@ -5,7 +5,7 @@ from difflib import get_close_matches
 from typing import ClassVar
 
 from dfml.errors import InputError
-from dfml.learners.centroid import CentroidLearner
+from dfml.learners.frozen import FrozenLearner
 from dfml.methods.base import AbstractBaseline, FixedState
 from dfml.nn import Encoder
 from dfml.randomness import Rng
@@ -48,7 +48,7 @@ class SingleTeacher(AbstractBaseline):
                 "see `dfml zoo list`, or leave it out to take the best by its card",
             )
         teacher = zoo.teacher(self.teacher or best_by_card(zoo))
-        return FixedState(0, CentroidLearner(Encoder(copy.deepcopy(teacher.backbone), teacher.card.input_spec)))
+        return FixedState(0, FrozenLearner(Encoder(copy.deepcopy(teacher.backbone), teacher.card.input_spec)))
 
 
 def best_by_card(zoo: Zoo) -> str:

@@ -3,7 +3,7 @@
 import copy
 from typing import ClassVar, Literal
 
-from dfml.learners.centroid import CentroidLearner
+from dfml.learners.frozen import FrozenLearner
 from dfml.methods.base import AbstractBaseline, FixedState
 from dfml.nn import AnsweringBackbone, Encoder
 from dfml.randomness import Rng
@@ -28,16 +28,22 @@ class ZooEnsemble(AbstractBaseline):
     Args:
         compare: ``features``, as the tables of this field would; or ``answers``, the square roots of the teachers'
             probabilities (`AnsweringBackbone`).
+        head: ``centroid``, or ``ridge`` regression on the support.
     """
 
     requires: ClassVar[Capability] = Capability.FEATURES
 
-    def __init__(self, *, compare: Literal["features", "answers"] = "features"):
-        self.compare = compare
+    def __init__(
+        self,
+        *,
+        compare: Literal["features", "answers"] = "features",
+        head: Literal["centroid", "ridge"] = "centroid",
+    ):
+        self.compare, self.head = compare, head
 
     def init(self, zoo: Zoo, rng: Rng) -> FixedState:
-        """Copies of all teachers under nearest centroids."""
-        return FixedState(0, CentroidLearner([self._encoder(zoo.teacher(i)) for i in zoo.ids]))
+        """Copies of all teachers under one head."""
+        return FixedState(0, FrozenLearner([self._encoder(zoo.teacher(i)) for i in zoo.ids], head=self.head))
 
     def _encoder(self, teacher: LocalTeacher) -> Encoder:
         network = copy.deepcopy(teacher.network)

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from dfml.episode import Episode
-from dfml.learners.centroid import SCALE, CentroidLearner
+from dfml.learners.frozen import HEADS, FrozenLearner
 from dfml.nn import given_statistics, record_statistics
 
 NORMS = ["running", "support", "query_batch"]
@@ -31,10 +31,22 @@ def naive_distances(encoders, support, labels, queries, normalise):
 @pytest.mark.parametrize("networks", [1, 3])
 def test_probabilities_are_a_softmax_of_naive_distances(make_encoder, support, queries, normalise, networks):
     encoders = [make_encoder(seed) for seed in range(networks)]
-    predictor = CentroidLearner(encoders, normalise=normalise).adapt(*support)
+    predictor = FrozenLearner(encoders, normalise=normalise).adapt(*support)
     distances = naive_distances(encoders, *support, queries, normalise)
-    expected = (-SCALE / networks * distances).softmax(-1)
+    expected = (-HEADS["centroid"][1] / networks * distances).softmax(-1)
     assert torch.allclose(predictor.probabilities(queries), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("networks", [1, 3])
+def test_ridge_answers_are_those_of_the_regression_on_joined_features(make_encoder, support, queries, networks):
+    encoders = [make_encoder(seed) for seed in range(networks)]
+    predictor = FrozenLearner(encoders, head="ridge").adapt(*support)
+    with torch.no_grad():
+        known, asked = (torch.cat([F.normalize(e(x), dim=-1) for e in encoders], 1) for x in (support[0], queries))
+    shots = torch.bincount(support[1])
+    share = shots[support[1]] * len(shots) / len(support[1])
+    weight = known.T @ torch.linalg.solve(known @ known.T + networks * share.diag(), F.one_hot(support[1]).float())
+    torch.testing.assert_close(predictor(queries), HEADS["ridge"][1] * asked @ weight, atol=1e-4, rtol=1e-4)
 
 
 def test_support_statistics_normalise_the_queries(make_encoder, support, queries):
@@ -45,14 +57,14 @@ def test_support_statistics_normalise_the_queries(make_encoder, support, queries
         with given_statistics(encoder, statistics):
             asked = F.normalize(encoder(queries), dim=-1)
     centroids = torch.stack([known[support[1] == c].mean(0) for c in range(3)])
-    expected = (-SCALE * torch.cdist(asked, centroids) ** 2).softmax(-1)
-    predictor = CentroidLearner(encoder).adapt(*support, norm="support")
+    expected = (-HEADS["centroid"][1] * torch.cdist(asked, centroids) ** 2).softmax(-1)
+    predictor = FrozenLearner(encoder).adapt(*support, norm="support")
     assert torch.allclose(predictor.probabilities(queries), expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_adapting_leaves_the_learner_and_later_training_leaves_the_predictor(make_encoder, support, queries, norm):
-    learner = CentroidLearner([make_encoder(), make_encoder(1)]).train()
+    learner = FrozenLearner([make_encoder(), make_encoder(1)]).train()
     state = copy.deepcopy(learner.state_dict())
     predictor = learner.adapt(*support, norm=norm)
     first = predictor(queries)
@@ -68,12 +80,12 @@ def test_adapting_leaves_the_learner_and_later_training_leaves_the_predictor(mak
 @pytest.mark.parametrize("way", [2, 3, 5, 12])
 def test_any_number_of_classes(make_encoder, norm, way):
     images, labels = torch.rand(2 * way, 3, 16, 16), torch.arange(way).repeat(2)
-    assert CentroidLearner(make_encoder()).adapt(images, labels, norm=norm)(images).shape == (2 * way, way)
+    assert FrozenLearner(make_encoder()).adapt(images, labels, norm=norm)(images).shape == (2 * way, way)
 
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_meta_loss_is_prototypical_and_differentiable(make_encoder, support, queries, norm):
-    learner = CentroidLearner([make_encoder(), make_encoder(1)])
+    learner = FrozenLearner([make_encoder(), make_encoder(1)])
     learner.norm = norm
     labels = torch.tensor([0, 1, 2, 0, 1, 2])
     loss, metrics = learner.meta_loss(Episode(*support, queries, labels))
@@ -85,7 +97,7 @@ def test_meta_loss_is_prototypical_and_differentiable(make_encoder, support, que
 
 
 def test_describe(make_encoder):
-    learner = CentroidLearner([make_encoder(), make_encoder(1, "resnet10")])
+    learner = FrozenLearner([make_encoder(), make_encoder(1, "resnet10")])
     wanted = {"learner": "centroid", "network": "conv4-8+resnet10-8", "networks_at_inference": 2}
     assert learner.describe() == wanted
-    assert CentroidLearner(make_encoder()).frozen_encoders is not None
+    assert FrozenLearner(make_encoder()).frozen_encoders is not None

@@ -1,8 +1,8 @@
-"""Nearest centroid: no training, the yardstick of every table."""
+"""Heads on frozen features: no training. The nearest centroid is the yardstick of every table."""
 
 import copy
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -10,51 +10,63 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from dfml.episode import Episode
-from dfml.learners.base import AbstractLearner, Metrics, Predictor, centroid_head, class_means, embed
+from dfml.functional.heads import centroid_coefficients, ridge_coefficients
+from dfml.learners.base import AbstractLearner, Metrics, Predictor, embed
 from dfml.nn import Encoder, Norm, network_name, record_statistics
 from dfml.nn.norm import Statistics
 
-SCALE = 10.0
-"""Of the squared distances, averaged over networks, where probabilities are wanted; accuracy does not depend on it."""
+HEADS = {"centroid": (centroid_coefficients, 10.0), "ridge": (ridge_coefficients, 7.0)}
+"""With the scale of the answers where probabilities are wanted; accuracy does not depend on it."""
 
 
-class CentroidLearner(AbstractLearner):
-    """Class means of features, compared by squared Euclidean distance.
+class FrozenLearner(AbstractLearner):
+    """A linear head on the features of frozen networks.
 
     The features of each network's last block are flattened, L2-normalised if ``normalise``, and concatenated
     over networks (protocol.md).
 
     Args:
         encoders: one network or several.
+        head: ``centroid``, class means compared by squared Euclidean distance; or ``ridge``, regression of the labels,
+            about as good at one image of a class and better at several.
         normalise: L2-normalise each network's features.
     """
 
     norm = "running"
 
-    def __init__(self, encoders: Encoder | Sequence[Encoder], *, normalise: bool = True):
+    def __init__(
+        self,
+        encoders: Encoder | Sequence[Encoder],
+        *,
+        head: Literal["centroid", "ridge"] = "centroid",
+        normalise: bool = True,
+    ):
         super().__init__()
         self.encoders = nn.ModuleList([encoders] if isinstance(encoders, Encoder) else encoders)
-        self.normalise = normalise
+        self.head, self.normalise = head, normalise
+        self.coefficients, self._scale = HEADS[head]
 
     @property
     def frozen_encoders(self) -> list[Encoder]:
         """The encoders: adapting trains none of them."""
         return list(self.encoders)  # type: ignore[arg-type]
 
-    @property
-    def _scale(self) -> float:
-        return SCALE / len(self.encoders)
-
     def adapt(
         self, support_x: Float[Tensor, "n c h w"], support_y: Int[Tensor, " n"], *, norm: Norm | None = None
     ) -> Predictor:
-        """Centroids of the support. The predictor has copies of the encoders: later training leaves it alone."""
+        """The head of the support. The predictor has copies of the encoders: later training leaves it alone."""
         norm = norm or self.norm
         encoders = [copy.deepcopy(encoder).eval().requires_grad_(False) for encoder in self.frozen_encoders]
         with torch.no_grad():
             features, statistics = self._embed_support(encoders, support_x, norm)
-            weight, bias = centroid_head(class_means(features, support_y), self._scale)
+            weight, bias = self._linear(features, support_y)
         return Predictor(encoders, weight, bias, norm=norm, statistics=statistics, normalise=self.normalise)
+
+    def _linear(self, features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Weight and bias, scaled for probabilities; squared lengths are averaged over networks."""
+        coefficients, bias = self.coefficients(features @ features.T, labels)
+        scale = self._scale / len(self.encoders) if self.head == "centroid" else self._scale
+        return scale * coefficients.T @ features, scale * bias
 
     def _embed_support(self, encoders: list[Encoder], images: Tensor, norm: Norm) -> tuple[Tensor, list[Statistics]]:
         if norm != "support":
@@ -68,11 +80,11 @@ class CentroidLearner(AbstractLearner):
         return torch.cat(parts, -1), statistics
 
     def meta_loss(self, episode: Episode) -> tuple[Float[Tensor, ""], Metrics]:
-        """Cross-entropy of the queries under softmax(-10 squared distance), as a prototypical network is trained."""
+        """Cross-entropy of the queries under the head of the support, as a prototypical network is trained."""
         encoders = self.frozen_encoders
         support, statistics = self._embed_support(encoders, episode.support_x, self.norm)
         query = embed(encoders, episode.query_x, norm=self.norm, statistics=statistics, normalise=self.normalise)
-        logits = F.linear(query, *centroid_head(class_means(support, episode.support_y), self._scale))
+        logits = F.linear(query, *self._linear(support, episode.support_y))
         loss = F.cross_entropy(logits, episode.query_y)
         accuracy = 100 * (logits.argmax(-1) == episode.query_y).float().mean()
         return loss, {"loss": float(loss.detach()), "accuracy": float(accuracy)}
@@ -80,4 +92,4 @@ class CentroidLearner(AbstractLearner):
     def describe(self) -> dict[str, Any]:
         """See `AbstractLearner.describe`."""
         network = network_name(encoder.backbone for encoder in self.frozen_encoders)
-        return {"learner": "centroid", "network": network, "networks_at_inference": len(self.encoders)}
+        return {"learner": self.head, "network": network, "networks_at_inference": len(self.encoders)}

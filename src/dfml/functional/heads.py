@@ -1,0 +1,43 @@
+"""Linear heads on frozen features, in dual form: what they need of the support is the kernel of its features.
+
+A head answers ``cross @ coefficients + bias``, where ``cross`` holds the inner products of queries and support. Kernels
+of several networks add up, so an ensemble of any size needs the memory of one.
+"""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+def centroid_coefficients(
+    kernel: Float[Tensor, "*episodes n n"], labels: Int[Tensor, " n"]
+) -> tuple[Float[Tensor, "*episodes n way"], Float[Tensor, "*episodes way"]]:
+    """Nearest class means: ``2 f.c - |c|^2``, minus the squared distance up to a term that the classes share.
+
+    Args:
+        kernel: inner products of the support's features.
+        labels: 0..way-1; shots may be uneven.
+    """
+    onehot = F.one_hot(labels).to(kernel.dtype)
+    means = onehot / onehot.sum(0)
+    return (2 * means).expand(*kernel.shape[:-1], -1), -(means * (kernel @ means)).sum(-2)
+
+
+def ridge_coefficients(
+    kernel: Float[Tensor, "*episodes n n"], labels: Int[Tensor, " n"], *, penalty: float = 1.0
+) -> tuple[Float[Tensor, "*episodes n way"], Float[Tensor, "*episodes way"]]:
+    """Ridge regression of one-hot labels, without intercept (Bertinetto et al., ICLR 2019, equation 5).
+
+    Every class weighs the same, however many images show it: an image's error is divided by its class's share.
+
+    Args:
+        kernel: inner products of the support's features.
+        labels: 0..way-1; shots may be uneven.
+        penalty: of the squared weights, as a multiple of the features' mean squared length.
+    """
+    onehot = F.one_hot(labels).to(kernel.dtype)
+    share = onehot.sum(0)[labels] * onehot.shape[1] / len(labels)
+    length = kernel.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None, None]
+    coefficients = torch.linalg.solve(kernel + penalty * length * share.diag(), onehot.expand(*kernel.shape[:-1], -1))
+    return coefficients, kernel.new_zeros(*kernel.shape[:-2], onehot.shape[1])
