@@ -98,8 +98,7 @@ class AbstractLearner(nn.Module, ABC):
         """
         return None
 
-    @staticmethod
-    def coefficients(kernel: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def coefficients(self, kernel: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """That head, in dual form; see `dfml.functional.heads`."""
         return centroid_coefficients(kernel, labels)
 

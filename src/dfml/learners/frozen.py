@@ -44,7 +44,6 @@ class FrozenLearner(AbstractLearner):
         super().__init__()
         self.encoders = nn.ModuleList([encoders] if isinstance(encoders, Encoder) else encoders)
         self.head, self.normalise = head, normalise
-        self.coefficients, self._scale = HEADS[head]
 
     @property
     def frozen_encoders(self) -> list[Encoder]:
@@ -62,10 +61,14 @@ class FrozenLearner(AbstractLearner):
             weight, bias = self._linear(features, support_y)
         return Predictor(encoders, weight, bias, norm=norm, statistics=statistics, normalise=self.normalise)
 
+    def coefficients(self, kernel: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """See `AbstractLearner.coefficients`."""
+        return HEADS[self.head][0](kernel, labels)
+
     def _linear(self, features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Weight and bias, scaled for probabilities; squared lengths are averaged over networks."""
+        """Weight and bias, scaled for probabilities; squared distances are averaged over networks."""
         coefficients, bias = self.coefficients(features @ features.T, labels)
-        scale = self._scale / len(self.encoders) if self.head == "centroid" else self._scale
+        scale = HEADS[self.head][1] / (len(self.encoders) if self.head == "centroid" else 1)
         return scale * coefficients.T @ features, scale * bias
 
     def _embed_support(self, encoders: list[Encoder], images: Tensor, norm: Norm) -> tuple[Tensor, list[Statistics]]:
