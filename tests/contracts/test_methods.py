@@ -105,7 +105,7 @@ def test_every_shipped_recipe_resolves_and_builds(name):
     assert isinstance(config.build(), METHODS[config.sections["method"]["name"]])
 
 
-@pytest.mark.parametrize("name", RECOVERIES)
+@pytest.mark.parametrize("name", [n for n, r in RECOVERIES.items() if not r.uses_data])
 def test_a_recovery_gives_images_with_the_wanted_labels_and_named_terms(name):
     recovery = RECOVERIES[name]()
     recovery.prepare(SPEC, Rng(0))

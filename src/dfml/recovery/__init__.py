@@ -2,7 +2,8 @@
 
 from dfml.recovery.base import AbstractRecovery, Recovered, Student, mean_terms
 from dfml.recovery.meta_generator import MetaGenerator
+from dfml.recovery.real_images import RealImages
 
-RECOVERIES = {"meta_generator": MetaGenerator}
+RECOVERIES: dict[str, type[AbstractRecovery]] = {"meta_generator": MetaGenerator, "real_images": RealImages}
 
-__all__ = ["RECOVERIES", "AbstractRecovery", "MetaGenerator", "Recovered", "Student", "mean_terms"]
+__all__ = ["RECOVERIES", "AbstractRecovery", "MetaGenerator", "RealImages", "Recovered", "Student", "mean_terms"]

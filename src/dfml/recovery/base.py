@@ -37,6 +37,7 @@ class AbstractRecovery(ABC):
     """Makes images from teachers. It may learn while it does (a meta-generator); its state travels in checkpoints."""
 
     requires: ClassVar[Capability]
+    uses_data: ClassVar[bool] = False
 
     @abstractmethod
     def prepare(self, spec: InputSpec, rng: Rng) -> None:

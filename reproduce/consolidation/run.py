@@ -1,0 +1,198 @@
+"""What the parts of consolidation are worth, and where the knowledge gets lost.
+
+    python reproduce/consolidation/run.py --zoo ZOO --data DATA [--cells NAME ...]
+
+A cell changes one thing of the cell ``recovered``: every teacher of the zoo answers on 12,800 recovered images, distorted
+and mixed as the recipe `best` does; a student learns the answers for 1,500 updates, as `Consolidate` does, and is judged
+on *validation* classes. Lines go to ``results.jsonl``; cells that it has are left alone.
+"""
+
+import argparse
+import json
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dfml.bank import AnswerBank, as_bytes, as_floats
+from dfml.data import DataSplits, load_data
+from dfml.evaluate import EpisodeKernels, embed_all, evaluate
+from dfml.functional.augmentation import distort_images, mix_images, shift_and_flip
+from dfml.functional.heads import centroid_coefficients, ridge_coefficients
+from dfml.manifest import Manifest, make_manifest
+from dfml.methods.consolidate import Consolidate, ConsolidateState
+from dfml.methods.zoo_ensemble import ZooEnsemble
+from dfml.nn import Encoder
+from dfml.randomness import Rng
+from dfml.recovery import MetaGenerator
+from dfml.zoo import Zoo
+
+IMAGES, PER_VISIT, UPDATES_A_ROUND = 12_800, 100, 30
+HEADS = {"centroid": centroid_coefficients, "ridge": ridge_coefficients}
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Images of a kind, how they are varied, and how a student learns from the answers."""
+
+    kind: str = "recovered"
+    distortion: float = 1.6
+    mixed: float = 0.6
+    updates: int = 1500
+    method: dict[str, Any] = field(default_factory=dict)
+
+
+CELLS = {
+    "recovered": Cell(),
+    "hidden-0": Cell(method={"hidden": 0}),
+    "hidden-1024": Cell(method={"hidden": 1024}),
+    "temperature-1": Cell(method={"temperature": 1.0}),
+    "temperature-4": Cell(method={"temperature": 4.0}),
+    "lr-0.003": Cell(method={"lr": 0.003}),
+    "lr-0.03": Cell(method={"lr": 0.03}),
+    "width-64": Cell(method={"width": 64}),
+    "resnet10-16": Cell(method={"network": "resnet10", "width": 16}),
+    "updates-4500": Cell(updates=4500),
+    "recovered-plain": Cell(distortion=0.0, mixed=0.0),
+    "distortion-0": Cell(distortion=0.0),
+    "distortion-1": Cell(distortion=1.0),
+    "distortion-2.5": Cell(distortion=2.5),
+    "mixed-0": Cell(mixed=0.0),
+    "mixed-1": Cell(mixed=1.0),
+    "real": Cell("real"),
+    "real-plain": Cell("real", distortion=0.0, mixed=0.0),
+    "glyphs": Cell("glyphs"),
+    "noise": Cell("noise"),
+}
+
+
+def real(zoo: Zoo, data: DataSplits) -> Tensor:
+    """The classes that the teachers were trained on: not data-free, the upper end."""
+    return _some(data.train.images)
+
+
+def glyphs(zoo: Zoo, data: DataSplits) -> Tensor:
+    """Images of another domain."""
+    return _some(load_data("glyphs").train.images)
+
+
+def _some(images: Tensor) -> Tensor:
+    return as_floats(images[torch.randint(len(images), (IMAGES,), generator=Rng(0).generator("images"))])
+
+
+def noise(zoo: Zoo, data: DataSplits) -> Tensor:
+    """Coloured noise, coarse and fine, as natural images have more of the coarse."""
+    g, size = Rng(0).generator("noise"), (zoo.input_spec.size,) * 2
+    octaves = (torch.randn(IMAGES, 3, k, k, generator=g) * k**-0.7 for k in (2, 4, 8, 16, 32))
+    return (0.5 + 0.25 * sum(F.interpolate(o, size, mode="bicubic") for o in octaves)).clamp(0, 1)
+
+
+def recovered(zoo: Zoo, data: DataSplits) -> Tensor:
+    """What the meta-generator shows while it learns, one teacher after the other."""
+    recovery, labels = MetaGenerator(), torch.arange(5).repeat(PER_VISIT // 5)
+    recovery.prepare(zoo.input_spec, Rng(0))
+    shown = []
+    for visit in range(IMAGES // PER_VISIT):
+        rng = Rng(0).at("visit", visit)
+        teacher = zoo.teacher(zoo.ids[torch.randint(len(zoo), (1,), generator=rng.generator("teacher")).item()])
+        shown.append(recovery.recover([teacher], [labels], rng=rng)[0].images)
+    return torch.cat(shown)
+
+
+KINDS = {"noise": noise, "glyphs": glyphs, "recovered": recovered, "real": real}
+
+
+class Bench:
+    """A zoo, data, and what cells share: the images of a kind, and teachers' answers on them."""
+
+    def __init__(self, zoo: Zoo, data: DataSplits):
+        self.zoo, self.data = zoo, data
+        self.images = cache(lambda kind: KINDS[kind](zoo, data))
+        self.manifests = [make_manifest(data.val, way=5, shot=k, episodes=10_000, split="val") for k in (1, 5)]
+
+    @cache  # noqa: B019: one bench lives as long as the script
+    def bank(self, kind: str, distortion: float, mixed: float) -> AnswerBank:
+        """All teachers' answers on the varied images."""
+        images = shift_and_flip(self.images(kind), Rng(0).generator("augment"))
+        images = distort_images(images, Rng(0).generator("distort"), strength=distortion)
+        images = as_bytes(mix_images(images, Rng(0).generator("mix"), share=mixed))
+        bank = AnswerBank(capacity=IMAGES, shape=tuple(images.shape[1:]), outputs=5 * len(self.zoo))
+        for batch in images.split(2000):
+            bank.add(batch, torch.cat([self.zoo.teacher(i).answers(as_floats(batch)) for i in self.zoo.ids], -1))
+        return bank
+
+    def student(self, cell: Cell) -> tuple[ConsolidateState, float]:
+        """A student of these answers, and its last divergence."""
+        method = Consolidate(
+            recovery=MetaGenerator(), validation_teachers=0, updates=UPDATES_A_ROUND, capacity=1, **cell.method
+        )
+        state = method.init(self.zoo, Rng(0))
+        state.bank = self.bank(cell.kind, cell.distortion, cell.mixed)
+        for done in range(0, cell.updates, UPDATES_A_ROUND):
+            state.progress = done / cell.updates  # of the step size's schedule
+            divergence = method.learn(state, Rng(1).at(done))
+        return state, divergence
+
+    def scores(self, features: Tensor) -> dict[str, list[float]]:
+        """1-shot and 5-shot accuracy of normalised features under each head."""
+        scores: dict[str, list[float]] = {name: [] for name in HEADS}
+        for manifest in self.manifests:
+            kernels = EpisodeKernels.zeros(manifest)
+            kernels.add(F.normalize(features, dim=-1))
+            for name, head in HEADS.items():
+                scores[name].append(round(kernels.score(head, seconds=0.0).mean, 2))
+        return scores
+
+    def compared(self, student: Encoder) -> dict[str, dict[str, list[float]]]:
+        """What a student's images can be compared by: its last block, all probabilities, their roots, its answers."""
+        answers = embed_all(student, self.data.val, normalise=False)
+        roots = answers + student.backbone.origin
+        block = Encoder(student.backbone.backbone, student.spec)
+        kinds = {"features": embed_all(block, self.data.val, normalise=False), "probabilities": roots**2}
+        return {n: self.scores(f) for n, f in (kinds | {"roots": roots, "answers": answers}).items()}
+
+
+def zoo_itself(zoo: Zoo, data: DataSplits, manifests: list[Manifest]) -> dict[str, dict[str, list[float]]]:
+    """The zoo ensemble, by features and by answers, under each head."""
+    return {
+        compare: {
+            head: [
+                round(evaluate(ZooEnsemble(compare=compare, head=head).init(zoo, Rng(0)).learner, data.val, m).mean, 2)
+                for m in manifests
+            ]
+            for head in HEADS
+        }
+        for compare in ("features", "answers")
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--zoo", required=True)
+    parser.add_argument("--data", required=True, type=Path)
+    parser.add_argument("--cells", nargs="*", default=[*CELLS, "zoo"], choices=[*CELLS, "zoo"])
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    zoo, path = Zoo.open(args.zoo), HERE / "results.jsonl"
+    bench = Bench(zoo, load_data(args.data))
+    done = {json.loads(line)["cell"] for line in path.read_text().splitlines()} if path.exists() else set()
+    for name in [n for n in args.cells if n not in done]:
+        row: dict[str, Any] = {"cell": name, "split": "val", "zoo": zoo.hash}
+        if name == "zoo":
+            row["val"] = zoo_itself(zoo, bench.data, bench.manifests)
+        else:
+            state, divergence = bench.student(CELLS[name])
+            row |= {"images": IMAGES, "updates": CELLS[name].updates, "divergence": round(divergence, 4)}
+            row["val"] = bench.compared(state.average)
+        print(json.dumps(row), flush=True)
+        with path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+if __name__ == "__main__":
+    main()
