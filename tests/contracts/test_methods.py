@@ -26,13 +26,16 @@ QUICK = {
         "method.capacity": 100, "method.validation_episodes": 2,
         "recovery.latent": 8, "recovery.steps": 1, "network.width": 4,
     },
+    "oracle_b": {"method.updates": 2, "method.batch_size": 8, "network.width": 4},
 }  # fmt: skip
 
 
 def _build(name: str):
     sections = {"run": {"steps": 3}, "method": {"name": name}}
     if name in QUICK:
-        sections |= {"recovery": {"name": "meta_generator"}, "network": {"name": "conv4"}}
+        sections |= {"network": {"name": "conv4"}}
+    if name in ("free", "consolidate"):
+        sections |= {"recovery": {"name": "meta_generator"}}
     if name == "free":
         sections |= {"learner": {"name": "protonet"}}
     return resolve(sections, QUICK.get(name, {}), label=name).build()

@@ -1,4 +1,3 @@
-import numpy as np
 import pytest
 import torch
 
@@ -9,18 +8,8 @@ from dfml.recovery import RealImages
 from toys import SPEC, toy_teacher
 
 
-@pytest.fixture
-def data(tmp_path):
-    """Every image of class k is of the one shade 20 k."""
-    for split, names in (("train", "abc"), ("val", "de"), ("test", "fg")):
-        labels = np.arange(len(names)).repeat(3)
-        images = np.broadcast_to((20 * labels).astype(np.uint8)[:, None, None, None], (len(labels), 16, 16, 3))
-        np.savez(tmp_path / f"{split}.npz", images=images, labels=labels, class_names=np.array(list(names)))
-    return str(tmp_path)
-
-
-def test_every_image_shows_the_wanted_class_of_its_teacher(data):
-    recovery = RealImages(data=data)
+def test_every_image_shows_the_wanted_class_of_its_teacher(shades):
+    recovery = RealImages(data=shades)
     recovery.prepare(SPEC, Rng(0))
     teachers, labels = [toy_teacher("t", ("c", "a")), toy_teacher("u")], [torch.tensor([0, 1, 0]), torch.arange(3)]
     shown = recovery.recover(teachers, labels, rng=Rng(0))
@@ -28,13 +17,13 @@ def test_every_image_shows_the_wanted_class_of_its_teacher(data):
     assert shades == [[40, 0, 40], [0, 20, 40]]
 
 
-def test_a_class_that_the_data_lacks_is_refused(data):
-    recovery = RealImages(data=data)
+def test_a_class_that_the_data_lacks_is_refused(shades):
+    recovery = RealImages(data=shades)
     recovery.prepare(SPEC, Rng(0))
-    with pytest.raises(InputError, match="knows z, which .* lacks"):
+    with pytest.raises(InputError, match=r"knows z, which .* lacks"):
         recovery.recover([toy_teacher("t", ("a", "z"))], [torch.tensor([0])], rng=Rng(0))
 
 
-def test_a_run_with_real_images_says_so(data):
-    method = resolve("best", {"recovery": "real_images", "recovery.data": data}).build()
+def test_a_run_with_real_images_says_so(shades):
+    method = resolve("best", {"recovery": "real_images", "recovery.data": shades}).build()
     assert method.recovery.uses_data

@@ -1,15 +1,19 @@
 """Methods: one paper, one file."""
 
+from dfml.methods.average import Average
 from dfml.methods.base import AbstractMethod, AbstractState
 from dfml.methods.consolidate import Consolidate
 from dfml.methods.free import FREE
+from dfml.methods.oracle_b import OracleB
 from dfml.methods.random import Random
 from dfml.methods.single_teacher import SingleTeacher
 from dfml.methods.zoo_ensemble import ZooEnsemble
 
 METHODS: dict[str, type[AbstractMethod]] = {
+    "average": Average,
     "consolidate": Consolidate,
     "free": FREE,
+    "oracle_b": OracleB,
     "random": Random,
     "single_teacher": SingleTeacher,
     "zoo_ensemble": ZooEnsemble,
@@ -20,7 +24,9 @@ __all__ = [
     "METHODS",
     "AbstractMethod",
     "AbstractState",
+    "Average",
     "Consolidate",
+    "OracleB",
     "Random",
     "SingleTeacher",
     "ZooEnsemble",
