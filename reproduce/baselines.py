@@ -1,8 +1,9 @@
-"""The rows that need no training: random, mean and best single teacher, zoo ensemble by features and by answers.
+"""The rows that need no training: random, mean and best single teacher, average, zoo ensembles.
 
     python reproduce/baselines.py reproduce/cifar_fs/results.jsonl --zoo ZOO --data DATA
 
-Nearest centroids, inductive, on the manifests of every other row; the best teacher is chosen on validation classes.
+Nearest centroids unless a row says ridge, inductive, on the manifests of every other row; the best teacher is chosen on
+validation classes.
 """
 
 import argparse
@@ -10,12 +11,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from dfml.baselines import baseline_scores
 from dfml.data import load_data
 from dfml.evaluate import FROZEN_EPISODES, Score, check_disjoint, evaluate
 from dfml.harness.run_folder import commit
 from dfml.manifest import make_manifest
-from dfml.methods.zoo_ensemble import ZooEnsemble
+from dfml.methods import Average, ZooEnsemble
 from dfml.randomness import Rng
 from dfml.zoo import Zoo
 
@@ -25,7 +28,12 @@ ROWS = {
     "single-teacher-best": ("single_teacher", "single_teacher_best"),
     "zoo-ensemble": ("zoo_ensemble", "zoo_ensemble"),
 }
-ANSWERS = "zoo-ensemble-answers"
+OTHERS = {
+    "parameter-average": Average(),
+    "zoo-ensemble-ridge": ZooEnsemble(head="ridge"),
+    "zoo-ensemble-answers": ZooEnsemble(compare="answers"),
+    "zoo-ensemble-answers-ridge": ZooEnsemble(compare="answers", head="ridge"),
+}
 
 
 def main() -> None:
@@ -33,6 +41,7 @@ def main() -> None:
     parser.add_argument("results", type=Path)
     parser.add_argument("--zoo", required=True)
     parser.add_argument("--data", required=True, type=Path)
+    parser.add_argument("--out", type=Path, help="folder for the ensemble's accuracies by episode; see run_rows.py")
     args = parser.parse_args()
     zoo, data = Zoo.open(args.zoo), load_data(args.data)
     check_disjoint(zoo, data.test)
@@ -47,17 +56,22 @@ def main() -> None:
         for shot, s in zip(shots, scores, strict=True)
         for name in ROWS
     ]
-    answers = ZooEnsemble(compare="answers").init(zoo, Rng(0)).learner
-    for shot, manifest in zip(shots, manifests, strict=True):
-        lines.append(line(ANSWERS, shot, evaluate(answers, data.test, manifest), zoo, Path(data.name).stem))
+    if args.out:
+        args.out.mkdir(parents=True, exist_ok=True)
+        episodes = {f"{k}": s.zoo_ensemble.per_episode.numpy() for k, s in zip(shots, scores, strict=True)}
+        np.savez(args.out / "zoo-ensemble-episodes.npz", **episodes)
+    for name, method in OTHERS.items():
+        learner = method.init(zoo, Rng(0)).learner
+        for shot, manifest in zip(shots, manifests, strict=True):
+            lines.append(line(name, shot, evaluate(learner, data.test, manifest), zoo, Path(data.name).stem))
     old = [json.loads(t) for t in args.results.read_text().splitlines()] if args.results.exists() else []
-    kept = [r for r in old if r["name"] not in (*ROWS, ANSWERS)] + lines
+    kept = [r for r in old if r["name"] not in (*ROWS, *OTHERS)] + lines
     args.results.write_text("".join(json.dumps(r) + "\n" for r in sorted(kept, key=lambda r: (r["name"], r["shot"]))))
 
 
 def line(name: str, shot: int, score: Score, zoo: Zoo, data: str) -> dict[str, Any]:
     """One line, with the keys of `dfml.harness.results`."""
-    method = "zoo_ensemble" if name == ANSWERS else ROWS[name][0]
+    method = ROWS[name][0] if name in ROWS else "average" if name == "parameter-average" else "zoo_ensemble"
     best = name == "single-teacher-best"
     return {
         "schema": 1,

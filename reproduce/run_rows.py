@@ -5,7 +5,8 @@
 Each row is one TOML recipe. For every seed it is trained (resumed if it was stopped), judged once on the test classes,
 and one line per (row, shot) goes to ``results.jsonl`` beside the recipe; the line of the same row is replaced. A line
 with ``[table] checkpoint = "best-test"`` reads the test classes at every kept checkpoint and reports the best, as the
-published code does; its line says so.
+published code does; its line says so. Where ``--out`` holds ``zoo-ensemble-episodes.npz``, which `baselines.py --out`
+writes, a line also has the paired difference to the zoo ensemble.
 """
 
 import argparse
@@ -14,6 +15,8 @@ import statistics
 import tomllib
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from dfml.data import DataSplits, load_data
 from dfml.harness.adapt import Run
@@ -39,7 +42,7 @@ def main() -> None:
     zoo, data = Zoo.open(args.zoo), load_data(args.data)
     for recipe in args.recipes:
         per_seed = [one_seed(recipe, seed, zoo, data, args) for seed in args.seeds]
-        record(recipe, per_seed)
+        record(recipe, per_seed, paired_to_ensemble(args.out, recipe.stem, args.seeds))
 
 
 def one_seed(recipe: Path, seed: int, zoo: Zoo, data: DataSplits, args: argparse.Namespace) -> Results:
@@ -55,7 +58,13 @@ def one_seed(recipe: Path, seed: int, zoo: Zoo, data: DataSplits, args: argparse
     exists = (folder / "config.json").exists()
     run = train(zoo, out=folder, recipe=table.get("base", "free"), overrides=overrides, resume=exists)
     best = table.get("checkpoint") == "best-test"
-    reading = best_on_test(run, data) if best else {r["shot"]: r for r in evaluate_run(run, data, shots=SHOTS).results}
+    if best:
+        reading = best_on_test(run, data)
+    else:
+        evaluation = evaluate_run(run, data, shots=SHOTS)
+        reading = {row["shot"]: row for row in evaluation.results}
+        episodes = {f"{shot}": scores["inductive"].per_episode.numpy() for shot, scores in evaluation.scores.items()}
+        np.savez(folder / "test_episodes.npz", **episodes)
     kept.write_text(json.dumps(list(reading.values())))
     return reading
 
@@ -82,7 +91,21 @@ def best_on_test(run: Run, data: DataSplits) -> Results:
     return best
 
 
-def record(recipe: Path, per_seed: list[Results]) -> None:
+def paired_to_ensemble(runs: Path, name: str, seeds: list[int]) -> dict[int, tuple[float, float]]:
+    """Difference to the zoo ensemble episode by episode, mean over seeds, by shot; half of its 95 % interval."""
+    files = [runs / "zoo-ensemble-episodes.npz", *(runs / f"{name}-seed{s}" / "test_episodes.npz" for s in seeds)]
+    if not all(file.exists() for file in files):
+        return {}
+    differences = {}
+    for shot in SHOTS:
+        ensemble, *rows = (np.load(file)[f"{shot}"].astype(float) for file in files)
+        if len(ensemble) == len(rows[0]):
+            values = np.mean(rows, 0) - ensemble
+            differences[shot] = (float(values.mean()), float(1.96 * values.std(ddof=1) / len(values) ** 0.5))
+    return differences
+
+
+def record(recipe: Path, per_seed: list[Results], paired: dict[int, tuple[float, float]]) -> None:
     """Merge the seeds and write one line per shot to ``results.jsonl`` beside the recipe."""
     table, _ = read(recipe)
     lines = []
@@ -93,6 +116,8 @@ def record(recipe: Path, per_seed: list[Results]) -> None:
         for kind in line["accuracy"]:
             means = [r["accuracy"][kind]["mean"] for r in rows]
             line["accuracy"][kind] = line["accuracy"][kind] | {"mean": statistics.fmean(means), "per_seed": means}
+        if shot in paired:
+            line["minus_zoo_ensemble"] = dict(zip(("mean", "ci95"), (round(v, 3) for v in paired[shot]), strict=True))
         line["per_seed"] = line["accuracy"]["inductive"]["per_seed"]
         lines.append(line)
     path = recipe.parent / "results.jsonl"
