@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from dfml.baselines import baseline_scores
-from dfml.data import load_data
-from dfml.evaluate import FROZEN_EPISODES, Score, check_disjoint, evaluate
+from dfml.data import ImageSet, load_data
+from dfml.evaluate import FROZEN_EPISODES, EpisodeKernels, Score, check_disjoint, embed_all, evaluate
+from dfml.functional.heads import centroid_coefficients, ridge_coefficients
 from dfml.harness.run_folder import commit
-from dfml.manifest import make_manifest
+from dfml.manifest import Manifest, make_manifest
 from dfml.methods import Average, ZooEnsemble
 from dfml.randomness import Rng
 from dfml.zoo import Zoo
@@ -28,12 +29,12 @@ ROWS = {
     "single-teacher-best": ("single_teacher", "single_teacher_best"),
     "zoo-ensemble": ("zoo_ensemble", "zoo_ensemble"),
 }
-OTHERS = {
-    "parameter-average": Average(),
-    "zoo-ensemble-ridge": ZooEnsemble(head="ridge"),
-    "zoo-ensemble-answers": ZooEnsemble(compare="answers"),
-    "zoo-ensemble-answers-ridge": ZooEnsemble(compare="answers", head="ridge"),
+ENSEMBLES = {  # compared, head
+    "zoo-ensemble-ridge": ("features", ridge_coefficients),
+    "zoo-ensemble-answers": ("answers", centroid_coefficients),
+    "zoo-ensemble-answers-ridge": ("answers", ridge_coefficients),
 }
+AVERAGE = "parameter-average"
 
 
 def main() -> None:
@@ -60,18 +61,33 @@ def main() -> None:
         args.out.mkdir(parents=True, exist_ok=True)
         episodes = {f"{k}": s.zoo_ensemble.per_episode.numpy() for k, s in zip(shots, scores, strict=True)}
         np.savez(args.out / "zoo-ensemble-episodes.npz", **episodes)
-    for name, method in OTHERS.items():
-        learner = method.init(zoo, Rng(0)).learner
-        for shot, manifest in zip(shots, manifests, strict=True):
-            lines.append(line(name, shot, evaluate(learner, data.test, manifest), zoo, Path(data.name).stem))
+    average = Average().init(zoo, Rng(0)).learner
+    others = {AVERAGE: [evaluate(average, data.test, manifest) for manifest in manifests]}
+    for name, by_shot in (others | ensembles(zoo, data.test, manifests)).items():
+        lines += [line(name, k, score, zoo, Path(data.name).stem) for k, score in zip(shots, by_shot, strict=True)]
     old = [json.loads(t) for t in args.results.read_text().splitlines()] if args.results.exists() else []
-    kept = [r for r in old if r["name"] not in (*ROWS, *OTHERS)] + lines
+    kept = [r for r in old if r["name"] not in (*ROWS, AVERAGE, *ENSEMBLES)] + lines
     args.results.write_text("".join(json.dumps(r) + "\n" for r in sorted(kept, key=lambda r: (r["name"], r["shot"]))))
+
+
+def ensembles(zoo: Zoo, images: ImageSet, manifests: list[Manifest]) -> dict[str, list[Score]]:
+    """Every one of `ENSEMBLES` on each manifest; a teacher embeds the images once for all heads and manifests."""
+    scores: dict[str, list[Score]] = {}
+    for compare in ("features", "answers"):
+        kernels = [EpisodeKernels.zeros(m) for m in manifests]
+        for encoder in ZooEnsemble(compare=compare).init(zoo, Rng(0)).learner.frozen_encoders:
+            features = embed_all(encoder, images, normalise=True)
+            for kernel in kernels:
+                kernel.add(features)
+        for name, (compared, head) in ENSEMBLES.items():
+            if compared == compare:
+                scores[name] = [kernel.score(head, seconds=0.0) for kernel in kernels]
+    return scores
 
 
 def line(name: str, shot: int, score: Score, zoo: Zoo, data: str) -> dict[str, Any]:
     """One line, with the keys of `dfml.harness.results`."""
-    method = ROWS[name][0] if name in ROWS else "average" if name == "parameter-average" else "zoo_ensemble"
+    method = ROWS[name][0] if name in ROWS else "average" if name == AVERAGE else "zoo_ensemble"
     best = name == "single-teacher-best"
     return {
         "schema": 1,
