@@ -11,7 +11,9 @@ import argparse
 import json
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import combinations
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -23,6 +25,7 @@ from dfml.data import DataSplits, load_data
 from dfml.evaluate import EpisodeKernels, embed_all, evaluate
 from dfml.functional.augmentation import distort_images, mix_images, shift_and_flip
 from dfml.functional.heads import centroid_coefficients, ridge_coefficients
+from dfml.functional.priors import batchnorm_norms
 from dfml.manifest import Manifest, make_manifest
 from dfml.methods.consolidate import Consolidate, ConsolidateState
 from dfml.methods.zoo_ensemble import ZooEnsemble
@@ -126,6 +129,30 @@ class Bench:
             bank.add(batch, torch.cat([self.zoo.teacher(i).answers(as_floats(batch)) for i in self.zoo.ids], -1))
         return bank
 
+    def image_facts(self, bank: AnswerBank) -> dict[str, float]:
+        """What teachers make of the images: how sure they are (mean highest probability), how often two that share
+        classes prefer the same of these (percent), and how far the BatchNorm statistics are from their own.
+        """
+        answers, ids = bank.answers.float(), [self.zoo.entry(i).class_ids for i in self.zoo.ids]
+        same = []
+        for a, b in combinations(range(len(ids)), 2):
+            if len(both := sorted(set(ids[a]) & set(ids[b]))) > 1:
+                columns = ([5 * t + ids[t].index(c) for c in both] for t in (a, b))
+                first, second = (answers[:, list(c)].argmax(1) for c in columns)
+                same.append(float((first == second).float().mean()))
+        distances = []
+        for name in self.zoo.ids[:10]:
+            teacher = self.zoo.teacher(name)
+            with torch.no_grad(), teacher.capture() as statistics:
+                teacher.logits(as_floats(bank.images[:1000]))
+            distances.append(float(batchnorm_norms(statistics)))
+        sure = answers.unflatten(1, (-1, 5)).softmax(-1).amax(-1).mean()
+        return {
+            "sure": round(100 * float(sure), 1),
+            "agreement": round(100 * fmean(same), 1),
+            "statistics_distance": round(fmean(distances), 1),
+        }
+
     def student(self, cell: Cell) -> tuple[ConsolidateState, float]:
         """A student of these answers, and its last divergence."""
         method = Consolidate(
@@ -188,7 +215,7 @@ def main() -> None:
         else:
             state, divergence = bench.student(CELLS[name])
             row |= {"images": IMAGES, "updates": CELLS[name].updates, "divergence": round(divergence, 4)}
-            row["val"] = bench.compared(state.average)
+            row |= {"val": bench.compared(state.average), "answers": bench.image_facts(state.bank)}
         print(json.dumps(row), flush=True)
         with path.open("a") as file:
             file.write(json.dumps(row) + "\n")

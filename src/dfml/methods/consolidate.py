@@ -220,8 +220,7 @@ class Consolidate(AbstractMethod[ConsolidateState]):
 
     def recovered_sheet(self, state: ConsolidateState, teachers: list[Teacher], rng: Rng) -> list[Recovered]:
         """What the meta-generator shows of these teachers now."""
-        labels = [torch.arange(len(t.card.class_ids)).repeat(self.images_per_class) for t in teachers]
-        return state.recovery.recover(teachers, labels, rng=rng, learn=False)
+        return state.recovery.show(teachers, self.images_per_class, rng)
 
 
 def _logits(student: Encoder, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n outputs"]:

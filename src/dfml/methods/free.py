@@ -377,8 +377,7 @@ class FREE(AbstractMethod[FreeState]):
 
     def recovered_sheet(self, state: FreeState, teachers: list[Teacher], rng: Rng) -> list[Recovered]:
         """What the meta-generator shows of these teachers now."""
-        labels = [torch.arange(len(t.card.class_ids)).repeat(self.images_per_class) for t in teachers]
-        return state.recovery.recover(teachers, labels, rng=rng, learn=False)
+        return state.recovery.show(teachers, self.images_per_class, rng)
 
 
 def _draw(ids: list[str], count: int, generator: torch.Generator, replacement: bool) -> list[str]:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -62,6 +63,11 @@ class AbstractRecovery(ABC):
             rng: of this call alone.
             learn: False recovers without learning from the visit (for contact sheets and validation).
         """
+
+    def show(self, teachers: Sequence[Teacher], images_per_class: int, rng: Rng) -> list[Recovered]:
+        """So many images of every class of each teacher, without learning from the visit, for people to look at."""
+        labels = [torch.arange(len(t.card.class_ids)).repeat(images_per_class) for t in teachers]
+        return self.recover(teachers, labels, rng=rng, learn=False)
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
