@@ -9,6 +9,7 @@ and is judged on *validation* classes. Lines go to ``results.jsonl``; cells that
 
 import argparse
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import combinations
@@ -22,11 +23,11 @@ from torch import Tensor
 
 from dfml.bank import AnswerBank, as_bytes, as_floats
 from dfml.data import DataSplits, load_data
-from dfml.evaluate import EpisodeKernels, embed_all, evaluate
+from dfml.evaluate import EpisodeKernels, embed_all
 from dfml.functional.augmentation import distort_images, mix_images, shift_and_flip
 from dfml.functional.heads import centroid_coefficients, ridge_coefficients
 from dfml.functional.priors import batchnorm_norms
-from dfml.manifest import Manifest, make_manifest
+from dfml.manifest import make_manifest
 from dfml.methods.consolidate import Consolidate, ConsolidateState
 from dfml.methods.zoo_ensemble import ZooEnsemble
 from dfml.nn import Encoder
@@ -53,20 +54,13 @@ class Cell:
 CELLS = {
     "recovered": Cell(),
     "hidden-0": Cell(method={"hidden": 0}),
-    "hidden-1024": Cell(method={"hidden": 1024}),
     "temperature-1": Cell(method={"temperature": 1.0}),
     "temperature-4": Cell(method={"temperature": 4.0}),
-    "lr-0.003": Cell(method={"lr": 0.003}),
-    "lr-0.03": Cell(method={"lr": 0.03}),
     "width-64": Cell(method={"width": 64}),
-    "resnet10-16": Cell(method={"network": "resnet10", "width": 16}),
     "updates-4500": Cell(updates=4500),
     "recovered-plain": Cell(distortion=0.0, mixed=0.0),
-    "distortion-0": Cell(distortion=0.0),
-    "distortion-1": Cell(distortion=1.0),
     "distortion-2.5": Cell(distortion=2.5),
     "mixed-0": Cell(mixed=0.0),
-    "mixed-1": Cell(mixed=1.0),
     "real": Cell("real"),
     "real-plain": Cell("real", distortion=0.0, mixed=0.0),
     "glyphs": Cell("glyphs"),
@@ -165,15 +159,13 @@ class Bench:
             divergence = method.learn(state, Rng(1).at(done))
         return state, divergence
 
-    def scores(self, features: Tensor) -> dict[str, list[float]]:
-        """1-shot and 5-shot accuracy of normalised features under each head."""
-        scores: dict[str, list[float]] = {name: [] for name in HEADS}
-        for manifest in self.manifests:
-            kernels = EpisodeKernels.zeros(manifest)
-            kernels.add(F.normalize(features, dim=-1))
-            for name, head in HEADS.items():
-                scores[name].append(round(kernels.score(head, seconds=0.0).mean, 2))
-        return scores
+    def scores(self, features: Iterable[Tensor]) -> dict[str, list[float]]:
+        """1-shot and 5-shot accuracy of the normalised features of one or several networks, under each head."""
+        kernels = [EpisodeKernels.zeros(manifest) for manifest in self.manifests]
+        for network in features:
+            for kernel in kernels:
+                kernel.add(F.normalize(network, dim=-1))
+        return {name: [round(k.score(head, seconds=0.0).mean, 2) for k in kernels] for name, head in HEADS.items()}
 
     def compared(self, student: Encoder) -> dict[str, dict[str, list[float]]]:
         """What a student's images can be compared by: its last block, all probabilities, their roots, its answers."""
@@ -181,21 +173,12 @@ class Bench:
         roots = answers + student.backbone.origin
         block = Encoder(student.backbone.backbone, student.spec)
         kinds = {"features": embed_all(block, self.data.val, normalise=False), "probabilities": roots**2}
-        return {n: self.scores(f) for n, f in (kinds | {"roots": roots, "answers": answers}).items()}
+        return {n: self.scores([f]) for n, f in (kinds | {"roots": roots, "answers": answers}).items()}
 
-
-def zoo_itself(zoo: Zoo, data: DataSplits, manifests: list[Manifest]) -> dict[str, dict[str, list[float]]]:
-    """The zoo ensemble, by features and by answers, under each head."""
-    return {
-        compare: {
-            head: [
-                round(evaluate(ZooEnsemble(compare=compare, head=head).init(zoo, Rng(0)).learner, data.val, m).mean, 2)
-                for m in manifests
-            ]
-            for head in HEADS
-        }
-        for compare in ("features", "answers")
-    }
+    def zoo_itself(self, compare: str) -> dict[str, list[float]]:
+        """The zoo ensemble, by ``features`` or by ``answers``."""
+        encoders = ZooEnsemble(compare=compare).init(self.zoo, Rng(0)).learner.frozen_encoders
+        return self.scores(embed_all(encoder, self.data.val, normalise=False) for encoder in encoders)
 
 
 def main() -> None:
@@ -211,7 +194,7 @@ def main() -> None:
     for name in [n for n in args.cells if n not in done]:
         row: dict[str, Any] = {"cell": name, "split": "val", "zoo": zoo.hash}
         if name == "zoo":
-            row["val"] = zoo_itself(zoo, bench.data, bench.manifests)
+            row["val"] = {compare: bench.zoo_itself(compare) for compare in ("features", "answers")}
         else:
             state, divergence = bench.student(CELLS[name])
             row |= {"images": IMAGES, "updates": CELLS[name].updates, "divergence": round(divergence, 4)}
