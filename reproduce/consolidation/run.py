@@ -4,7 +4,8 @@
 
 A cell changes one thing of the cell ``recovered``: every teacher of the zoo answers on 12,800 recovered images,
 distorted and mixed as the recipe `best` does; a student learns the answers for 1,500 updates, as `Consolidate` does,
-and is judged on *validation* classes. Lines go to ``results.jsonl``; cells that it has are left alone.
+and is judged on *validation* classes. Lines go to ``results.jsonl``; cells that it has are left alone. At the end the
+tables are printed.
 """
 
 import argparse
@@ -202,6 +203,23 @@ def main() -> None:
         print(json.dumps(row), flush=True)
         with path.open("a") as file:
             file.write(json.dumps(row) + "\n")
+    print_tables([json.loads(line) for line in path.read_text().splitlines()])
+
+
+def print_tables(rows: list[dict[str, Any]]) -> None:
+    """Markdown: what each cell reaches by its answers, then what can be compared."""
+    both = "{} / {}".format
+    print("\n| cell | centroids | ridge | sure | agree | statistics distance |\n|---|---|---|---|---|---|")
+    for row in rows:
+        if row["cell"] != "zoo":
+            facts = row["answers"]
+            scores = [both(*row["val"]["answers"][head]) for head in HEADS]
+            print("|", " | ".join([row["cell"], *scores, *(str(v) for v in facts.values())]), "|")
+    print("\n| network | compared | centroids | ridge |\n|---|---|---|---|")
+    for row in rows:
+        if row["cell"] in ("zoo", "recovered"):
+            for compared, scores in row["val"].items():
+                print("|", " | ".join([row["cell"], compared, *(both(*scores[head]) for head in HEADS)]), "|")
 
 
 if __name__ == "__main__":
