@@ -53,6 +53,7 @@ def one_seed(recipe: Path, seed: int, zoo: Zoo, data: DataSplits, args: argparse
         return {row["shot"]: row for row in json.loads(kept.read_text())}
     table, sections = read(recipe)
     overrides = {f"{s}.{k}": v for s, values in sections.items() for k, v in values.items() if k != "name"}
+    overrides = {k: str(args.data) if v == "DATA" else v for k, v in overrides.items()}  # of an oracle
     named = {s: values["name"] for s, values in sections.items() if "name" in values}
     overrides = named | overrides | {"run.seed": seed} | ({"run.threads": args.threads} if args.threads else {})
     exists = (folder / "config.json").exists()

@@ -29,8 +29,9 @@ def naive_accuracies(learner, image_set, manifest, norm):
 
 @pytest.mark.parametrize("normalise", [True, False])
 @pytest.mark.parametrize("shot", [1, 3])
-def test_embedding_once_equals_predicting_episode_by_episode(encoders, image_set, normalise, shot):
-    learner = FrozenLearner(encoders, normalise=normalise)
+@pytest.mark.parametrize("head", ["centroid", "ridge"])
+def test_embedding_once_equals_predicting_episode_by_episode(encoders, image_set, normalise, shot, head):
+    learner = FrozenLearner(encoders, head=head, normalise=normalise)
     manifest = manifest_of(image_set, shot)
     score = evaluate(learner, image_set, manifest)
     expected = naive_accuracies(learner, image_set, manifest, "running")
