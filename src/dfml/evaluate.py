@@ -9,6 +9,7 @@ import copy
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -141,11 +142,41 @@ def evaluate(
             if progress:
                 progress(i + 1, len(encoders))
         return kernels.score(learner.coefficients, seconds=time.perf_counter() - start)
-    device = next((p.device for p in learner.parameters()), torch.device("cpu"))
-    accuracies = []
+    answer = partial(_adapt_and_predict, learner, norm)
+    return _one_by_one(answer, image_set, manifest, device=_device(learner), norm=norm, progress=progress)
+
+
+def evaluate_together(
+    learner: AbstractLearner, image_set: ImageSet, manifest: Manifest, *, progress: Progress | None = None
+) -> Score:
+    """As `evaluate`, all queries of an episode looked at together (`AbstractLearner.predict_together`)."""
+    manifest.check(image_set)
+    check_sizes((m.spec for m in learner.modules() if isinstance(m, Encoder)), image_set)
+    together, norm = learner.predict_together, learner.transductive
+    return _one_by_one(together, image_set, manifest, device=_device(learner), norm=norm, progress=progress)
+
+
+def _adapt_and_predict(learner: AbstractLearner, norm: Norm, support: Tensor, labels: Tensor, query: Tensor) -> Tensor:
+    return learner.adapt(support, labels, norm=norm)(query)
+
+
+def _device(learner: AbstractLearner) -> torch.device:
+    return next((p.device for p in learner.parameters()), torch.device("cpu"))
+
+
+def _one_by_one(
+    answer: Callable[[Tensor, Tensor, Tensor], Tensor],
+    image_set: ImageSet,
+    manifest: Manifest,
+    *,
+    device: torch.device,
+    norm: str,
+    progress: Progress | None,
+) -> Score:
+    start, accuracies = time.perf_counter(), []
     for i, indices in enumerate(manifest.episodes):
-        predictor = learner.adapt(image_set.batch(indices.support).to(device), indices.support_y.to(device), norm=norm)
-        answers = predictor(image_set.batch(indices.query).to(device)).argmax(-1).cpu()
+        support, query = (image_set.batch(part).to(device) for part in (indices.support, indices.query))
+        answers = answer(support, indices.support_y.to(device), query).argmax(-1).cpu()
         accuracies.append(100 * (answers == indices.query_y).float().mean())
         if progress:
             progress(i + 1, len(manifest))
@@ -263,5 +294,5 @@ def evaluate_shots(
         }
         if transductive_episodes:
             few = manifest.first(transductive_episodes)
-            table[shot]["transductive"] = evaluate(learner, image_set, few, norm="query_batch", progress=progress)
+            table[shot]["transductive"] = evaluate_together(learner, image_set, few, progress=progress)
     return table

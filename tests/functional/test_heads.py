@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from dfml.functional.heads import centroid_coefficients, ridge_coefficients
+from dfml.functional.heads import centroid_coefficients, ridge_coefficients, self_trained_ridge
 
 UNEVEN = torch.tensor([0, 0, 0, 1, 2, 2])
 
@@ -58,3 +58,28 @@ def test_with_one_image_of_a_class_ridge_mostly_agrees_with_centroids():
     support, queries = support / support.norm(dim=1, keepdim=True), queries / queries.norm(dim=1, keepdim=True)
     choices = [_answers(h, support, labels, queries).argmax(1) for h in (centroid_coefficients, ridge_coefficients)]
     assert (choices[0] == choices[1]).double().mean() > 0.85
+
+
+@pytest.mark.parametrize("rounds", [1, 4])
+def test_self_trained_ridge_is_ridge_on_centred_features_refit_with_its_own_labels(rounds):
+    labels, features = torch.arange(3).repeat(2), _features(6 + 9)
+    unit = torch.nn.functional.normalize(features - features.mean(0), dim=1)
+    known, wanted = unit[:6], torch.eye(3, dtype=torch.float64)[labels]
+    answers = unit[6:] @ known.T @ torch.linalg.inv(known @ known.T + torch.eye(6)) @ wanted
+    for _ in range(rounds):
+        targets = torch.cat([wanted, (7 * answers).softmax(1)])
+        weight = torch.linalg.solve(unit.T @ unit + torch.eye(7), unit.T @ targets)  # the primal form
+        answers = unit[6:] @ weight
+    given = self_trained_ridge(features @ features.T, labels, scale=7.0, rounds=rounds)
+    torch.testing.assert_close(given, answers)
+
+
+def test_queries_in_clusters_help_each_other():
+    g = torch.Generator().manual_seed(0)
+    centres, labels = 2 * torch.eye(3, 16), torch.arange(3).repeat(20)
+    known = centres + torch.randn(3, 16, generator=g)  # one image of a class, far from its cluster's centre
+    queries = centres[labels] + 0.3 * torch.randn(60, 16, generator=g)
+    features = torch.cat([known, queries])
+    together = self_trained_ridge(features @ features.T, torch.arange(3), scale=7.0).argmax(1)
+    alone = _answers(ridge_coefficients, known, torch.arange(3), queries).argmax(1)
+    assert (together == labels).float().mean() > (alone == labels).float().mean()

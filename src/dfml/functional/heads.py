@@ -41,3 +41,30 @@ def ridge_coefficients(
     length = kernel.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None, None]
     coefficients = torch.linalg.solve(kernel + penalty * length * share.diag(), onehot.expand(*kernel.shape[:-1], -1))
     return coefficients, kernel.new_zeros(*kernel.shape[:-2], onehot.shape[1])
+
+
+def self_trained_ridge(
+    kernel: Float[Tensor, "n+q n+q"], labels: Int[Tensor, " n"], *, scale: float, rounds: int = 8
+) -> Float[Tensor, "q way"]:
+    """Transductive ridge regression: refit on support and queries, the queries' labels being its own probabilities.
+
+    Features are first centred on the task and brought to unit length: what all images of a task share tells no classes
+    apart.
+
+    Args:
+        kernel: inner products of the features of the support, then of the queries.
+        labels: of the support, 0..way-1.
+        scale: of the answers, for probabilities.
+        rounds: how often labels are guessed anew.
+    """
+    n = len(labels)
+    centred = kernel - kernel.mean(0) - kernel.mean(1, keepdim=True) + kernel.mean()
+    length = centred.diagonal().clamp(min=1e-12).sqrt()
+    centred = centred / length / length[:, None]
+    known = F.one_hot(labels).to(kernel.dtype)
+    coefficients, _ = ridge_coefficients(centred[:n, :n], labels)
+    answers = centred[n:, :n] @ coefficients
+    refit = torch.linalg.inv(centred + torch.eye(len(kernel)).to(kernel))
+    for _ in range(rounds):
+        answers = centred[n:] @ refit @ torch.cat([known, (scale * answers).softmax(-1)])
+    return answers

@@ -91,6 +91,17 @@ class AbstractLearner(nn.Module, ABC):
     """Whether each encoder's features are L2-normalised; read together with `frozen_encoders`."""
 
     @property
+    def transductive(self) -> str:
+        """What `predict_together` does: how BatchNorm is set, or ``refined``."""
+        return "query_batch"
+
+    def predict_together(
+        self, support_x: Float[Tensor, "n c h w"], support_y: Int[Tensor, " n"], query_x: Float[Tensor, "q c h w"]
+    ) -> Float[Tensor, "q way"]:
+        """Logits of all queries of a task, looked at together (transductive): an answer depends on its neighbours."""
+        return self.adapt(support_x, support_y, norm="query_batch")(query_x)
+
+    @property
     def frozen_encoders(self) -> list[Encoder] | None:
         """Where `adapt` with ``running`` statistics is no more than a head in `coefficients`: the encoders, else None.
 

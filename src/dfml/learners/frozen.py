@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from dfml.episode import Episode
-from dfml.functional.heads import centroid_coefficients, ridge_coefficients
+from dfml.functional.heads import centroid_coefficients, ridge_coefficients, self_trained_ridge
 from dfml.learners.base import AbstractLearner, Metrics, Predictor, embed
 from dfml.nn import Encoder, Norm, network_name, record_statistics
 from dfml.nn.norm import Statistics
@@ -70,6 +70,23 @@ class FrozenLearner(AbstractLearner):
         coefficients, bias = self.coefficients(features @ features.T, labels)
         scale = HEADS[self.head][1] / (len(self.encoders) if self.head == "centroid" else 1)
         return scale * coefficients.T @ features, scale * bias
+
+    @property
+    def transductive(self) -> str:
+        """See `AbstractLearner.transductive`."""
+        return "refined" if self.head == "ridge" else super().transductive
+
+    @torch.no_grad()
+    def predict_together(
+        self, support_x: Float[Tensor, "n c h w"], support_y: Int[Tensor, " n"], query_x: Float[Tensor, "q c h w"]
+    ) -> Float[Tensor, "q way"]:
+        """Ridge regression refines itself on the queries; nearest centroids use their BatchNorm statistics."""
+        if self.head != "ridge":
+            return super().predict_together(support_x, support_y, query_x)
+        encoders = [copy.deepcopy(encoder).eval() for encoder in self.frozen_encoders]
+        images = torch.cat([support_x, query_x])
+        features = embed(encoders, images, norm="running", normalise=self.normalise)
+        return self_trained_ridge(features @ features.T, support_y, scale=HEADS["ridge"][1])
 
     def _embed_support(self, encoders: list[Encoder], images: Tensor, norm: Norm) -> tuple[Tensor, list[Statistics]]:
         if norm != "support":
