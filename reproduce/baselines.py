@@ -15,7 +15,8 @@ import numpy as np
 
 from dfml.baselines import baseline_scores
 from dfml.data import ImageSet, load_data
-from dfml.evaluate import FROZEN_EPISODES, EpisodeKernels, Score, check_disjoint, embed_all, evaluate
+from dfml.episode_kernels import EpisodeKernels, embed_all
+from dfml.evaluate import FROZEN_EPISODES, Score, check_disjoint, evaluate
 from dfml.functional.heads import centroid_coefficients, ridge_coefficients
 from dfml.harness.run_folder import commit
 from dfml.manifest import Manifest, make_manifest
@@ -81,7 +82,9 @@ def ensembles(zoo: Zoo, images: ImageSet, manifests: list[Manifest]) -> dict[str
                 kernel.add(features)
         for name, (compared, head) in ENSEMBLES.items():
             if compared == compare:
-                scores[name] = [kernel.score(head, seconds=0.0) for kernel in kernels]
+                scores[name] = [
+                    Score.of(k.accuracies(head), seconds=0.0, norm="running", manifest=k.manifest) for k in kernels
+                ]
     return scores
 
 

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from dfml.bank import AnswerBank, as_bytes, as_floats
 from dfml.data import DataSplits, load_data
-from dfml.evaluate import EpisodeKernels, embed_all
+from dfml.episode_kernels import EpisodeKernels, embed_all
 from dfml.functional.augmentation import distort_images, mix_images, shift_and_flip
 from dfml.functional.heads import centroid_coefficients, ridge_coefficients
 from dfml.functional.priors import batchnorm_norms
@@ -166,7 +166,7 @@ class Bench:
         for network in features:
             for kernel in kernels:
                 kernel.add(F.normalize(network, dim=-1))
-        return {name: [round(k.score(head, seconds=0.0).mean, 2) for k in kernels] for name, head in HEADS.items()}
+        return {name: [round(float(k.accuracies(head).mean()), 2) for k in kernels] for name, head in HEADS.items()}
 
     def compared(self, student: Encoder) -> dict[str, dict[str, list[float]]]:
         """What a student's images can be compared by: its last block, all probabilities, their roots, its answers."""

@@ -10,8 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dfml.data.image_set import ImageSet
+from dfml.episode_kernels import EpisodeKernels, embed_all
 from dfml.errors import InputError
-from dfml.evaluate import EpisodeKernels, Progress, Score, check_sizes, embed_all, evaluate
+from dfml.evaluate import Progress, Score, check_sizes, evaluate
 from dfml.functional.heads import centroid_coefficients
 from dfml.manifest import Manifest
 from dfml.methods.random import Random
@@ -123,7 +124,7 @@ def _read(zoo: Zoo, image_set: ImageSet, manifests: list[Manifest], progress: Ca
             start = time.perf_counter()
             alone = EpisodeKernels.zeros(reading.ensemble.manifest)
             alone.add(features)
-            reading.accuracies[name] = alone.score(centroid_coefficients, seconds=0.0).per_episode
+            reading.accuracies[name] = alone.accuracies(centroid_coefficients)
             reading.ensemble.merge(alone)
             # Each shot's row carries the whole embedding: that is what it would cost alone.
             reading.seconds += embedding + time.perf_counter() - start
@@ -143,5 +144,5 @@ def _scores(reading: _Reading, random: Score, best: str, chosen_on: str) -> Base
         single_teacher_best=score(accuracies[best], reading.seconds / len(accuracies)),
         best_teacher=best,
         best_chosen_on=chosen_on,
-        zoo_ensemble=reading.ensemble.score(centroid_coefficients, seconds=reading.seconds),
+        zoo_ensemble=score(reading.ensemble.accuracies(centroid_coefficients), reading.seconds),
     )

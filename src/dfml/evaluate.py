@@ -1,11 +1,9 @@
 """How well a learner does: accuracy over frozen episodes, with intervals, paired differences and the BatchNorm setting.
 
 A learner whose adapting is no more than a linear head on frozen features (`AbstractLearner.frozen_encoders`) is
-evaluated by embedding the image set once, one encoder after the other: inner products of joined features are sums over
-encoders, so an ensemble of any size needs the memory of one.
+evaluated by embedding the image set once, one encoder after the other (`dfml.episode_kernels`).
 """
 
-import copy
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -13,24 +11,20 @@ from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from dfml.data.image_set import ImageSet
+from dfml.episode_kernels import EpisodeKernels, embed_all
 from dfml.errors import InputError
 from dfml.learners.base import AbstractLearner
 from dfml.manifest import Manifest, make_manifest
-from dfml.nn import Encoder, InputSpec, Norm, inference_copy
+from dfml.nn import Encoder, InputSpec, Norm
 from dfml.zoo.store import Zoo
 
 EPISODES, FROZEN_EPISODES = 600, 10_000
-EMBED_BATCH = 64  # images at once: activations of 32x32 images then stay in the cache, twice as fast as 256
-CHUNK_BYTES = 4 << 20  # gathered features at once; they stay in the cache too
 Progress = Callable[[int, int], None]
 """Called with what is done and what there is to do."""
-Coefficients = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""A head of `dfml.functional.heads`."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +135,8 @@ def evaluate(
             kernels.add(embed_all(encoder, image_set, normalise=learner.normalise))
             if progress:
                 progress(i + 1, len(encoders))
-        return kernels.score(learner.coefficients, seconds=time.perf_counter() - start)
+        accuracies = kernels.accuracies(learner.coefficients)
+        return Score.of(accuracies, seconds=time.perf_counter() - start, norm=norm, manifest=manifest)
     answer = partial(_adapt_and_predict, learner, norm)
     return _one_by_one(answer, image_set, manifest, device=_device(learner), norm=norm, progress=progress)
 
@@ -194,63 +189,6 @@ def check_sizes(specs: Iterable[InputSpec], image_set: ImageSet) -> None:
                 f"{spec.channels} x {spec.size} x {spec.size}, the input of the network",
                 "resize the images, or use networks for their size",
             )
-
-
-@torch.inference_mode()
-def embed_all(encoder: Encoder, image_set: ImageSet, *, normalise: bool) -> Float[Tensor, "images features"]:
-    """Features of all images with running statistics, on the CPU; L2-normalised if asked for."""
-    device = next(encoder.parameters()).device
-    cpu = device.type == "cpu"
-    network = inference_copy(encoder) if cpu else copy.deepcopy(encoder).eval()
-    batches = torch.arange(len(image_set)).split(EMBED_BATCH if cpu else 1024)
-    features = torch.cat([network(image_set.batch(batch).to(device)).float().cpu() for batch in batches])
-    return F.normalize(features, dim=-1) if normalise else features
-
-
-@dataclass
-class EpisodeKernels:
-    """Inner products of frozen features within every episode of a manifest, summed over networks.
-
-    Args:
-        manifest: the episodes.
-        support: of the support images with each other.
-        cross: of the queries with the support images.
-    """
-
-    manifest: Manifest
-    support: Float[Tensor, "episodes n n"]
-    cross: Float[Tensor, "episodes queries n"]
-
-    @staticmethod
-    def zeros(manifest: Manifest) -> "EpisodeKernels":
-        """Before the first network."""
-        (episodes, n), queries = manifest.support.shape, manifest.query.shape[1]
-        return EpisodeKernels(manifest, torch.zeros(episodes, n, n), torch.zeros(episodes, queries, n))
-
-    @torch.inference_mode()
-    def add(self, features: Float[Tensor, "images d"]) -> None:
-        """Features of all images by one more network."""
-        size, shown = features.shape[1], self.manifest.support.shape[1] + self.manifest.query.shape[1]
-        for episodes in torch.arange(len(self.manifest)).split(max(1, CHUNK_BYTES // (4 * size * shown))):
-            known, asked = (
-                features.index_select(0, images[episodes].flatten()).view(len(episodes), -1, size)
-                for images in (self.manifest.support, self.manifest.query)
-            )
-            self.support[episodes] += known @ known.mT
-            self.cross[episodes] += asked @ known.mT
-
-    def merge(self, other: "EpisodeKernels") -> None:
-        """Features of more networks, over the same episodes."""
-        self.support += other.support
-        self.cross += other.cross
-
-    @torch.inference_mode()
-    def score(self, coefficients: Coefficients, *, seconds: float) -> Score:
-        """Accuracy of a head from `dfml.functional.heads`."""
-        weights, bias = coefficients(self.support, self.manifest.support_y)
-        logits = self.cross @ weights + bias[:, None]
-        per_episode = 100 * (logits.argmax(-1) == self.manifest.query_y).float().mean(-1)
-        return Score.of(per_episode, seconds=seconds, norm="running", manifest=self.manifest)
 
 
 def evaluate_shots(

@@ -5,9 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from dfml import episode_kernels
 from dfml import evaluate as module
+from dfml.episode_kernels import embed_all
 from dfml.errors import InputError
-from dfml.evaluate import Score, check_disjoint, embed_all, evaluate, evaluate_shots, make_manifest, paired_difference
+from dfml.evaluate import Score, check_disjoint, evaluate, evaluate_shots, make_manifest, paired_difference
 from dfml.learners.base import AbstractLearner, embed
 from dfml.learners.frozen import FrozenLearner
 
@@ -52,8 +54,8 @@ def test_other_settings_adapt_to_each_episode(encoders, image_set, norm):
 def test_chunks_do_not_matter(encoders, image_set, monkeypatch):
     learner, manifest = FrozenLearner(encoders), manifest_of(image_set)
     whole = evaluate(learner, image_set, manifest).per_episode
-    monkeypatch.setattr(module, "CHUNK_BYTES", 1)
-    monkeypatch.setattr(module, "EMBED_BATCH", 7)
+    monkeypatch.setattr(episode_kernels, "CHUNK_BYTES", 1)
+    monkeypatch.setattr(episode_kernels, "EMBED_BATCH", 7)
     assert torch.equal(evaluate(learner, image_set, manifest).per_episode, whole)
 
 
