@@ -44,7 +44,7 @@ def ridge_coefficients(
 
 
 def self_trained_ridge(
-    kernel: Float[Tensor, "n+q n+q"], labels: Int[Tensor, " n"], *, scale: float, rounds: int = 8
+    kernel: Float[Tensor, "images images"], labels: Int[Tensor, " n"], *, scale: float, rounds: int = 8
 ) -> Float[Tensor, "q way"]:
     """Transductive ridge regression: refit on support and queries, the queries' labels being its own probabilities.
 
