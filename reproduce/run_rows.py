@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from dfml.data import DataSplits, load_data
+from dfml.evaluate import Score, paired_difference
 from dfml.harness.adapt import Run
 from dfml.harness.checkpoint import load_tree
 from dfml.harness.results import evaluate_run
@@ -101,8 +103,9 @@ def paired_to_ensemble(runs: Path, name: str, seeds: list[int]) -> dict[int, tup
     for shot in SHOTS:
         ensemble, *rows = (np.load(file)[f"{shot}"].astype(float) for file in files)
         if len(ensemble) == len(rows[0]):
-            values = np.mean(rows, 0) - ensemble
-            differences[shot] = (float(values.mean()), float(1.96 * values.std(ddof=1) / len(values) ** 0.5))
+            scores = (torch.from_numpy(values) for values in (np.mean(rows, 0), ensemble))
+            named = (Score.of(values, seconds=0.0, norm="running", manifest=None) for values in scores)
+            differences[shot] = paired_difference(*named)
     return differences
 
 

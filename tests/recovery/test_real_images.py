@@ -27,3 +27,5 @@ def test_a_class_that_the_data_lacks_is_refused(shades):
 def test_a_run_with_real_images_says_so(shades):
     method = resolve("best", {"recovery": "real_images", "recovery.data": shades}).build()
     assert method.recovery.uses_data
+    assert method.uses_data
+    assert not resolve("best").build().uses_data

@@ -64,7 +64,7 @@ def self_trained_ridge(
     known = F.one_hot(labels).to(kernel.dtype)
     coefficients, _ = ridge_coefficients(centred[:n, :n], labels)
     answers = centred[n:, :n] @ coefficients
-    refit = torch.linalg.inv(centred + torch.eye(len(kernel)).to(kernel))
+    refit = centred[n:] @ torch.linalg.inv(centred + torch.eye(len(kernel)).to(kernel))
     for _ in range(rounds):
-        answers = centred[n:] @ refit @ torch.cat([known, (scale * answers).softmax(-1)])
+        answers = refit @ torch.cat([known, (scale * answers).softmax(-1)])
     return answers

@@ -150,7 +150,7 @@ def _result(
         "norm_train": run.learner.norm,
         "accuracy": {kind: score.to_dict() for kind, score in scores.items()},
         "seeds": [config.run.seed],
-        "uses_data": run.method.uses_data or getattr(run.method, "recovery", run.method).uses_data,
+        "uses_data": run.method.uses_data,
         "checkpoint": run.method.ships,
         "steps": run.checkpoint["step"],
         "seconds": {k: round(totals[k], 1) for k in ("recover", "total")}

@@ -55,7 +55,7 @@ class FrozenLearner(AbstractLearner):
     ) -> Predictor:
         """The head of the support. The predictor has copies of the encoders: later training leaves it alone."""
         norm = norm or self.norm
-        encoders = [copy.deepcopy(encoder).eval().requires_grad_(False) for encoder in self.frozen_encoders]
+        encoders = self._copies()
         with torch.no_grad():
             features, statistics = self._embed_support(encoders, support_x, norm)
             weight, bias = self._linear(features, support_y)
@@ -83,10 +83,12 @@ class FrozenLearner(AbstractLearner):
         """Ridge regression refines itself on the queries; nearest centroids use their BatchNorm statistics."""
         if self.head != "ridge":
             return super().predict_together(support_x, support_y, query_x)
-        encoders = [copy.deepcopy(encoder).eval() for encoder in self.frozen_encoders]
         images = torch.cat([support_x, query_x])
-        features = embed(encoders, images, norm="running", normalise=self.normalise)
+        features = embed(self._copies(), images, norm="running", normalise=self.normalise)
         return self_trained_ridge(features @ features.T, support_y, scale=HEADS["ridge"][1])
+
+    def _copies(self) -> list[Encoder]:
+        return [copy.deepcopy(encoder).eval().requires_grad_(False) for encoder in self.frozen_encoders]
 
     def _embed_support(self, encoders: list[Encoder], images: Tensor, norm: Norm) -> tuple[Tensor, list[Statistics]]:
         if norm != "support":

@@ -55,7 +55,7 @@ class AbstractMethod(ABC, Generic[S]):
     """A paper. Its constructor arguments are its keyword-only hyper-parameters; configuration is made of them (H5)."""
 
     requires: ClassVar[Capability]
-    uses_data: ClassVar[bool] = False
+    uses_data: bool = False
     trains: ClassVar[bool] = True
     """False for a baseline that is ready after `init`: no step is ever taken."""
     ships: str = "last"

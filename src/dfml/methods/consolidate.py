@@ -115,6 +115,7 @@ class Consolidate(AbstractMethod[ConsolidateState]):
         validation_episodes: int = 40,
     ):
         self.recovery, self.network, self.width, self.hidden = recovery, network, width, hidden
+        self.uses_data = recovery.uses_data
         self.teachers_per_step, self.images_per_class = teachers_per_step, images_per_class
         self.distortion, self.mixed, self.flip, self.committee = distortion, mixed, flip, committee
         self.updates, self.batch_size, self.lr, self.temperature = updates, batch_size, lr, temperature
@@ -190,7 +191,7 @@ class Consolidate(AbstractMethod[ConsolidateState]):
 
     def learn(self, state: ConsolidateState, rng: Rng) -> float:
         """``updates`` of the student on random images of the bank; their mean divergence."""
-        sizes, total = [s.stop - s.start for s in state.committee.values()], torch.zeros(())
+        sizes, total = cast(AnsweringBackbone, state.student.backbone).sizes, torch.zeros(())
         t = self.temperature
         state.optimiser.param_groups[0]["lr"] = self.lr * _cosine(state.progress)
         state.student.train()

@@ -168,6 +168,7 @@ class FREE(AbstractMethod[FreeState]):
         validation_episodes: int = 40,
     ):
         self.recovery, self.learner_name, self.learner_options = recovery, learner, learner_options or {}
+        self.uses_data = recovery.uses_data
         self.network, self.width, self.head = network, width, head
         self.teachers_per_step, self.with_replacement = teachers_per_step, with_replacement
         self.images_per_class, self.warmup_steps = images_per_class, warmup_steps

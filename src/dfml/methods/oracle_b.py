@@ -70,7 +70,7 @@ class OracleB(AbstractMethod[OracleBState]):
     """
 
     requires: ClassVar[Capability] = Capability(0)
-    uses_data: ClassVar[bool] = True
+    uses_data = True
     ships = "ema-last"
 
     def __init__(
