@@ -8,7 +8,8 @@ thousand models reads one file; cards and weights are read when they are first n
 """
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -88,6 +89,14 @@ class Zoo:
         folder = EMBEDDED.get(source) if isinstance(source, str) else None
         folder = folder or Path(source)
         return Zoo(folder, Index.read(folder))
+
+    def subset(self, ids: Iterable[str]) -> "Zoo":
+        """A zoo of these models alone, in this order, over the same files; with a hash of its own.
+
+        Raises:
+            InputError: an unknown model, or none.
+        """
+        return Zoo(self.path, replace(self.index, models=tuple(self.entry(i) for i in ids)))
 
     @staticmethod
     def write_model(folder: str | Path, card: ModelCard, network: Classifier, *, half: bool = True) -> ModelCard:
