@@ -10,6 +10,8 @@ from typing import TypeVar
 
 import torch
 
+from dfml.harness.memory import keep_freed_memory
+
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
@@ -56,6 +58,7 @@ def _start_worker(threads: int) -> None:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(threads)
+    keep_freed_memory()
 
     def follow() -> None:
         parent = multiprocessing.parent_process()

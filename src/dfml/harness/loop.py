@@ -13,6 +13,7 @@ from lightning_fabric import Fabric
 from dfml.harness.checkpoint import restore
 from dfml.harness.config import RunOptions
 from dfml.harness.measures import load_average, peak_memory_mb
+from dfml.harness.memory import keep_freed_memory
 from dfml.harness.run_folder import RunFolder
 from dfml.learners.base import Metrics
 from dfml.methods.base import AbstractMethod, AbstractState
@@ -140,6 +141,7 @@ class Loop:
         Raises:
             Stopped: a signal came; the checkpoint is written.
         """
+        keep_freed_memory()
         with reproducible(self.folder.threads), self._listening():
             state = self.start()
             saved_at, last_saved = time.monotonic(), self.resumed_at

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from dfml.errors import InputError
 from dfml.nn.norm import BatchNorm2d
+from dfml.nn.pooling import MaxPool2x2
 
 
 def initialise(module: nn.Module) -> None:
@@ -39,7 +40,7 @@ class Conv4(nn.Module):
             )
         blocks: list[nn.Module] = []
         for inputs in (channels, width, width, width):
-            blocks += [nn.Conv2d(inputs, width, 3, padding=1), BatchNorm2d(width), nn.MaxPool2d(2), nn.ReLU()]
+            blocks += [nn.Conv2d(inputs, width, 3, padding=1), BatchNorm2d(width), MaxPool2x2(), nn.ReLU()]
         self.blocks = nn.Sequential(*blocks)
         self.feature_size = width * (image_size >> 4) ** 2
         initialise(self)
