@@ -37,7 +37,8 @@ def test_second_derivative():
 def test_gradient_of_ties_goes_to_one_place():
     x = torch.ones(1, 1, 4, 4, requires_grad=True)
     pool(x).sum().backward()
-    assert x.grad.sum() == 4 and (x.grad == 1).sum() == 4
+    assert x.grad.sum() == 4
+    assert (x.grad == 1).sum() == 4
 
 
 def test_infinite_and_negative_zero():
