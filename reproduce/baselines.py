@@ -2,8 +2,8 @@
 
     python reproduce/baselines.py reproduce/cifar_fs/results.jsonl --zoo ZOO --data DATA
 
-Nearest centroids unless a row says ridge, inductive, on the manifests of every other row; the best teacher is chosen on
-validation classes.
+Nearest centroids unless a row says ridge or logistic, inductive, on the manifests of every other row; the best teacher
+is chosen on validation classes.
 """
 
 import argparse
@@ -15,9 +15,9 @@ import numpy as np
 
 from dfml.baselines import baseline_scores
 from dfml.data import ImageSet, load_data
-from dfml.episode_kernels import EpisodeKernels, embed_all
+from dfml.episode_kernels import Coefficients, EpisodeKernels, joined_kernels
 from dfml.evaluate import FROZEN_EPISODES, Score, check_disjoint, evaluate
-from dfml.functional.heads import centroid_coefficients, ridge_coefficients
+from dfml.functional.heads import centroid_coefficients, logistic_coefficients, ridge_coefficients
 from dfml.harness.run_folder import commit
 from dfml.manifest import Manifest, make_manifest
 from dfml.methods import Average, ZooEnsemble
@@ -32,9 +32,12 @@ ROWS = {
 }
 ENSEMBLES = {  # compared, head
     "zoo-ensemble-ridge": ("features", ridge_coefficients),
+    "zoo-ensemble-logistic": ("features", logistic_coefficients),
     "zoo-ensemble-answers": ("answers", centroid_coefficients),
     "zoo-ensemble-answers-ridge": ("answers", ridge_coefficients),
+    "zoo-ensemble-answers-logistic": ("answers", logistic_coefficients),
 }
+FEW = {f"zoo-ensemble-of-{k}": k for k in (5, 20)}  # chosen without data, features, nearest centroids
 AVERAGE = "parameter-average"
 
 
@@ -67,25 +70,33 @@ def main() -> None:
     for name, by_shot in (others | ensembles(zoo, data.test, manifests)).items():
         lines += [line(name, k, score, zoo, Path(data.name).stem) for k, score in zip(shots, by_shot, strict=True)]
     old = [json.loads(t) for t in args.results.read_text().splitlines()] if args.results.exists() else []
-    kept = [r for r in old if r["name"] not in (*ROWS, AVERAGE, *ENSEMBLES)] + lines
+    kept = [r for r in old if r["name"] not in (*ROWS, AVERAGE, *ENSEMBLES, *FEW)] + lines
     args.results.write_text("".join(json.dumps(r) + "\n" for r in sorted(kept, key=lambda r: (r["name"], r["shot"]))))
 
 
 def ensembles(zoo: Zoo, images: ImageSet, manifests: list[Manifest]) -> dict[str, list[Score]]:
-    """Every one of `ENSEMBLES` on each manifest; a teacher embeds the images once for all heads and manifests."""
+    """Every one of `ENSEMBLES` and `FEW` on each manifest."""
     scores: dict[str, list[Score]] = {}
     for compare in ("features", "answers"):
-        kernels = [EpisodeKernels.zeros(m) for m in manifests]
-        for encoder in ZooEnsemble(compare=compare).init(zoo, Rng(0)).learner.frozen_encoders:
-            features = embed_all(encoder, images, normalise=True)
-            for kernel in kernels:
-                kernel.add(features)
-        for name, (compared, head) in ENSEMBLES.items():
-            if compared == compare:
-                scores[name] = [
-                    Score.of(k.accuracies(head), seconds=0.0, norm="running", manifest=k.manifest) for k in kernels
-                ]
+        kernels = kernels_of(ZooEnsemble(compare=compare), zoo, images, manifests)
+        heads = {name: head for name, (compared, head) in ENSEMBLES.items() if compared == compare}
+        scores |= {name: [scored(k, head) for k in kernels] for name, head in heads.items()}
+    for name, models in FEW.items():
+        if models < len(zoo):
+            kernels = kernels_of(ZooEnsemble(models=models), zoo, images, manifests)
+            scores[name] = [scored(k, centroid_coefficients) for k in kernels]
     return scores
+
+
+def kernels_of(ensemble: ZooEnsemble, zoo: Zoo, images: ImageSet, manifests: list[Manifest]) -> list[EpisodeKernels]:
+    """One pass of every teacher over the images, for all heads and manifests."""
+    encoders = ensemble.init(zoo, Rng(0)).learner.frozen_encoders or []
+    return joined_kernels(encoders, images, manifests, normalise=True)
+
+
+def scored(kernels: EpisodeKernels, head: Coefficients) -> Score:
+    """The accuracies of a head."""
+    return Score.of(kernels.accuracies(head), seconds=0.0, norm="running", manifest=kernels.manifest)
 
 
 def line(name: str, shot: int, score: Score, zoo: Zoo, data: str) -> dict[str, Any]:
@@ -108,7 +119,7 @@ def line(name: str, shot: int, score: Score, zoo: Zoo, data: str) -> dict[str, A
         "manifest": score.manifest.hash if score.manifest else None,
         "zoo": {"hash": zoo.hash, "recipe": zoo.recipe_hash, "models": len(zoo.ids), "architectures": ["conv4"]},
         "network": "conv4-32",
-        "networks_at_inference": len(zoo.ids) if method == "zoo_ensemble" else 1,
+        "networks_at_inference": FEW.get(name, len(zoo)) if method == "zoo_ensemble" else 1,
         "norm_train": "running",
         "accuracy": {"inductive": score.to_dict()},
         "seeds": [0],

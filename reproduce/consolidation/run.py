@@ -10,7 +10,6 @@ tables are printed.
 
 import argparse
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import combinations
@@ -24,7 +23,7 @@ from torch import Tensor
 
 from dfml.bank import AnswerBank, as_bytes, as_floats
 from dfml.data import DataSplits, load_data
-from dfml.episode_kernels import EpisodeKernels, embed_all
+from dfml.episode_kernels import EpisodeKernels, embed_all, joined_kernels
 from dfml.functional.augmentation import distort_images, mix_images, shift_and_flip
 from dfml.functional.heads import centroid_coefficients, ridge_coefficients
 from dfml.functional.priors import batchnorm_norms
@@ -160,12 +159,16 @@ class Bench:
             divergence = method.learn(state, Rng(1).at(done))
         return state, divergence
 
-    def scores(self, features: Iterable[Tensor]) -> dict[str, list[float]]:
-        """1-shot and 5-shot accuracy of the normalised features of one or several networks, under each head."""
+    def scores(self, features: Tensor) -> dict[str, list[float]]:
+        """1-shot and 5-shot accuracy of the features, normalised, under each head."""
         kernels = [EpisodeKernels.zeros(manifest) for manifest in self.manifests]
-        for network in features:
-            for kernel in kernels:
-                kernel.add(F.normalize(network, dim=-1))
+        for kernel in kernels:
+            kernel.add(F.normalize(features, dim=-1))
+        return self.by_head(kernels)
+
+    @staticmethod
+    def by_head(kernels: list[EpisodeKernels]) -> dict[str, list[float]]:
+        """Mean accuracy on each manifest."""
         return {name: [round(float(k.accuracies(head).mean()), 2) for k in kernels] for name, head in HEADS.items()}
 
     def compared(self, student: Encoder) -> dict[str, dict[str, list[float]]]:
@@ -174,12 +177,12 @@ class Bench:
         roots = answers + student.backbone.origin
         block = Encoder(student.backbone.backbone, student.spec)
         kinds = {"features": embed_all(block, self.data.val, normalise=False), "probabilities": roots**2}
-        return {n: self.scores([f]) for n, f in (kinds | {"roots": roots, "answers": answers}).items()}
+        return {n: self.scores(f) for n, f in (kinds | {"roots": roots, "answers": answers}).items()}
 
     def zoo_itself(self, compare: str) -> dict[str, list[float]]:
         """The zoo ensemble, by ``features`` or by ``answers``."""
         encoders = ZooEnsemble(compare=compare).init(self.zoo, Rng(0)).learner.frozen_encoders
-        return self.scores(embed_all(encoder, self.data.val, normalise=False) for encoder in encoders)
+        return self.by_head(joined_kernels(encoders, self.data.val, self.manifests, normalise=True))
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ Inner products of joined features are sums over networks, so an ensemble of any 
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -76,3 +76,21 @@ class EpisodeKernels:
         weights, bias = coefficients(self.support, self.manifest.support_y)
         logits = self.cross @ weights + bias[:, None]
         return 100 * (logits.argmax(-1) == self.manifest.query_y).float().mean(-1)
+
+
+def joined_kernels(
+    encoders: Iterable[Encoder],
+    image_set: ImageSet,
+    manifests: Sequence[Manifest],
+    *,
+    normalise: bool,
+    on_encoder: Callable[[], None] = lambda: None,
+) -> list[EpisodeKernels]:
+    """For each manifest the kernels of all encoders' joined features; every encoder embeds the images once."""
+    kernels = [EpisodeKernels.zeros(m) for m in manifests]
+    for encoder in encoders:
+        features = embed_all(encoder, image_set, normalise=normalise)
+        for kernel in kernels:
+            kernel.add(features)
+        on_encoder()
+    return kernels

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import count
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dfml.data.image_set import ImageSet
-from dfml.episode_kernels import EpisodeKernels, embed_all
+from dfml.episode_kernels import joined_kernels
 from dfml.errors import InputError
 from dfml.learners.base import AbstractLearner
 from dfml.manifest import Manifest, make_manifest
@@ -130,11 +131,14 @@ def evaluate(
     start = time.perf_counter()
     encoders = learner.frozen_encoders if norm == "running" else None
     if encoders is not None:
-        kernels = EpisodeKernels.zeros(manifest)
-        for i, encoder in enumerate(encoders):
-            kernels.add(embed_all(encoder, image_set, normalise=learner.normalise))
-            if progress:
-                progress(i + 1, len(encoders))
+        done = count(1)
+        (kernels,) = joined_kernels(
+            encoders,
+            image_set,
+            [manifest],
+            normalise=learner.normalise,
+            on_encoder=lambda: progress(next(done), len(encoders)) if progress else None,
+        )
         accuracies = kernels.accuracies(learner.coefficients)
         return Score.of(accuracies, seconds=time.perf_counter() - start, norm=norm, manifest=manifest)
     answer = partial(_adapt_and_predict, learner, norm)

@@ -1,7 +1,12 @@
 import pytest
 import torch
 
-from dfml.functional.heads import centroid_coefficients, ridge_coefficients, self_trained_ridge
+from dfml.functional.heads import (
+    centroid_coefficients,
+    logistic_coefficients,
+    ridge_coefficients,
+    self_trained_ridge,
+)
 
 UNEVEN = torch.tensor([0, 0, 0, 1, 2, 2])
 
@@ -44,7 +49,32 @@ def test_ridge_is_the_minimum_of_its_weighted_objective(penalty):
     torch.testing.assert_close(given, queries @ weight.detach(), atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("head", [centroid_coefficients, ridge_coefficients])
+@pytest.mark.parametrize("penalty", [0.01, 0.1, 1.0])
+def test_logistic_regression_is_the_minimum_of_its_objective(penalty):
+    support, queries = _features(6), _features(4, seed=1)
+    unit = support / support.square().sum(1).mean().sqrt()
+    weight = torch.zeros(7, 3, dtype=torch.float64, requires_grad=True)
+    optimiser = torch.optim.LBFGS(
+        [weight], max_iter=500, tolerance_grad=1e-12, tolerance_change=0, line_search_fn="strong_wolfe"
+    )
+    importance = torch.tensor([1 / 9, 1 / 9, 1 / 9, 1 / 3, 1 / 6, 1 / 6], dtype=torch.float64)
+
+    def objective():
+        optimiser.zero_grad()
+        losses = torch.nn.functional.cross_entropy(unit @ weight, UNEVEN, reduction="none")
+        loss = (importance * losses).sum() + penalty / 2 * weight.square().sum()
+        loss.backward()
+        return loss
+
+    optimiser.step(objective)
+    given = _answers(logistic_coefficients, support, UNEVEN, queries, penalty=penalty, steps=400)
+    scale = support.square().sum(1).mean().sqrt()
+    torch.testing.assert_close(given, queries / scale @ weight.detach(), atol=1e-5, rtol=1e-4)
+    early = _answers(logistic_coefficients, support, UNEVEN, queries, penalty=penalty)
+    torch.testing.assert_close(early, given, atol=1e-2, rtol=1e-2)
+
+
+@pytest.mark.parametrize("head", [centroid_coefficients, ridge_coefficients, logistic_coefficients])
 def test_kernels_of_many_episodes_give_each_ones_own_head(head):
     support = torch.stack([_features(6, seed=s) for s in range(3)])
     coefficients, bias = head(support @ support.mT, UNEVEN)

@@ -43,6 +43,33 @@ def ridge_coefficients(
     return coefficients, kernel.new_zeros(*kernel.shape[:-2], onehot.shape[1])
 
 
+def logistic_coefficients(
+    kernel: Float[Tensor, "*episodes n n"], labels: Int[Tensor, " n"], *, penalty: float = 0.003, steps: int = 100
+) -> tuple[Float[Tensor, "*episodes n way"], Float[Tensor, "*episodes way"]]:
+    """Multinomial logistic regression, without intercept: mean cross-entropy + penalty / 2 squared weights.
+
+    Features are scaled to a mean squared length of 1 and every class weighs the same. Accelerated gradient descent
+    (Nesterov's, for strongly convex functions), whose step size follows from the features' length.
+
+    Args:
+        kernel: inner products of the support's features.
+        labels: 0..way-1; shots may be uneven.
+        penalty: of the squared weights.
+        steps: of the descent.
+    """
+    onehot = F.one_hot(labels).to(kernel.dtype)
+    weights = (1 / onehot.sum(0)[labels] / onehot.shape[1])[:, None]
+    length = kernel.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None, None]
+    unit, step = kernel / length, 1 / (0.5 + penalty)
+    momentum = (1 - (step * penalty) ** 0.5) / (1 + (step * penalty) ** 0.5)
+    ahead = coefficients = onehot.new_zeros(*kernel.shape[:-1], onehot.shape[1])
+    for _ in range(steps):
+        gradient = weights * ((unit @ ahead).softmax(-1) - onehot) + penalty * ahead
+        before, coefficients = coefficients, ahead - step * gradient
+        ahead = coefficients + momentum * (coefficients - before)
+    return coefficients / length, kernel.new_zeros(*kernel.shape[:-2], onehot.shape[1])
+
+
 def self_trained_ridge(
     kernel: Float[Tensor, "images images"], labels: Int[Tensor, " n"], *, scale: float, rounds: int = 8
 ) -> Float[Tensor, "q way"]:

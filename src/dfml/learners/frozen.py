@@ -10,12 +10,22 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from dfml.episode import Episode
-from dfml.functional.heads import centroid_coefficients, ridge_coefficients, self_trained_ridge
+from dfml.functional.heads import (
+    centroid_coefficients,
+    logistic_coefficients,
+    ridge_coefficients,
+    self_trained_ridge,
+)
 from dfml.learners.base import AbstractLearner, Metrics, Predictor, embed
 from dfml.nn import Encoder, Norm, network_name, record_statistics
 from dfml.nn.norm import Statistics
 
-HEADS = {"centroid": (centroid_coefficients, 10.0), "ridge": (ridge_coefficients, 7.0)}
+HeadName = Literal["centroid", "ridge", "logistic"]
+HEADS = {
+    "centroid": (centroid_coefficients, 10.0),
+    "ridge": (ridge_coefficients, 7.0),
+    "logistic": (logistic_coefficients, 1.0),
+}
 """With the scale of the answers where probabilities are wanted; accuracy does not depend on it."""
 
 
@@ -28,7 +38,7 @@ class FrozenLearner(AbstractLearner):
     Args:
         encoders: one network or several.
         head: ``centroid``, class means compared by squared Euclidean distance; or ``ridge``, regression of the labels,
-            about as good at one image of a class and better at several.
+            about as good at one image of a class and better at several; or ``logistic`` regression.
         normalise: L2-normalise each network's features.
     """
 
@@ -38,7 +48,7 @@ class FrozenLearner(AbstractLearner):
         self,
         encoders: Encoder | Sequence[Encoder],
         *,
-        head: Literal["centroid", "ridge"] = "centroid",
+        head: HeadName = "centroid",
         normalise: bool = True,
     ):
         super().__init__()

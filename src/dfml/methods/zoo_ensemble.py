@@ -3,7 +3,8 @@
 import copy
 from typing import ClassVar, Literal
 
-from dfml.learners.frozen import FrozenLearner
+from dfml.errors import InputError
+from dfml.learners.frozen import FrozenLearner, HeadName
 from dfml.methods.base import AbstractBaseline, FixedState
 from dfml.nn import AnsweringBackbone, Encoder
 from dfml.randomness import Rng
@@ -17,9 +18,9 @@ class ZooEnsemble(AbstractBaseline):
     "Selecting Relevant Features from a Multi-domain Representation for Few-shot Classification", ECCV 2020,
     https://arxiv.org/abs/2003.09338.
 
-    Every teacher is kept. A task's classes are told apart by nearest centroids of all backbones' features, each
-    L2-normalised, concatenated; or of what all teachers answer. It costs as many networks at inference as the zoo has
-    models.
+    Every teacher is kept, or some of them. A task's classes are told apart by nearest centroids of all backbones'
+    features, each L2-normalised, concatenated; or of what all teachers answer. It costs as many networks at inference
+    as it has teachers.
 
     *Deviations from the paper*: features are joined, none are selected on the support.
 
@@ -28,7 +29,8 @@ class ZooEnsemble(AbstractBaseline):
     Args:
         compare: ``features``, as the tables of this field would; or ``answers``, the square roots of the teachers'
             probabilities (`AnsweringBackbone`).
-        head: ``centroid``, or ``ridge`` regression on the support.
+        head: nearest ``centroid``, ``ridge`` or ``logistic`` regression on the support.
+        models: so many teachers, chosen greedily by what the zoo says of itself (`covering`); None is all of them.
     """
 
     requires: ClassVar[Capability] = Capability.FEATURES
@@ -37,13 +39,15 @@ class ZooEnsemble(AbstractBaseline):
         self,
         *,
         compare: Literal["features", "answers"] = "features",
-        head: Literal["centroid", "ridge"] = "centroid",
+        head: HeadName = "centroid",
+        models: int | None = None,
     ):
-        self.compare, self.head = compare, head
+        self.compare, self.head, self.models = compare, head, models
 
     def init(self, zoo: Zoo, rng: Rng) -> FixedState:
-        """Copies of all teachers under one head."""
-        return FixedState(0, FrozenLearner([self._encoder(zoo.teacher(i)) for i in zoo.ids], head=self.head))
+        """Copies of the teachers under one head."""
+        ids = zoo.ids if self.models is None else covering(zoo, self.models)
+        return FixedState(0, FrozenLearner([self._encoder(zoo.teacher(i)) for i in ids], head=self.head))
 
     def _encoder(self, teacher: LocalTeacher) -> Encoder:
         network = copy.deepcopy(teacher.network)
@@ -52,3 +56,24 @@ class ZooEnsemble(AbstractBaseline):
         answering = AnsweringBackbone(network.backbone, [len(teacher.card.class_ids)])
         answering.heads = network.head
         return Encoder(answering.eval(), teacher.card.input_spec)
+
+
+def covering(zoo: Zoo, count: int) -> list[str]:
+    """So many models of a zoo, without data: each adds the classes that fewest of those before it know.
+
+    Of equals the best by its card comes first.
+
+    Raises:
+        InputError: more than the zoo has, or none.
+    """
+    if not 1 <= count <= len(zoo):
+        raise InputError(f"{count} models of zoo {zoo.name}", f"1 to {len(zoo)}", "change --models")
+    left, known = {i: zoo.entry(i) for i in zoo.ids}, dict.fromkeys(zoo.class_ids, 0)
+    chosen: list[str] = []
+    for _ in range(count):
+        gain = {i: sum(0.5 ** known[c] for c in e.class_ids) for i, e in left.items()}
+        best = max(left, key=lambda i: (gain[i], left[i].accuracy.get("mean", 0.0)))
+        for c in left.pop(best).class_ids:
+            known[c] += 1
+        chosen.append(best)
+    return chosen
