@@ -59,7 +59,7 @@ def test_chunks_do_not_matter(encoders, image_set, monkeypatch):
     assert torch.equal(evaluate(learner, image_set, manifest).per_episode, whole)
 
 
-@pytest.mark.parametrize("architecture", ["conv4", "resnet10", "resnet18"])
+@pytest.mark.parametrize("architecture", ["conv4", "resnet10", "resnet12", "resnet18"])
 def test_embed_all_gives_the_features_of_the_encoder(make, image_set, architecture):
     encoder = make.encoder(4, architecture)
     encoder.train()

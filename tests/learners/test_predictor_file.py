@@ -22,7 +22,7 @@ def saved(make_encoder, support, tmp_path):
 
 
 @pytest.mark.parametrize("norm", ["running", "support"])
-@pytest.mark.parametrize("architectures", [["conv4"], ["resnet10"], ["conv4", "resnet18", "conv4"]])
+@pytest.mark.parametrize("architectures", [["conv4"], ["resnet10"], ["resnet12"], ["conv4", "resnet18", "conv4"]])
 @pytest.mark.parametrize("normalise", [True, False])
 def test_a_loaded_predictor_gives_the_same_bits(
     make_encoder, support, queries, tmp_path, norm, architectures, normalise

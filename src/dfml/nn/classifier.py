@@ -9,10 +9,12 @@ from dfml.errors import InputError
 from dfml.nn.answers import AnsweringBackbone
 from dfml.nn.conv4 import Conv4
 from dfml.nn.resnet import ResNet
+from dfml.nn.resnet12 import ResNet12
 
 ARCHITECTURES = {
     "conv4": lambda width, size, channels: Conv4(width=width or 32, image_size=size, channels=channels),
     "resnet10": lambda width, size, channels: ResNet(blocks=1, width=width or 64, channels=channels),
+    "resnet12": lambda width, size, channels: ResNet12(width=width or 64, channels=channels),
     "resnet18": lambda width, size, channels: ResNet(blocks=2, width=width or 64, channels=channels),
 }
 
@@ -61,6 +63,8 @@ def architecture_of(backbone: nn.Module) -> tuple[str, int]:
         name = {4: "resnet10", 8: "resnet18"}.get(len(backbone.stages))
         if name is not None:
             return name, int(backbone.stem[0].out_channels)  # type: ignore[arg-type]
+    if isinstance(backbone, ResNet12):
+        return "resnet12", int(backbone.blocks[0].residual[0].out_channels)  # type: ignore[union-attr,index]
     known = ", ".join(ARCHITECTURES)
     raise InputError(f"a backbone of type {type(backbone).__name__}", f"one of {known}", "use one of these networks")
 
