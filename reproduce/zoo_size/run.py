@@ -3,7 +3,7 @@
     python reproduce/zoo_size/run.py --zoo ZOO --data DATA --out RUNS [--sizes 5 10 ...]
 
 A smaller zoo is the first models of the kept one. Each is judged by its mean single teacher and by its ensemble (joined
-features, nearest centroids), then consolidated by the recipe `fast` and given to FREE for five minutes; neither holds a
+features, nearest centroids), then consolidated by the recipe `fast` and given to FREE for 75 steps; neither holds a
 teacher out for its progress display. One line per (size, shot) goes to ``results.jsonl``; sizes that it has are left
 alone; a stopped run goes on. At the end the table is printed and ``curve.png`` drawn.
 """
@@ -28,7 +28,7 @@ from dfml.zoo import Zoo
 
 HERE = Path(__file__).parent
 SIZES, SHOTS = (5, 10, 20, 50, 100), (1, 5)
-TRAINED: dict[str, dict[str, Any]] = {"consolidation": {"recipe": "fast"}, "free": {"recipe": "free", "minutes": 5}}
+TRAINED: dict[str, dict[str, Any]] = {"consolidation": {"recipe": "fast"}, "free": {"recipe": "free", "steps": 75}}
 ROWS = ("single_teacher_mean", "free", "zoo_ensemble", "consolidation")
 
 

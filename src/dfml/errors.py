@@ -1,4 +1,4 @@
-"""The one error that input can cause: it says what was given, what was wanted and what to do (H13)."""
+"""What input can cause, explained (H13), and what the loss of another process causes."""
 
 
 class InputError(ValueError):
@@ -16,3 +16,7 @@ class InputError(ValueError):
 
     def __reduce__(self):
         return type(self), (self.given, self.wanted, self.do)
+
+
+class LostRank(RuntimeError):
+    """Another process of the run is gone, or does not answer; this one cannot go on."""

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from dfml.cli.commands import COMMANDS
-from dfml.errors import InputError
+from dfml.errors import InputError, LostRank
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,6 +25,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as stop:
         Console(stderr=True).print(Text(str(stop) or "stopped", style="yellow"), soft_wrap=True)
         return 128 + getattr(stop, "signum", 2)
+    except LostRank as lost:
+        Console(stderr=True).print(Text(f"error: {lost}", style="red"), soft_wrap=True)
+        return 1
     except BrokenPipeError:
         return 1
     return 0

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -38,6 +39,8 @@ def train(
 ) -> None:
     """Turn a zoo into a few-shot learner, without data.
 
+    Several processes, devices or machines share a run under ``torchrun`` or ``srun``: same command, same numbers.
+
     Any hyper-parameter is an option too: ``--learner protonet``, ``--method.way 3``; ``--show`` prints them all.
 
     Args:
@@ -51,6 +54,7 @@ def train(
     """
     from dfml.harness.progress import console_progress
     from dfml.harness.run_folder import RunFolder
+    from dfml.harness.runtime import is_first_process
     from dfml.harness.train import configure
     from dfml.harness.train import train as train_run
 
@@ -67,8 +71,11 @@ def train(
         print(configure(out or Path(), **asked).to_toml(), end="")
         return
     teachers = zoo or (RunFolder(out).about["zoo"]["path"] if resume and out else "glyphs")
-    with console_progress(console) as progress:
+    first = is_first_process()
+    with console_progress(console) if first else nullcontext() as progress:
         run = train_run(teachers, out=out or Path(), on_progress=progress, **asked)
+    if not first:
+        return
     say(f"trained: {run.path}  (pictures in {run.folder.plots})")
     say(f"next:    dfml evaluate {run.path} --data DATA   |   dfml adapt {run.path} --support FOLDER --out PREDICTOR")
 

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 
 import torch
-from lightning_fabric import Fabric
 
+from dfml.errors import LostRank
 from dfml.harness.checkpoint import restore
 from dfml.harness.config import RunOptions
 from dfml.harness.measures import load_average, peak_memory_mb
@@ -18,6 +18,7 @@ from dfml.harness.run_folder import RunFolder
 from dfml.learners.base import Metrics
 from dfml.methods.base import AbstractMethod, AbstractState
 from dfml.randomness import Rng
+from dfml.ranks import ALONE, AbstractRanks
 from dfml.zoo import Zoo
 
 
@@ -96,7 +97,9 @@ OnProgress = Callable[[Update], None]
 
 
 class Loop:
-    """One run of one method over one zoo.
+    """One run of one method over one zoo, in one process or in several that take the same steps.
+
+    The first process writes: metrics, checkpoints, progress. Its clock and anyone's stop signal are everyone's.
 
     Args:
         method: the method.
@@ -104,6 +107,8 @@ class Loop:
         folder: takes metrics and checkpoints.
         options: budget, seed, intervals.
         on_progress: called after every step.
+        ranks: the processes of the run.
+        device: what it runs on, for results.
     """
 
     def __init__(
@@ -113,12 +118,14 @@ class Loop:
         folder: RunFolder,
         options: RunOptions,
         on_progress: OnProgress | None = None,
+        *,
+        ranks: AbstractRanks = ALONE,
+        device: str = "cpu",
     ):
         self.method, self.zoo, self.folder, self.options = method, zoo, folder, options
-        self.on_progress = on_progress
-        self.fabric = Fabric(accelerator=options.accelerator, devices=1)
+        self.on_progress, self.ranks, self.writes = on_progress, ranks, ranks.rank == 0
         self.rng = Rng(options.seed)
-        self.totals = Totals(device=self.fabric.device.type)
+        self.totals = Totals(device=device)
         self.validation: Metrics = {}
         self.stop_signal: int | None = None
         self.resumed_at = -1
@@ -132,7 +139,10 @@ class Loop:
             self.resumed_at = state.step
             self.totals = Totals(**saved["totals"])
             self.validation = saved["validation"]
-        self.folder.rewind(state.step)
+        state.ranks = self.ranks
+        self._agree()  # also: everyone has read before the first one writes
+        if self.writes:
+            self.folder.rewind(state.step)
         return state
 
     def run(self) -> AbstractState:
@@ -140,11 +150,22 @@ class Loop:
 
         Raises:
             Stopped: a signal came; the checkpoint is written.
+            LostRank: another process of the run is gone; the newest checkpoint stands.
         """
+        try:
+            return self._run()
+        except LostRank as lost:
+            saved = self.folder.checkpoints.latest()
+            there = f"step {saved['step']}" if saved else "no step"
+            raise LostRank(f"{lost}; checkpoint of {there} in {self.folder.path}; continue with --resume") from lost
+
+    def _run(self) -> AbstractState:
         keep_freed_memory()
         with reproducible(self.folder.threads), self._listening():
             state = self.start()
             saved_at, last_saved = time.monotonic(), self.resumed_at
+            if self.ranks.world > 1 and last_saved < 0:
+                self.save(state)  # with several processes one may be lost at any time
             while self.method.trains and not self._done(state):
                 self._one_step(state)
                 if self.stop_signal is not None:
@@ -154,12 +175,15 @@ class Loop:
                     saved_at, last_saved = time.monotonic(), state.step
             if state.step != last_saved:
                 self.save(state)
+            self._agree()  # the last checkpoint is there for everyone
             if self.stop_signal is not None and not self._done(state):
                 raise Stopped(self.stop_signal, state.step, self.folder)
             return state
 
     def save(self, state: AbstractState) -> None:
         """Write a checkpoint."""
+        if not self.writes:
+            return
         self.totals.peak_memory_mb = max(self.totals.peak_memory_mb, peak_memory_mb())
         self.totals.load = load_average()
         progress = {"totals": asdict(self.totals), "validation": self.validation}
@@ -174,7 +198,7 @@ class Loop:
     def _one_step(self, state: AbstractState) -> None:
         number = state.step + 1
         validation: Metrics = {}
-        with self.totals.clock():
+        with self._clock():
             rng = self.rng.at("step", number)
             seed_strays(rng)
             state.progress = budget_used(self.options, state.step, self.totals.total)
@@ -183,16 +207,33 @@ class Loop:
             state.step = number
         self.totals.add(metrics)
         if number % self.options.val_every == 0 or self._done(state):
-            with self.totals.clock():
+            with self._clock():
                 rng = self.rng.at("validate", number)
                 seed_strays(rng)
                 validation = self.method.validate(state, rng)
                 self.validation = validation or self.validation
+        if not self.writes:
+            return
         seconds = self.totals.total
         self.folder.log({"step": number, "seconds": round(seconds, 3)} | metrics | validation)
         if self.on_progress:
             rate = self.totals.images / seconds if seconds else 0.0
             self.on_progress(Update(number, seconds, self.options, metrics, self.validation, rate))
+
+    @contextmanager
+    def _clock(self) -> Iterator[None]:
+        with self.totals.clock():
+            yield
+        self._agree()
+
+    def _agree(self) -> None:
+        """Take over the first process's clock and the stop signal of any."""
+
+        def own(_: int) -> list[torch.Tensor]:
+            return [torch.tensor([self.totals.total, self.stop_signal or 0], dtype=torch.float64)]
+
+        said = torch.stack([values for (values,) in self.ranks.map(own, range(self.ranks.world))])
+        self.totals.total, self.stop_signal = float(said[0, 0]), int(said[:, 1].max()) or None
 
     @contextmanager
     def _listening(self) -> Iterator[None]:

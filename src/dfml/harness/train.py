@@ -11,6 +11,7 @@ from dfml.harness.loop import Loop, OnProgress
 from dfml.harness.plots import plot_curves
 from dfml.harness.resolving import resolve
 from dfml.harness.run_folder import RunFolder
+from dfml.harness.runtime import launch
 from dfml.methods.base import AbstractMethod
 from dfml.zoo import Zoo
 
@@ -28,6 +29,8 @@ def train(
 ) -> Run:
     """Turn a zoo into a few-shot learner.
 
+    Under ``torchrun`` or ``srun`` every process calls this, and they share the run (`dfml.harness.runtime`).
+
     Args:
         zoo: a zoo, its path, or ``"glyphs"``.
         out: the run folder to make, or with ``resume`` to go on with.
@@ -41,14 +44,20 @@ def train(
     Raises:
         InputError: a wrong configuration, zoo or folder; before any work.
         Stopped: Ctrl-C or SIGTERM; a checkpoint is written.
+        LostRank: another process of the run is gone; the newest checkpoint stands.
     """
     config = configure(out, recipe=recipe, minutes=minutes, steps=steps, resume=resume, overrides=overrides)
     zoo = zoo if isinstance(zoo, Zoo) else Zoo.open(zoo)
     method = config.build()
     check_capabilities(method, zoo)
-    folder = RunFolder.reopen(out, config, zoo) if resume else RunFolder.create(out, config, zoo)
-    Loop(method, zoo, folder, config.run, on_progress).run()
-    plot_curves(folder.metrics(), folder.plots)
+    fabric, ranks = launch(config.run.accelerator)
+    if ranks.rank == 0:
+        folder = RunFolder.reopen(out, config, zoo) if resume else RunFolder.create(out, config, zoo)
+    fabric.barrier()
+    folder = folder if ranks.rank == 0 else RunFolder(out)
+    Loop(method, zoo, folder, config.run, on_progress, ranks=ranks, device=fabric.device.type).run()
+    if ranks.rank == 0:
+        plot_curves(folder.metrics(), folder.plots)
     return Run(folder, zoo)
 
 

@@ -1,11 +1,18 @@
 """Meta-training on pseudo-episodes from the bank, until it stops helping."""
 
+from collections.abc import Callable
+
 import torch
+from torch import Tensor
 
 from dfml.bank import Bank
 from dfml.episode import Episode
 from dfml.learners.base import AbstractLearner, Metrics
+from dfml.nn import norm_layers
 from dfml.randomness import Rng
+from dfml.ranks import ALONE, AbstractRanks
+
+MOMENTUM = 0.1  # of torch's BatchNorm, which every network here keeps
 
 
 def replay(
@@ -20,6 +27,7 @@ def replay(
     shot: int,
     queries: int,
     rng: Rng,
+    ranks: AbstractRanks = ALONE,
 ) -> tuple[Metrics, Episode | None]:
     """Optimiser steps on the sum of ``episodes`` losses, until ``patience`` of them in a row give no better accuracy.
 
@@ -34,28 +42,63 @@ def replay(
         shot: support images per class.
         queries: query images per class.
         rng: of this call alone.
+        ranks: processes that share the episodes.
 
     Returns:
         Metrics and the last episode; empty and None if the bank is too small yet or patience is 0.
     """
-    best, waited, batch, losses, episode = -1.0, 0, 0, 0.0, None
+    best, waited, batch, losses, last = -1.0, 0, 0, 0.0, None
     if len(bank.ready(shot + queries)) < way:
         return {}, None
+
+    def draw(index: int) -> Episode:
+        return bank.episode(way=way, shot=shot, queries=queries, generator=rng.generator(batch, index))
+
     while waited < patience and (limit is None or batch < limit):
-        accuracies = []
         optimiser.zero_grad()
-        for index in range(episodes):
-            episode = bank.episode(way=way, shot=shot, queries=queries, generator=rng.generator(batch, index))
-            loss, metrics = learner.meta_loss(episode)
-            loss.backward()
-            losses += float(loss.detach())
-            accuracies.append(metrics["accuracy"])
+        met = meta_gradient(learner, draw, episodes, ranks)
         optimiser.step()
+        last = draw(episodes - 1)
         batch += 1
-        accuracy = sum(accuracies) / episodes
-        waited = 0 if accuracy > best else waited + 1
-        best = max(best, accuracy)
-    if not batch:
+        losses += met["loss"]
+        waited = 0 if met["accuracy"] > best else waited + 1
+        best = max(best, met["accuracy"])
+    if last is None:
         return {}, None
-    mean_loss = losses / (batch * episodes)
-    return {"replay_loss": mean_loss, "replay_accuracy": best, "replay_batches": float(batch)}, episode
+    return {"replay_loss": losses / batch, "replay_accuracy": best, "replay_batches": float(batch)}, last
+
+
+def meta_gradient(
+    learner: AbstractLearner, draw: Callable[[int], Episode], episodes: int, ranks: AbstractRanks
+) -> Metrics:
+    """Leave the gradient of the summed losses in the parameters; BatchNorm's running statistics follow the episodes.
+
+    Returns:
+        The episodes' mean ``loss`` and ``accuracy``.
+    """
+    parameters, statistics = list(learner.parameters()), _running_statistics(learner)
+    before = [s.clone() for s in statistics]
+
+    def play(index: int) -> list[Tensor]:
+        torch._foreach_copy_(statistics, before)
+        loss, metrics = learner.meta_loss(draw(index))
+        gradients = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
+        about = torch.stack([loss.detach(), loss.new_tensor(metrics["accuracy"])])
+        return [about, *gradients, *(s.clone() for s in statistics)]
+
+    played = ranks.map(play, range(episodes))
+    for p, *gradients in zip(parameters, *(row[1 : 1 + len(parameters)] for row in played), strict=True):
+        p.grad = torch.stack(gradients).sum(0)
+    # One after the other the statistics r move by r <- (1 - m) r + m s. Here each episode started from the same r.
+    torch._foreach_copy_(statistics, before)
+    for row in played:
+        for now, start, after in zip(statistics, before, row[1 + len(parameters) :], strict=True):
+            now.copy_(after + (1 - MOMENTUM) * (now - start))
+    loss, accuracy = torch.stack([row[0] for row in played]).mean(0).tolist()
+    return {"loss": loss, "accuracy": accuracy}
+
+
+def _running_statistics(learner: AbstractLearner) -> list[Tensor]:
+    """Of every BatchNorm layer, the tensors themselves."""
+    pairs = ((layer.running_mean, layer.running_var) for layer in norm_layers(learner))
+    return [statistic for pair in pairs for statistic in pair if statistic is not None]

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from dfml.learners.base import AbstractLearner, Metrics
 from dfml.randomness import Rng
+from dfml.ranks import ALONE, AbstractRanks
 from dfml.zoo.card import Capability
 from dfml.zoo.store import Zoo
 from dfml.zoo.teacher import Teacher
@@ -22,6 +23,8 @@ class AbstractState(ABC):
     step: int
     progress: float = field(default=0.0, init=False)
     """The part of the run's budget that is used, 0 to 1, for schedules; the loop sets it before each step."""
+    ranks: AbstractRanks = field(default=ALONE, init=False)
+    """The processes that share the run; the loop sets them after `AbstractMethod.init`."""
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:

@@ -174,7 +174,8 @@ class Consolidate(AbstractMethod[ConsolidateState]):
         varied = shift_and_flip(shown, rng.generator("augment"), flip=self.flip)
         varied = distort_images(varied, rng.generator("distort"), strength=self.distortion)
         images = as_bytes(mix_images(varied, rng.generator("mix"), share=self.mixed))
-        state.bank.add(images, torch.cat([t.answers(as_floats(images)) for t in committee], -1))
+        answers = state.ranks.map(lambda teacher: [teacher.answers(as_floats(images))], committee)
+        state.bank.add(images, torch.cat([answer for (answer,) in answers], -1))
         metrics["queries"] = float(len(images) * len(committee))
 
         # Learn: one student, all answers so far.

@@ -255,7 +255,7 @@ class FREE(AbstractMethod[FreeState]):
         labels = [state.validation.training_labels(t.card) for t in visited]
         students = self._students(state, visited) if warm else None
         start = time.perf_counter()
-        recovered = state.recovery.recover(visited, labels, students=students, rng=rng.at("recover"))
+        recovered = state.recovery.recover(visited, labels, students=students, rng=rng.at("recover"), ranks=state.ranks)
         metrics = mean_terms(recovered)
         metrics |= {
             "images": float(sum(len(r.images) for r in recovered)),
@@ -294,6 +294,7 @@ class FREE(AbstractMethod[FreeState]):
                 shot=self.shot,
                 queries=self.queries,
                 rng=rng.at("replay"),
+                ranks=state.ranks,
             )
             metrics |= replayed
             if self.stale_student and last is not None:
@@ -328,7 +329,7 @@ class FREE(AbstractMethod[FreeState]):
         self, state: FreeState, teachers: Sequence[Teacher], recovered: Sequence[Recovered] | None, rng: Rng
     ) -> list[Loss]:
         """A distillation loss for each teacher, on its fresh images or on images from the bank."""
-        losses: list[Loss] = []
+        seen: list[tuple[Teacher, Tensor]] = []
         for i, teacher in enumerate(teachers):
             count, generator = self.images_per_class * len(teacher.card.class_ids), rng.generator("images", i)
             if self.distil_on == "bank":
@@ -340,11 +341,12 @@ class FREE(AbstractMethod[FreeState]):
                 images = state.bank.of_teacher(number, rows, count, generator)[0]
                 if len(images) < 2:  # overwritten by other teachers of the same classes
                     continue
-            seen = shift_and_flip(images, rng.generator("augment", i), flip=self.flip)
-            with torch.no_grad(), mixed_precision():
-                answers = teacher.logits(seen).float()
-            losses.append(partial(self._distillation, state.model, seen, answers, self._rows(state, teacher)))
-        return losses
+            seen.append((teacher, shift_and_flip(images, rng.generator("augment", i), flip=self.flip)))
+        answers = state.ranks.map(_answers, seen)
+        return [
+            partial(self._distillation, state.model, images, answer, self._rows(state, teacher))
+            for (teacher, images), (answer,) in zip(seen, answers, strict=True)
+        ]
 
     def _distillation(
         self, model: MetaModel, images: Tensor, answers: Tensor, rows: Tensor, parameters: Parameters
@@ -379,6 +381,12 @@ class FREE(AbstractMethod[FreeState]):
     def recovered_sheet(self, state: FreeState, teachers: list[Teacher], rng: Rng) -> list[Recovered]:
         """What the meta-generator shows of these teachers now."""
         return state.recovery.show(teachers, self.images_per_class, rng)
+
+
+def _answers(question: tuple[Teacher, Tensor]) -> list[Tensor]:
+    teacher, images = question
+    with torch.no_grad(), mixed_precision():
+        return [teacher.logits(images).float()]
 
 
 def _draw(ids: list[str], count: int, generator: torch.Generator, replacement: bool) -> list[str]:

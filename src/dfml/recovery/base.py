@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dfml.nn import InputSpec
 from dfml.randomness import Rng
+from dfml.ranks import ALONE, AbstractRanks
 from dfml.zoo.card import Capability
 from dfml.zoo.teacher import Teacher
 
@@ -53,6 +54,7 @@ class AbstractRecovery(ABC):
         students: Sequence[Student] | None = None,
         rng: Rng,
         learn: bool = True,
+        ranks: AbstractRanks = ALONE,
     ) -> list[Recovered]:
         """Images for each teacher with these labels (its output indices).
 
@@ -62,6 +64,7 @@ class AbstractRecovery(ABC):
             students: one a teacher, for adversarial terms; None where there is no learner yet.
             rng: of this call alone.
             learn: False recovers without learning from the visit (for contact sheets and validation).
+            ranks: processes that share the visits.
         """
 
     def show(self, teachers: Sequence[Teacher], images_per_class: int, rng: Rng) -> list[Recovered]:

@@ -15,6 +15,7 @@ from dfml.nn import InputSpec
 from dfml.nn.generators import GeneratorName, build_generator
 from dfml.nn.precision import mixed_precision
 from dfml.randomness import Rng
+from dfml.ranks import ALONE, AbstractRanks
 from dfml.recovery.base import AbstractRecovery, Recovered, Student
 from dfml.zoo.card import Capability
 from dfml.zoo.teacher import Teacher
@@ -102,28 +103,36 @@ class MetaGenerator(AbstractRecovery):
         students: Sequence[Student] | None = None,
         rng: Rng,
         learn: bool = True,
+        ranks: AbstractRanks = ALONE,
     ) -> list[Recovered]:
         """Visit each teacher from the shared generator, then take one meta-step over all visits."""
         if not self.persistent_optimiser:
             self._new_optimiser()
-        shared = list(self.generator.parameters())
-        meta_gradient = [torch.zeros_like(p) for p in shared]
-        recovered = []
-        for i, (teacher, wanted) in enumerate(zip(teachers, labels, strict=True)):
+
+        def visit(i: int) -> list[Tensor]:
             student = students[i] if students is not None else None
-            images, gradient, terms = self._visit(teacher, wanted, student, rng.at("visit", i))
-            torch._foreach_add_(meta_gradient, gradient, alpha=1 / len(teachers))
-            recovered.append(Recovered(images, wanted, terms))
+            images, gradient, terms = self._visit(teachers[i], labels[i], student, rng.at("visit", i))
+            return [images, torch.stack([terms[name] for name in names]), *(gradient if learn else [])]
+
+        names = [name for name in self.weights if name == "class" or self.weights[name]]
+        visits = ranks.map(visit, range(len(teachers)))
         if learn:
+            shared = list(self.generator.parameters())
+            meta_gradient = [torch.zeros_like(p) for p in shared]
+            for _, _, *gradient in visits:
+                torch._foreach_add_(meta_gradient, gradient, alpha=1 / len(teachers))
             for p, g in zip(shared, meta_gradient, strict=True):
                 p.grad = g
             self.optimiser.step()
             self.optimiser.zero_grad()
-        return recovered
+        return [
+            Recovered(images, wanted, dict(zip(names, terms.tolist(), strict=True)))
+            for (images, terms, *_), wanted in zip(visits, labels, strict=True)
+        ]
 
     def _visit(
         self, teacher: Teacher, labels: Tensor, student: Student | None, rng: Rng
-    ) -> tuple[Tensor, list[Tensor], dict[str, float]]:
+    ) -> tuple[Tensor, list[Tensor], dict[str, Tensor]]:
         """Adapt to one teacher: images and meta-gradient at the adapted parameters, and the loss terms there."""
         names = [k for k, _ in self.generator.named_parameters()]
         shared = [p.detach() for p in self.generator.parameters()]
@@ -145,7 +154,7 @@ class MetaGenerator(AbstractRecovery):
             inner.step()
         if self.meta == "reptile":
             gradient = [(p - q.detach()) / (self.steps * self.lr) for p, q in zip(shared, adapted, strict=True)]
-        return images.detach(), gradient, {name: float(value.detach()) for name, value in terms.items()}
+        return images.detach(), gradient, {name: value.detach() for name, value in terms.items()}
 
     def _codes(self, teacher: Teacher, labels: Int[Tensor, " n"], rng: Rng) -> Float[Tensor, "n latent"]:
         codes = torch.randn(len(labels), self.latent, generator=rng.generator("codes"))

@@ -11,6 +11,7 @@ from dfml.data import load_data
 from dfml.errors import InputError
 from dfml.nn import InputSpec
 from dfml.randomness import Rng
+from dfml.ranks import ALONE, AbstractRanks
 from dfml.recovery.base import AbstractRecovery, Recovered, Student
 from dfml.zoo.card import Capability
 from dfml.zoo.teacher import Teacher
@@ -47,6 +48,7 @@ class RealImages(AbstractRecovery):
         students: Sequence[Student] | None = None,
         rng: Rng,
         learn: bool = True,
+        ranks: AbstractRanks = ALONE,
     ) -> list[Recovered]:
         """Random images of the wanted classes, with replacement.
 
