@@ -25,10 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as stop:
         Console(stderr=True).print(Text(str(stop) or "stopped", style="yellow"), soft_wrap=True)
         return 128 + getattr(stop, "signum", 2)
-    except LostRank as lost:
-        Console(stderr=True).print(Text(f"error: {lost}", style="red"), soft_wrap=True)
-        return 1
-    except BrokenPipeError:
+    except (BrokenPipeError, LostRank):  # of a lost process the loop has told
         return 1
     return 0
 

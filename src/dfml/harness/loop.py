@@ -1,6 +1,7 @@
 """The training loop: flat, resumable to the same bits on a CPU, stoppable between two steps."""
 
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -152,33 +153,35 @@ class Loop:
             Stopped: a signal came; the checkpoint is written.
             LostRank: another process of the run is gone; the newest checkpoint stands.
         """
-        try:
-            return self._run()
-        except LostRank as lost:
-            saved = self.folder.checkpoints.latest()
-            there = f"step {saved['step']}" if saved else "no step"
-            raise LostRank(f"{lost}; checkpoint of {there} in {self.folder.path}; continue with --resume") from lost
-
-    def _run(self) -> AbstractState:
         keep_freed_memory()
         with reproducible(self.folder.threads), self._listening():
-            state = self.start()
-            saved_at, last_saved = time.monotonic(), self.resumed_at
-            if self.ranks.world > 1 and last_saved < 0:
-                self.save(state)  # with several processes one may be lost at any time
-            while self.method.trains and not self._done(state):
-                self._one_step(state)
-                if self.stop_signal is not None:
-                    break
-                if time.monotonic() - saved_at >= 60 * self.options.checkpoint_minutes:
-                    self.save(state)
-                    saved_at, last_saved = time.monotonic(), state.step
-            if state.step != last_saved:
+            try:
+                return self._run()
+            except LostRank as lost:
+                saved = self.folder.checkpoints.latest()
+                there = f"step {saved['step']}" if saved else "no step"
+                message = f"{lost}; checkpoint of {there} in {self.folder.path}; continue with --resume"
+                print(message, file=sys.stderr, flush=True)  # at once: the launcher is about to end this process too
+                raise LostRank(message) from lost
+
+    def _run(self) -> AbstractState:
+        state = self.start()
+        saved_at, last_saved = time.monotonic(), self.resumed_at
+        if self.ranks.world > 1 and last_saved < 0:
+            self.save(state)  # with several processes one may be lost at any time
+        while self.method.trains and not self._done(state):
+            self._one_step(state)
+            if self.stop_signal is not None:
+                break
+            if time.monotonic() - saved_at >= 60 * self.options.checkpoint_minutes:
                 self.save(state)
-            self._agree()  # the last checkpoint is there for everyone
-            if self.stop_signal is not None and not self._done(state):
-                raise Stopped(self.stop_signal, state.step, self.folder)
-            return state
+                saved_at, last_saved = time.monotonic(), state.step
+        if state.step != last_saved:
+            self.save(state)
+        self._agree()  # the last checkpoint is there for everyone
+        if self.stop_signal is not None and not self._done(state):
+            raise Stopped(self.stop_signal, state.step, self.folder)
+        return state
 
     def save(self, state: AbstractState) -> None:
         """Write a checkpoint."""

@@ -1,4 +1,4 @@
-"""The processes and the device of a run: one process under Lightning Fabric, or those that torchrun or Slurm started."""
+"""The processes and the device of a run: one process under Fabric, or those that torchrun or Slurm started."""
 
 import math
 import os
