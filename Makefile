@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow lint clean
+.PHONY: demo test test-slow bench bench-long lint clean
 
 $(BIN)/dfml: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -19,9 +19,17 @@ test: $(BIN)/dfml lint
 test-slow: $(BIN)/dfml
 	$(BIN)/python -m pytest -m slow
 
+# Speed, side by side, in under ten minutes on 2 cores; `bench-long` adds time to accuracy and large zoos.
+bench: $(BIN)/dfml
+	$(BIN)/python benchmarks/run.py
+
+bench-long: bench
+	$(BIN)/python benchmarks/scale.py
+	$(BIN)/python benchmarks/time_to_accuracy.py --data "$(DATA)"
+
 lint: $(BIN)/dfml
-	$(BIN)/ruff check src tests reproduce
-	$(BIN)/ruff format --check src tests reproduce
+	$(BIN)/ruff check src tests reproduce benchmarks
+	$(BIN)/ruff format --check src tests reproduce benchmarks
 	$(BIN)/mypy
 
 clean:

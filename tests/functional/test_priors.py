@@ -1,3 +1,4 @@
+import numpy as np
 import torch
 from torch import nn
 
@@ -8,6 +9,7 @@ from dfml.functional.priors import (
     batchnorm_norms,
     capture_statistics,
     disagreement,
+    total_variation,
 )
 from dfml.nn import Classifier, build_backbone
 
@@ -90,3 +92,11 @@ def test_disagreement_counts_only_agreeing_samples_and_has_gradients_through_bot
     assert teacher.grad[0].abs().sum() > 0
     assert student.grad[0].abs().sum() > 0
     assert teacher.grad[1].abs().sum() == 0
+
+
+def test_total_variation_is_the_mean_of_squared_differences():
+    images = torch.rand(2, 3, 4, 5, generator=torch.Generator().manual_seed(0))
+    down = [(images[n, c, i + 1, j] - images[n, c, i, j]) ** 2 for n, c, i, j in np.ndindex(2, 3, 3, 5)]
+    across = [(images[n, c, i, j + 1] - images[n, c, i, j]) ** 2 for n, c, i, j in np.ndindex(2, 3, 4, 4)]
+    expected = torch.stack(down).mean() + torch.stack(across).mean()
+    torch.testing.assert_close(total_variation(images), expected)

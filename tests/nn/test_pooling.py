@@ -2,9 +2,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from dfml.nn import pooling
 from dfml.nn.pooling import MaxPool2x2
 
 pool = MaxPool2x2()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_small(monkeypatch):
+    monkeypatch.setattr(pooling, "SMALL", 0)
 
 
 def images(*shape, dtype=torch.float32, channels_last=True):

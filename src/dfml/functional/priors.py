@@ -88,6 +88,11 @@ def batchnorm_norms(statistics: Sequence[BatchNormStatistics]) -> Float[Tensor, 
     return torch.stack(layers).sum()
 
 
+def total_variation(images: Float[Tensor, "n c h w"]) -> Float[Tensor, ""]:
+    """Mean squared difference of neighbouring pixels, down and across (Mahendran & Vedaldi, CVPR 2015, beta = 2)."""
+    return images.diff(dim=2).square().mean() + images.diff(dim=3).square().mean()
+
+
 def disagreement(
     teacher_logits: Float[Tensor, "n classes"], student_logits: Float[Tensor, "n classes"]
 ) -> Float[Tensor, ""]:

@@ -1,0 +1,183 @@
+"""What is timed: recovery, replay and test episodes, consolidation, zoo building. No data is needed."""
+
+import io
+import tempfile
+import time
+from contextlib import nullcontext
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from timing import Comparison, Side, as_published
+
+from dfml.bank import AnswerBank, Bank
+from dfml.episode import Episode
+from dfml.harness.config import load_recipe
+from dfml.harness.zoo_plan import TRAINING, TrainingRecipe
+from dfml.learners.maml import MAML
+from dfml.methods.consolidate import Consolidate
+from dfml.nn import Classifier, Encoder, build_backbone
+from dfml.randomness import Rng
+from dfml.recovery import AbstractRecovery, DeepInversion, MetaGenerator
+from dfml.zoo import Zoo
+from dfml.zoo.train_one import train_classifier
+
+VISITED, PER_CLASS = 4, 20
+TIMED_STEPS, LONG = 10, 200  # a long opponent is timed on so many of its steps
+PUBLISHED_TRAINING = TrainingRecipe(epochs=60, batch_size=128, lr=0.01, shift=0)
+LABELS = torch.arange(5).repeat(PER_CLASS)
+
+
+def one_pass(zoo: Zoo) -> float:
+    """Seconds of a forward and backward pass of 100 images through a teacher: what every inversion step needs."""
+    teacher, images = zoo.teacher(zoo.ids[0]), torch.rand(len(LABELS), 3, 32, 32).requires_grad_()
+    taken = []
+    for _ in range(8):
+        start = time.perf_counter()
+        torch.autograd.grad(teacher.logits(images).sum(), images)
+        taken.append(time.perf_counter() - start)
+    return median(taken[1:])
+
+
+def recover(zoo: Zoo) -> Comparison:
+    """100 images from each of four teachers, meta-training of the generator included."""
+    teachers = [zoo.teacher(i) for i in zoo.ids[:VISITED]]
+
+    def visits(recovery: AbstractRecovery, *, students: bool = False) -> Any:
+        recovery.prepare(zoo.input_spec, Rng(0))
+        answering = [Classifier(build_backbone("conv4", image_size=32), 5)] * VISITED if students else None
+        return lambda: recovery.recover(teachers, [LABELS] * VISITED, students=answering, rng=Rng(1))
+
+    options = {k: v for k, v in load_recipe("published")["recovery"].items() if k != "name"}
+    ours = {k: v for k, v in load_recipe("best")["recovery"].items() if k != "name"}
+    alone = MetaGenerator(**ours, steps=TIMED_STEPS - 1, meta_lr=0.0)  # its last reading counts as a step
+    times, floor = LONG / TIMED_STEPS, VISITED * 6 * one_pass(zoo)
+    return Comparison(
+        "recover",
+        Side("ours", visits(MetaGenerator(**ours))),
+        [
+            Side("published", visits(MetaGenerator(**options), students=True), inside=as_published),
+            Side("pixel inversion", visits(DeepInversion(steps=TIMED_STEPS)), times),
+            Side("per-teacher generator", visits(alone), times),
+        ],
+        floor,
+        {"images": VISITED * len(LABELS)},
+    )
+
+
+def _bank() -> Bank:
+    bank = Bank(classes=20, capacity=40, shape=(3, 32, 32))
+    for c in range(20):
+        images = torch.rand(40, 3, 32, 32, generator=Rng(0).generator("image", c))
+        bank.add(images, torch.full((40,), c), 0)
+    return bank
+
+
+def _from_files(bank: Bank, folder: Path) -> Any:
+    """A reader of pseudo-episodes whose images lie on the disk as PNG files."""
+    for c in range(len(bank.images)):
+        for k, image in enumerate(bank.images[c]):
+            Image.fromarray(image.permute(1, 2, 0).numpy()).save(folder / f"{c}-{k}.png")
+
+    def read(c: int, k: int) -> torch.Tensor:
+        pixels = np.asarray(Image.open(io.BytesIO((folder / f"{c}-{k}.png").read_bytes())))
+        return torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 255
+
+    def episode(generator: torch.Generator) -> Episode:
+        classes = torch.randperm(len(bank.images), generator=generator)[:5].tolist()
+        chosen = [(label, c, k) for label, c in enumerate(classes) for k in range(16)]
+        images, labels = (
+            torch.stack([read(c, k) for _, c, k in chosen]),
+            torch.tensor([label for label, _, _ in chosen]),
+        )
+        first = torch.tensor([k == 0 for _, _, k in chosen])
+        return Episode(images[first], labels[first], images[~first], labels[~first])
+
+    return episode
+
+
+def _learner(*, second_order: bool) -> MAML:
+    torch.manual_seed(0)
+    spec = Zoo.open("glyphs").input_spec
+    encoder = Encoder(build_backbone("conv4", image_size=32), spec)
+    return MAML(encoder, head="literal", second_order=second_order, norm="query_batch")
+
+
+EPISODES, FILES = 4, tempfile.TemporaryDirectory()
+
+
+def replays(_: Zoo) -> list[Comparison]:
+    """Meta-gradient of 5-way 1-shot episodes with 75 queries and five inner steps, images of the bank included."""
+    bank = _bank()
+    read = _from_files(bank, Path(FILES.name))
+
+    def drawn(generator: torch.Generator) -> Episode:
+        return bank.episode(way=5, shot=1, queries=15, generator=generator)
+
+    def side(name: str, episode: Any, *, second_order: bool, inside: Any = nullcontext) -> Side:
+        learner = _learner(second_order=second_order)
+
+        def run() -> None:
+            for i in range(EPISODES):
+                learner.meta_loss(episode(Rng(i).generator("episode")))[0].backward()
+
+        return Side(name, run, inside=inside)
+
+    facts = {"episodes": EPISODES}
+    published = side("published, second order, PNG files", read, second_order=True, inside=as_published)
+    return [
+        Comparison(name, side("ours", drawn, second_order=second), [published], facts=facts)
+        for name, second in (("replay", True), ("replay-first-order", False))
+    ]
+
+
+def episodes_at_test(_: Zoo) -> Comparison:
+    """Adapting to a 5-way 1-shot task by ten steps and answering 75 queries."""
+    bank, learner = _bank(), _learner(second_order=True)
+    drawn = bank.episode(way=5, shot=1, queries=15, generator=Rng(0).generator("episode"))
+
+    def run() -> None:
+        for _ in range(EPISODES):
+            learner.adapt(drawn.support_x, drawn.support_y)(drawn.query_x)
+
+    return Comparison(
+        "test-episode",
+        Side("ours", run),
+        [Side("published", run, inside=as_published)],
+        facts={"episodes": EPISODES},
+    )
+
+
+def consolidate(zoo: Zoo) -> Comparison:
+    """An update of consolidation's student (Conv4-32, 128 images, the answers of all teachers cached)."""
+    method = Consolidate(recovery=MetaGenerator(), updates=5, capacity=512, validation_teachers=0)
+    state, bank = method.init(zoo, Rng(0)), AnswerBank(capacity=512, shape=(3, 32, 32), outputs=5 * len(zoo))
+    bank.add(torch.randint(0, 256, (512, 3, 32, 32), dtype=torch.uint8), torch.randn(512, 5 * len(zoo)))
+    state.bank = bank
+    return Comparison(
+        "consolidate",
+        Side("ours", lambda: method.learn(state, Rng(0))),
+        [Side("the same with the published arithmetic", lambda: method.learn(state, Rng(0)), inside=as_published)],
+        facts={"updates": method.updates},
+    )
+
+
+def zoo_build(zoo: Zoo) -> Comparison:
+    """Two Conv4 teachers on five classes of 480 images, from one epoch each."""
+    images = torch.randint(0, 256, (2400, 3, 32, 32), dtype=torch.uint8, generator=Rng(0).generator("images"))
+    labels, spec = torch.arange(5).repeat(480), zoo.input_spec
+
+    def train(recipe: TrainingRecipe) -> None:
+        network = Classifier(build_backbone("conv4", image_size=32), 5)
+        options = {"batch_size": recipe.batch_size, "lr": recipe.lr, "optimiser": recipe.optimiser}
+        train_classifier(images, labels, network, spec, epochs=1, shift=recipe.shift, rng=Rng(0), **options)
+
+    ours, theirs = TRAINING["conv4"], PUBLISHED_TRAINING
+    return Comparison(
+        "zoo-build",
+        Side("ours", lambda: train(ours), 2 * ours.epochs),
+        [Side("published", lambda: train(theirs), 2 * theirs.epochs, as_published)],
+    )

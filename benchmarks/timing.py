@@ -1,0 +1,118 @@
+"""Two ways of doing the same thing, timed side by side in one process."""
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+from unittest.mock import patch
+
+import torch
+import torch.nn.functional as F
+
+from dfml.nn import InputSpec
+from dfml.nn.pooling import MaxPool2x2
+
+HERE = Path(__file__).parent
+
+
+@contextmanager
+def as_published() -> Iterator[None]:
+    """Inside, arithmetic is what the published code has: float32, torch's own max-pooling, channels first."""
+    normalise = InputSpec.normalise
+    with (
+        patch("dfml.nn.precision.bfloat16_is_fast", lambda: False),
+        patch.object(MaxPool2x2, "forward", lambda _, x: F.max_pool2d(x, 2)),
+        patch.object(InputSpec, "normalise", lambda spec, images: normalise(spec, images).contiguous()),
+    ):
+        yield
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of two ways.
+
+    Args:
+        name: in the results.
+        run: does the work once.
+        times: how many of these make the whole; more than one is an extrapolation.
+        inside: the surroundings of the work.
+    """
+
+    name: str
+    run: Callable[[], Any]
+    times: float = 1.0
+    inside: Callable[[], AbstractContextManager] = nullcontext
+
+    def seconds(self) -> float:
+        """Wall time of the whole."""
+        with self.inside():
+            start = time.perf_counter()
+            self.run()
+            return self.times * (time.perf_counter() - start)
+
+
+@dataclass
+class Comparison:
+    """A line of the results: ``ours`` against each of ``others``.
+
+    Args:
+        name: of the task.
+        ours: our way.
+        others: the other ways.
+        floor_s: what cannot be undercut, where something is known.
+        facts: further keys of the lines.
+    """
+
+    name: str
+    ours: Side
+    others: list[Side]
+    floor_s: float | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def lines(self, repeats: int) -> list[dict[str, Any]]:
+        """Sides take turns; medians after one round to warm up."""
+        sides = [self.ours, *self.others]
+        taken: dict[str, list[float]] = {side.name: [] for side in sides}
+        for _ in range(repeats + 1):
+            for side in sides:
+                taken[side.name].append(side.seconds())
+        ours = median(taken[self.ours.name][1:])
+        about = {
+            "floor_s": self.floor_s and round(self.floor_s, 4),
+            "repeats": repeats,
+            "device": device(),
+        } | self.facts
+        lines = []
+        for side in self.others:
+            other = median(taken[side.name][1:])
+            line = {"name": self.name, "ours_s": round(ours, 4), "other": side.name, "other_s": round(other, 4)}
+            lines.append(line | {"ratio": round(other / ours, 2), "extrapolated": side.times != 1} | about)
+        return lines
+
+
+def device() -> str:
+    """What the numbers are of: CPU threads, and the load that other work put on the machine."""
+    return f"cpu x{torch.get_num_threads()}, load {os.getloadavg()[0]:.1f}"
+
+
+def write(lines: list[dict[str, Any]], path: Path = HERE / "results.jsonl") -> None:
+    """Put lines in the place of those with the same name and other side."""
+    old = [json.loads(text) for text in path.read_text().splitlines()] if path.exists() else []
+    new = {(line["name"], line.get("other")) for line in lines}
+    kept = [line for line in old if (line["name"], line.get("other")) not in new]
+    path.write_text("".join(json.dumps(line) + "\n" for line in kept + lines))
+
+
+def show(lines: list[dict[str, Any]]) -> None:
+    """A Markdown table."""
+    print("| task | ours | other | its time | ratio | floor | extrapolated |\n|---|---|---|---|---|---|---|")
+    for line in lines:
+        floor = f"{1000 * line['floor_s']:.0f} ms" if line["floor_s"] else "-"
+        times = [f"{1000 * line[key]:.0f} ms" for key in ("ours_s", "other_s")]
+        cells = [line["name"], times[0], line["other"], times[1], f"{line['ratio']:.1f}", floor]
+        print("|", " | ".join([*cells, "yes" if line["extrapolated"] else "no"]), "|")

@@ -1,0 +1,35 @@
+import torch
+
+from dfml.randomness import Rng
+from dfml.recovery import DeepInversion
+from toys import SPEC, toy_teacher
+
+LABELS = torch.arange(3).repeat(6)
+
+
+def recover(**options):
+    recovery = DeepInversion(**{"steps": 30, **options})
+    recovery.prepare(SPEC, Rng(0))
+    return recovery.recover([toy_teacher()], [LABELS], rng=Rng(1))[0]
+
+
+def test_pixels_come_to_look_like_what_the_teacher_knows():
+    first, last = recover(steps=1), recover()
+    assert last.images.shape == (18, 3, 16, 16)
+    assert 0 <= last.images.min() < last.images.max() <= 1
+    assert last.terms["class"] < first.terms["class"] / 2
+    assert last.terms["bn"] < first.terms["bn"] / 2
+    right = toy_teacher().logits(last.images).argmax(-1) == LABELS
+    assert right.float().mean() > 0.9
+
+
+def test_equal_generators_give_equal_images_and_the_total_variation_smooths():
+    images = recover().images
+    assert torch.equal(images, recover().images)
+    rough = recover(tv_weight=0.0)
+    assert set(rough.terms) == {"class", "bn"}
+    assert images.diff(dim=3).abs().mean() < rough.images.diff(dim=3).abs().mean()
+
+
+def test_without_batchnorm_statistics():
+    assert set(recover(bn_weight=0.0).terms) == {"class", "tv"}
