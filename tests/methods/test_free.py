@@ -126,7 +126,8 @@ def test_every_learner_trains(zoo, learner):
     assert predictor(torch.rand(2, 3, 16, 16)).shape == (2, 2)
 
 
-def test_average_alignment_is_the_mean_gradient_and_sequential_is_not(zoo):
+def test_average_alignment_is_the_mean_gradient_and_sequential_is_not(zoo, monkeypatch):
+    monkeypatch.setattr("dfml.nn.precision.bfloat16_is_fast", lambda: False)  # whose rounding is larger than the step
     outcomes = {}
     for alignment, lr in (("average", 0.1), ("sequential", 0.1), ("sequential", 1e-4)):
         method = _method(warmup_steps=0, alignment=alignment, fast_lr=lr, replay_patience=0, rounds=1)

@@ -7,9 +7,14 @@ import torch
 from dfml.functional.priors import class_prior
 from dfml.randomness import Rng
 from dfml.recovery import MetaGenerator
+from dfml.recovery.engines import LoopEngine
 from toys import SPEC, toy_teacher
 
 LABELS = torch.arange(3).repeat(8)
+
+
+def visit(recovery, teacher, seed):
+    return LoopEngine().visit(recovery, [teacher], [LABELS], [None], [Rng(seed)])[0]
 
 
 def _prepared(**options) -> MetaGenerator:
@@ -19,7 +24,7 @@ def _prepared(**options) -> MetaGenerator:
 
 
 def test_meta_gradient_without_inner_steps_matches_central_differences(monkeypatch):
-    monkeypatch.setattr("dfml.recovery.meta_generator.mixed_precision", contextlib.nullcontext)
+    monkeypatch.setattr("dfml.recovery.engines.mixed_precision", contextlib.nullcontext)
     monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)  # no rounding anywhere
     recovery = _prepared(steps=0, bn_weight=0.7, adversarial_weight=0.0)
     recovery.generator.double()
@@ -28,13 +33,13 @@ def test_meta_gradient_without_inner_steps_matches_central_differences(monkeypat
     shared = list(recovery.generator.parameters())
 
     def loss() -> float:
-        terms = recovery._visit(teacher, LABELS, None, Rng(1))[2]
+        terms = visit(recovery, teacher, 1).terms
         return terms["class"] + 0.7 * terms["bn"]
 
     with_double = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:
-        gradient = recovery._visit(teacher, LABELS, None, Rng(1))[1]
+        gradient = visit(recovery, teacher, 1).gradient
         for tensor, index in ((0, 3), (1, 5), (3, 20), (8, 11)):
             flat = shared[tensor].data.view(-1)
             h, kept = 1e-5, float(flat[index])
@@ -83,7 +88,7 @@ def test_a_call_that_does_not_learn_leaves_the_generator_alone_and_is_repeatable
 
 def test_reptile_moves_towards_the_adapted_parameters():
     recovery = _prepared(steps=3, meta="reptile", lr=1e-3)
-    _, gradient, _ = recovery._visit(toy_teacher(), LABELS, None, Rng(0))
+    gradient = recovery._meta(visit(recovery, toy_teacher(), 0))
     # Adam's steps are at most about lr each, so the mean step is within a small factor of 1 in units of lr
     assert max(float(g.abs().max()) for g in gradient) < 4
     assert max(float(g.abs().max()) for g in gradient) > 0.1

@@ -42,6 +42,11 @@ class _Moments(torch.autograd.Function):
         return torch.addcmul((grad_mean / count - scale * mean)[:, None, None], x, scale[:, None, None])
 
 
+def batch_moments(x: Float[Tensor, "n c h w"]) -> tuple[Float[Tensor, " c"], Float[Tensor, " c"]]:
+    """Mean and biased variance of each channel over the batch, differentiable."""
+    return _Moments.apply(x)
+
+
 @contextmanager
 def capture_statistics(network: nn.Module) -> Iterator[list[BatchNormStatistics]]:
     """Inside the block, each forward pass of ``network`` appends the statistics of its BatchNorm inputs to the list.
@@ -51,7 +56,7 @@ def capture_statistics(network: nn.Module) -> Iterator[list[BatchNormStatistics]
     captured: list[BatchNormStatistics] = []
 
     def hook(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        mean, variance = _Moments.apply(inputs[0])
+        mean, variance = batch_moments(inputs[0])
         captured.append(BatchNormStatistics(mean, variance, layer.running_mean, layer.running_var))  # type: ignore[arg-type]
 
     handles = [m.register_forward_pre_hook(hook) for m in network.modules() if isinstance(m, nn.BatchNorm2d)]

@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from dfml.nn.layout import channels_last
+
 GeneratorName = Literal["pixelshuffle", "published"]
 
 
@@ -43,7 +45,7 @@ class PublishedGenerator(nn.Module):
 
     def forward(self, codes: Float[Tensor, "n latent"]) -> Float[Tensor, "n c size size"]:
         """Images in [0, 1]."""
-        x = self.linear(codes).view(-1, 128, self.start, self.start).contiguous(memory_format=torch.channels_last)
+        x = channels_last(self.linear(codes).view(-1, 128, self.start, self.start))
         return self.layers(x)[..., : self.size, : self.size]
 
 
@@ -75,7 +77,7 @@ class PixelShuffleGenerator(nn.Module):
 
     def forward(self, codes: Float[Tensor, "n latent"]) -> Float[Tensor, "n c size size"]:
         """Images in [0, 1]."""
-        x = self.linear(codes).view(-1, 128, self.start, self.start).contiguous(memory_format=torch.channels_last)
+        x = channels_last(self.linear(codes).view(-1, 128, self.start, self.start))
         x = F.leaky_relu(self.norm1(F.pixel_shuffle(self.up1(self.norm(x)), 2)), 0.2)
         x = F.leaky_relu(self.norm2(F.pixel_shuffle(self.up2(x), 2)), 0.2)
         x = F.leaky_relu(F.pixel_shuffle(self.up3(x), 2), 0.2)

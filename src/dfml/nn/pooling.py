@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from dfml.nn.layout import inside_transform
+
 SMALL = 1 << 19  # elements up to which torch's one call costs less than our several
 SIGNED = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # integers of a float's size
 
@@ -20,7 +22,7 @@ class MaxPool2x2(nn.Module):
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h2 w2"]:
         """The largest of each 2x2 square; an odd last row or column is left out."""
-        if x.numel() <= SMALL or x.device.type != "cpu" or torch._C._functorch.maybe_current_level() is not None:
+        if x.numel() <= SMALL or x.device.type != "cpu" or inside_transform():
             return F.max_pool2d(x, 2)
         if torch.is_grad_enabled() and x.requires_grad:
             return _Larger.apply(_Larger.apply(x, 2), 3)

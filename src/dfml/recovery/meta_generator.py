@@ -6,21 +6,19 @@ from typing import Any, ClassVar, Literal
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from dfml.functional.augmentation import shift_and_flip
 from dfml.functional.divergences import inner_product_distillation
-from dfml.functional.priors import batchnorm_alignment, batchnorm_norms, class_prior, disagreement
+from dfml.functional.priors import BatchNormStatistics, batchnorm_alignment, batchnorm_norms, class_prior, disagreement
 from dfml.nn import InputSpec
 from dfml.nn.generators import GeneratorName, build_generator
-from dfml.nn.precision import mixed_precision
 from dfml.randomness import Rng
 from dfml.ranks import ALONE, AbstractRanks
 from dfml.recovery.base import AbstractRecovery, Recovered, Student
+from dfml.recovery.engines import BETAS, ENGINES, Visit
 from dfml.zoo.card import Capability
 from dfml.zoo.teacher import Teacher
 
-BETAS = (0.5, 0.999)  # of every Adam here, as in the published code
 CLASS_STRENGTH = 5.0  # length of a class's direction, in standard deviations of a latent code
 
 
@@ -49,6 +47,7 @@ class MetaGenerator(AbstractRecovery):
         flip: mirror images when augmenting; False where mirroring changes the class, as for characters.
         augment_per_sample: False takes one crop and flip for the whole batch, as the published code does.
         persistent_optimiser: False makes a new meta-optimiser every call, as the published code does.
+        engine: ``loop`` or ``batched`` (`dfml.recovery.engines`); None is the loop on a CPU, batched elsewhere.
         last_step: False reads images and meta-gradient before the last inner step, as the published code does.
     """
 
@@ -74,13 +73,14 @@ class MetaGenerator(AbstractRecovery):
         augment_per_sample: bool = True,
         persistent_optimiser: bool = True,
         last_step: bool = True,
+        engine: Literal["loop", "batched"] | None = None,
     ):
         self.generator_name, self.latent, self.conditional, self.steps = generator, latent, conditional, steps
         self.lr, self.latent_lr, self.meta, self.meta_lr = lr, latent_lr, meta, meta_lr
         self.weights = {"class": class_weight, "bn": bn_weight, "adversarial": adversarial_weight}
         self.bn_form, self.adversarial_form = bn_form, adversarial_form
         self.flip, self.augment_per_sample = flip, augment_per_sample
-        self.persistent_optimiser, self.last_step = persistent_optimiser, last_step
+        self.persistent_optimiser, self.last_step, self.engine = persistent_optimiser, last_step, engine
         self._directions: dict[str, Tensor] = {}
 
     def prepare(self, spec: InputSpec, rng: Rng) -> None:
@@ -109,54 +109,46 @@ class MetaGenerator(AbstractRecovery):
         if not self.persistent_optimiser:
             self._new_optimiser()
 
-        def visit(i: int) -> list[Tensor]:
-            student = students[i] if students is not None else None
-            images, gradient, terms = self._visit(teachers[i], labels[i], student, rng.at("visit", i))
-            return [images, torch.stack([terms[name] for name in names]), *(gradient if learn else [])]
-
         names = [name for name in self.weights if name == "class" or self.weights[name]]
-        visits = ranks.map(visit, range(len(teachers)))
+        cpu = next(self.generator.parameters()).device.type == "cpu"
+        engine = ENGINES[self.engine or ("loop" if cpu else "batched")]
+
+        def visit(group: list[int]) -> list[Tensor]:
+            visits = engine.visit(
+                self,
+                [teachers[i] for i in group],
+                [labels[i] for i in group],
+                [students[i] if students is not None else None for i in group],
+                [rng.at("visit", i) for i in group],
+            )
+            return [t for v in visits for t in (v.images, torch.stack([v.terms[n] for n in names]), *self._meta(v))]
+
+        groups = engine.groups(len(teachers), ranks.world)
+        visits: dict[int, list[Tensor]] = {}
+        for group, parts in zip(groups, ranks.map(visit, groups), strict=True):
+            each = len(parts) // max(1, len(group))
+            visits |= {i: parts[k * each : (k + 1) * each] for k, i in enumerate(group)}
         if learn:
             shared = list(self.generator.parameters())
             meta_gradient = [torch.zeros_like(p) for p in shared]
-            for _, _, *gradient in visits:
+            for i in range(len(teachers)):
+                _, _, *gradient = visits[i]
                 torch._foreach_add_(meta_gradient, gradient, alpha=1 / len(teachers))
             for p, g in zip(shared, meta_gradient, strict=True):
                 p.grad = g
             self.optimiser.step()
             self.optimiser.zero_grad()
         return [
-            Recovered(images, wanted, dict(zip(names, terms.tolist(), strict=True)))
-            for (images, terms, *_), wanted in zip(visits, labels, strict=True)
+            Recovered(visits[i][0], wanted, dict(zip(names, visits[i][1].tolist(), strict=True)))
+            for i, wanted in enumerate(labels)
         ]
 
-    def _visit(
-        self, teacher: Teacher, labels: Tensor, student: Student | None, rng: Rng
-    ) -> tuple[Tensor, list[Tensor], dict[str, Tensor]]:
-        """Adapt to one teacher: images and meta-gradient at the adapted parameters, and the loss terms there."""
-        names = [k for k, _ in self.generator.named_parameters()]
-        shared = [p.detach() for p in self.generator.parameters()]
-        adapted = [p.clone().requires_grad_() for p in shared]
-        codes = self._codes(teacher, labels, rng).to(shared[0].device).requires_grad_()
-        inner = torch.optim.Adam(
-            [{"params": adapted, "lr": self.lr}, {"params": [codes], "lr": self.latent_lr}], betas=BETAS, foreach=True
-        )
-        for step in range(self.steps + 1):  # k steps, then one reading at theta_k
-            with mixed_precision():
-                images = functional_call(self.generator, dict(zip(names, adapted, strict=True)), (codes,)).float()
-                terms = self._terms(teacher, images, labels, student, rng.generator("augment", step))
-            total = torch.stack([self.weights[name] * value for name, value in terms.items()]).sum()
-            *gradient, codes.grad = torch.autograd.grad(total, [*adapted, codes])
-            if step == self.steps - (0 if self.last_step else 1):
-                break
-            for p, g in zip(adapted, gradient, strict=True):
-                p.grad = g
-            inner.step()
-        if self.meta == "reptile":
-            gradient = [(p - q.detach()) / (self.steps * self.lr) for p, q in zip(shared, adapted, strict=True)]
-        return images.detach(), gradient, {name: value.detach() for name, value in terms.items()}
+    def _meta(self, visit: Visit) -> list[Tensor]:
+        """What a visit says to the shared parameters."""
+        return visit.gradient if self.meta == "fomaml" else [m / (self.steps * self.lr) for m in visit.moved]
 
-    def _codes(self, teacher: Teacher, labels: Int[Tensor, " n"], rng: Rng) -> Float[Tensor, "n latent"]:
+    def codes(self, teacher: Teacher, labels: Int[Tensor, " n"], rng: Rng) -> Float[Tensor, "n latent"]:
+        """Random codes, with the directions of the wanted classes."""
         codes = torch.randn(len(labels), self.latent, generator=rng.generator("codes"))
         if self.conditional:
             codes += torch.stack([self._direction(c) for c in teacher.card.class_ids])[labels]
@@ -169,24 +161,22 @@ class MetaGenerator(AbstractRecovery):
             self._directions[class_id] = CLASS_STRENGTH * random / random.norm()
         return self._directions[class_id]
 
-    def _terms(
+    def augment(self, images: Float[Tensor, "n c h w"], generator: torch.Generator) -> Float[Tensor, "n c h w"]:
+        """Shifted and mirrored."""
+        return shift_and_flip(images, generator, flip=self.flip, per_sample=self.augment_per_sample)
+
+    def terms(
         self,
-        teacher: Teacher,
-        images: Float[Tensor, "n c h w"],
+        seen: Float[Tensor, "n c h w"],
+        logits: Float[Tensor, "n classes"],
+        statistics: Sequence[BatchNormStatistics],
         labels: Int[Tensor, " n"],
         student: Student | None,
-        generator: torch.Generator,
     ) -> dict[str, Tensor]:
         """The un-weighted loss terms on augmented images; a term of weight 0 is left out."""
-        seen = shift_and_flip(images, generator, flip=self.flip, per_sample=self.augment_per_sample)
-        seen = teacher.card.input_spec.fit(seen)
         terms = {}
         if self.weights["bn"]:
-            with teacher.capture() as statistics:
-                logits = teacher.logits(seen).float()
             terms["bn"] = (batchnorm_alignment if self.bn_form == "relative" else batchnorm_norms)(statistics)
-        else:
-            logits = teacher.logits(seen).float()
         terms["class"] = class_prior(logits, labels)
         if self.weights["adversarial"] and student is None:
             terms["adversarial"] = terms["class"] * 0  # skipped: there is no learner to disagree with yet
