@@ -19,6 +19,7 @@ from dfml.learners.base import Metrics
 from dfml.methods.base import AbstractMethod, AbstractState
 from dfml.randomness import Rng
 from dfml.zoo import Zoo
+from dfml.zoo.teacher import OnDemand
 
 
 class Stopped(KeyboardInterrupt):
@@ -179,7 +180,7 @@ class Loop:
             seed_strays(rng)
             state.progress = budget_used(self.options, state.step, self.totals.total)
             ids = self.method.select(state, self.zoo, rng)
-            metrics = self.method.step(state, [self.zoo.teacher(i) for i in ids], rng)
+            metrics = self.method.step(state, OnDemand(self.zoo.teacher, ids), rng)
             state.step = number
         self.totals.add(metrics)
         if number % self.options.val_every == 0 or self._done(state):
