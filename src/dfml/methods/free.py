@@ -111,7 +111,7 @@ class FREE(AbstractMethod[FreeState]):
         reptile_scale: None moves along the mean gradient; a number multiplies the raw displacement (67 published).
         shared_optimiser: one Adam for the outer update and the replay, as in the published code.
         distillation: true KL, or what the published code computes.
-        bank_capacity: images kept per class (400 in the published code).
+        bank_capacity: images kept per class (400 in the published code), as far as the memory of a `Bank` goes.
         bank_keeps: images of ``all`` visited teachers or of the ``last`` alone, as in the published code.
         bank_floor: floor instead of round when quantising, as the published code does.
         replay_patience: meta-batches without a better training accuracy that end a step's replay; 0: no replay.
