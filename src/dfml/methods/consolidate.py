@@ -80,8 +80,9 @@ class Consolidate(AbstractMethod[ConsolidateState]):
         mixed: share of the images that is mixed with another one before the teachers answer.
         flip: mirror images; False where mirroring changes the class.
         committee: teachers that answer; None is all of them, a number bounds the cost in a large zoo. A committee that
-            does not fit the zoo's cache (256 MiB: 1,100 Conv4 of width 32, but 2 ResNet-18 of width 64) is read
-            from the disk again at every step, one member after the other; memory stays bounded.
+            does not fit the zoo's cache (256 MiB: 1,100 Conv4 of width 32, but 3 ResNet-18 of width 64) is read from
+            the disk at every step, one member after the other: memory stays bounded, and a ResNet-18 is read in a
+            tenth of the time in which it answers on 400 images.
         updates: of the student, a step.
         batch_size: images of an update.
         lr: Adam's highest step size; over the run it rises and falls to zero, as a cosine.
