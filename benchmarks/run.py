@@ -8,13 +8,13 @@ Prints a table and writes ``results.jsonl`` (docs of the keys: benchmarks/README
 import argparse
 from pathlib import Path
 
-import tasks
 import torch
-from timing import Comparison, show, write
 
+import tasks
 from dfml.harness.jobs import cores
 from dfml.harness.memory import keep_freed_memory
 from dfml.zoo import Zoo
+from timing import Comparison, show, write
 
 KEPT = Path(__file__).parent.parent / "reproduce" / "zoos" / "cifar_fs_conv4"
 TASKS = {

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from timing import Comparison, Side, as_published
 
 from dfml.bank import AnswerBank, Bank
 from dfml.episode import Episode
@@ -24,8 +23,10 @@ from dfml.randomness import Rng
 from dfml.recovery import AbstractRecovery, DeepInversion, MetaGenerator
 from dfml.zoo import Zoo
 from dfml.zoo.train_one import train_classifier
+from timing import Comparison, Side, as_published
 
 VISITED, PER_CLASS = 4, 20
+CLASSES, EPISODES = 20, 4  # of a bank; timed at once
 TIMED_STEPS, LONG = 10, 200  # a long opponent is timed on so many of its steps
 PUBLISHED_TRAINING = TrainingRecipe(epochs=60, batch_size=128, lr=0.01, shift=0)
 LABELS = torch.arange(5).repeat(PER_CLASS)
@@ -69,8 +70,8 @@ def recover(zoo: Zoo) -> Comparison:
 
 
 def _bank() -> Bank:
-    bank = Bank(classes=20, capacity=40, shape=(3, 32, 32))
-    for c in range(20):
+    bank = Bank(classes=CLASSES, capacity=40, shape=(3, 32, 32))
+    for c in range(CLASSES):
         images = torch.rand(40, 3, 32, 32, generator=Rng(0).generator("image", c))
         bank.add(images, torch.full((40,), c), 0)
     return bank
@@ -78,8 +79,8 @@ def _bank() -> Bank:
 
 def _from_files(bank: Bank, folder: Path) -> Any:
     """A reader of pseudo-episodes whose images lie on the disk as PNG files."""
-    for c in range(len(bank.images)):
-        for k, image in enumerate(bank.images[c]):
+    for c in range(CLASSES):
+        for k, image in enumerate(bank.images(c)):
             Image.fromarray(image.permute(1, 2, 0).numpy()).save(folder / f"{c}-{k}.png")
 
     def read(c: int, k: int) -> torch.Tensor:
@@ -87,7 +88,7 @@ def _from_files(bank: Bank, folder: Path) -> Any:
         return torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 255
 
     def episode(generator: torch.Generator) -> Episode:
-        classes = torch.randperm(len(bank.images), generator=generator)[:5].tolist()
+        classes = torch.randperm(CLASSES, generator=generator)[:5].tolist()
         chosen = [(label, c, k) for label, c in enumerate(classes) for k in range(16)]
         images, labels = (
             torch.stack([read(c, k) for _, c, k in chosen]),
@@ -106,7 +107,7 @@ def _learner(*, second_order: bool) -> MAML:
     return MAML(encoder, head="literal", second_order=second_order, norm="query_batch")
 
 
-EPISODES, FILES = 4, tempfile.TemporaryDirectory()
+FILES = tempfile.TemporaryDirectory()
 
 
 def replays(_: Zoo) -> list[Comparison]:

@@ -12,14 +12,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from run import KEPT
-from timing import device, write
-
 from dfml.data import DataSplits, load_data
 from dfml.harness.jobs import cores
 from dfml.harness.results import evaluate_run
 from dfml.harness.train import train
 from dfml.zoo import Zoo
+from run import KEPT
+from timing import device, write
 
 PUBLISHED = 39.1
 BUDGETS: dict[str, dict[str, Any]] = {"free": {"steps": 75}, "fast": {}}

@@ -16,16 +16,16 @@ def _flat(values: list[float]) -> torch.Tensor:
 def test_the_newest_images_of_a_class_stay():
     bank = _bank(capacity=3)
     bank.add(_flat([i / 255 for i in range(5)]), torch.zeros(5, dtype=torch.long), teacher=0)
-    assert sorted(bank.images[0, :, 0, 0, 0].tolist()) == [2, 3, 4]
+    assert bank.images(0)[:, 0, 0, 0].tolist() == [2, 3, 4]
     bank.add(_flat([9 / 255]), torch.tensor([0]), teacher=0)
-    assert sorted(bank.images[0, :, 0, 0, 0].tolist()) == [3, 4, 9]
+    assert sorted(bank.images(0)[:, 0, 0, 0].tolist()) == [3, 4, 9]
 
 
 def test_quantisation_rounds_by_default_and_floors_when_asked():
     for floor, expected in ((False, 2), (True, 1)):
         bank = _bank(floor=floor)
         bank.add(_flat([1.6 / 255]), torch.tensor([1]), teacher=0)
-        assert int(bank.images[1, 0, 0, 0, 0]) == expected
+        assert int(bank.images(1)[0, 0, 0, 0]) == expected
 
 
 def test_episodes_are_balanced_over_teachers():
@@ -72,8 +72,34 @@ def test_state_round_trip():
     bank, other = _bank(), _bank()
     bank.add(torch.rand(8, 1, 2, 2), torch.arange(8) % 6, teacher=1)
     other.load_state_dict(bank.state_dict())
-    assert torch.equal(bank.images, other.images)
+    assert all(torch.equal(bank.images(c), other.images(c)) for c in range(6))
     assert len(other) == 8
+    bank.add(torch.rand(8, 1, 2, 2), torch.zeros(8, dtype=torch.long), teacher=1)
+    assert len(other) == 8, "the other bank has images of its own"
+
+
+def test_the_class_that_waits_longest_for_an_image_is_forgotten_first(monkeypatch):
+    monkeypatch.setattr("dfml.bank.BANK_BYTES", 4 * 10)  # ten images of four bytes
+    bank = _bank(capacity=4)
+    for c in (0, 1, 0, 2, 3):
+        bank.add(_flat([c / 255] * 3), torch.full((3,), c), teacher=c)
+    assert bank.counts.tolist() == [4, 0, 3, 3, 0, 0]
+    assert len(bank) == 10
+    other = _bank(capacity=4)
+    other.load_state_dict(bank.state_dict())
+    for after in (bank, other):
+        after.add(_flat([1.0]), torch.tensor([1]), teacher=1)
+        assert after.counts.tolist() == [0, 1, 3, 3, 0, 0], "a resumed bank forgets in the same order"
+    assert set((bank.sample(100, torch.Generator()) * 255).unique().tolist()) == {2, 3, 255}
+    assert len(bank.of_teacher(0, torch.tensor([0]), 4, torch.Generator())[0]) == 0
+
+
+def test_a_bank_takes_the_memory_of_its_images_however_many_classes_there_are():
+    bank = Bank(classes=1_000_000, capacity=400, shape=(3, 32, 32))  # 1.2 TB if every class had its images
+    bank.add(torch.rand(20, 3, 32, 32), torch.tensor([7, 999_999]).repeat(10), teacher=0)
+    assert len(bank) == 20
+    assert [len(bank.images(c)) for c in (7, 8, 999_999)] == [10, 0, 10]
+    assert list(bank.state_dict()["rings"]) == [7, 999_999]
 
 
 def _answers(first: int, count: int) -> torch.Tensor:

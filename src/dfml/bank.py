@@ -1,5 +1,7 @@
 """Banks in memory: recovered images of every class, for pseudo-episodes; images with teachers' answers, to distil."""
 
+import math
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -9,9 +11,22 @@ from torch import Tensor
 from dfml.episode import Episode
 from dfml.errors import InputError
 
+BANK_BYTES = 2**30
+
+
+@dataclass
+class _Ring:
+    """The images of one class, oldest overwritten first, and the number of the teacher that each came from."""
+
+    images: UInt8[Tensor, "held c h w"]
+    teachers: Int[Tensor, " held"]
+
 
 class Bank:
     """A ring buffer per class: the newest ``capacity`` images of each, with the teacher that each came from.
+
+    A ring has the size of what it holds, and all rings together at most 1 GiB (350,000 images of 32 pixels): beyond it
+    the class that got no image for the longest time is forgotten. 64 classes of 400 images take 79 MB.
 
     Args:
         classes: number of zoo classes; images are stored under their row.
@@ -21,13 +36,13 @@ class Bank:
     """
 
     def __init__(self, *, classes: int, capacity: int, shape: tuple[int, int, int], floor: bool = False):
-        self.capacity, self.floor = capacity, floor
-        self.images = torch.zeros(classes, capacity, *shape, dtype=torch.uint8)
-        self.teachers = torch.full((classes, capacity), -1, dtype=torch.int32)
+        self.capacity, self.shape, self.floor = capacity, shape, floor
         self.written = torch.zeros(classes, dtype=torch.int64)
+        self._rings: dict[int, _Ring] = {}  # the class that waits longest for an image comes first
+        self._images = 0
 
     def __len__(self) -> int:
-        return int(self.counts.sum())
+        return self._images
 
     @property
     def counts(self) -> Int[Tensor, " classes"]:
@@ -38,14 +53,38 @@ class Bank:
         """Store images in [0, 1] of one teacher; the oldest of a full class make room."""
         data = (images.detach().clamp(0, 1) * 255).floor().byte() if self.floor else as_bytes(images)
         for c in classes.unique().tolist():
-            new = data[classes == c].cpu()[-self.capacity :]
-            slots = (int(self.written[c]) + torch.arange(len(new))) % self.capacity
-            self.images[c, slots], self.teachers[c, slots] = new, teacher
-            self.written[c] += len(new)
+            self._write(c, data[classes == c].cpu()[-self.capacity :], teacher)
+        while len(self._rings) > 1 and self._images * math.prod(self.shape) > BANK_BYTES:
+            self._forget(next(iter(self._rings)))
+
+    def _write(self, c: int, new: UInt8[Tensor, "n c h w"], teacher: int) -> None:
+        ring = self._rings.pop(c, None) or _Ring(new[:0], torch.empty(0, dtype=torch.int32))
+        room = new[: self.capacity - len(ring.images)]
+        if len(room):
+            ring.images = torch.cat([ring.images, room])
+            ring.teachers = torch.cat([ring.teachers, ring.teachers.new_empty(len(room))])
+            self._images += len(room)
+        slots = (int(self.written[c]) + torch.arange(len(new))) % self.capacity
+        ring.images[slots], ring.teachers[slots] = new, teacher
+        self.written[c] += len(new)
+        self._rings[c] = ring
+
+    def _forget(self, c: int) -> None:
+        self._images -= len(self._rings.pop(c).images)
+        self.written[c] = 0
+
+    def images(self, c: int) -> UInt8[Tensor, "held c h w"]:
+        """What is held of a class, by slot."""
+        return self._rings[c].images if c in self._rings else torch.zeros(0, *self.shape, dtype=torch.uint8)
+
+    def teachers(self, c: int) -> Int[Tensor, " held"]:
+        """The teachers that these images came from."""
+        return self._rings[c].teachers if c in self._rings else torch.zeros(0, dtype=torch.int32)
 
     def read(self, classes: Int[Tensor, " n"], slots: Int[Tensor, " n"]) -> Float[Tensor, "n c h w"]:
         """Images as float32 in [0, 1]."""
-        return as_floats(self.images[classes, slots])
+        shown = [self._rings[c].images[s] for c, s in zip(classes.tolist(), slots.tolist(), strict=True)]
+        return as_floats(torch.stack(shown)) if shown else torch.zeros(0, *self.shape)
 
     def ready(self, needed: int) -> list[int]:
         """Classes with at least ``needed`` images."""
@@ -78,7 +117,7 @@ class Bank:
 
     def _balanced(self, c: int, count: int, generator: torch.Generator) -> Int[Tensor, " count"]:
         """``count`` slots of a class without replacement, every teacher equally likely to be drawn from."""
-        owners = self.teachers[c, : int(self.counts[c])].long()
+        owners = self.teachers(c).long()
         weights = 1.0 / owners.bincount()[owners]
         return torch.multinomial(weights, count, replacement=False, generator=generator)
 
@@ -88,7 +127,7 @@ class Bank:
         """Up to ``count`` images that this teacher gave, spread over ``classes``; labels index ``classes``."""
         images, labels = [], []
         for label, c in enumerate(classes.tolist()):
-            slots = (self.teachers[c] == teacher).nonzero()[:, 0]
+            slots = (self.teachers(c) == teacher).nonzero()[:, 0]
             slots = slots[torch.randperm(len(slots), generator=generator)[: -(-count // len(classes))]]
             images.append(self.read(torch.full_like(slots, c), slots))
             labels.append(torch.full_like(slots, label))
@@ -102,13 +141,15 @@ class Bank:
         return self.read(classes, slots)
 
     def state_dict(self) -> dict[str, Any]:
-        """For a checkpoint."""
-        return {"images": self.images, "teachers": self.teachers, "written": self.written}
+        """For a checkpoint: the classes that have images, in the order in which they will be forgotten."""
+        rings = {c: {"images": r.images, "teachers": r.teachers} for c, r in self._rings.items()}
+        return {"rings": rings, "written": self.written}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over a checkpoint."""
-        for name in ("images", "teachers", "written"):
-            getattr(self, name).copy_(state[name])
+        self.written.copy_(state["written"])
+        self._rings = {c: _Ring(r["images"].clone(), r["teachers"].clone()) for c, r in state["rings"].items()}
+        self._images = sum(len(r.images) for r in self._rings.values())
 
 
 class AnswerBank:

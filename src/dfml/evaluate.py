@@ -94,8 +94,7 @@ def check_disjoint(zoo: Zoo, image_set: ImageSet) -> None:
     Raises:
         InputError: some class names stand in both.
     """
-    known = {name for card in zoo.cards.values() for name in card.class_names}
-    both = sorted(known & set(image_set.class_names))
+    both = sorted(set(zoo.class_names.values()) & set(image_set.class_names))
     if both:
         more = f" and {len(both) - 5} more" if len(both) > 5 else ""
         raise InputError(

@@ -11,6 +11,7 @@ from dfml.nn import BatchNorm2d, Classifier, Encoder, InputSpec, build_backbone
 from dfml.randomness import Rng
 from dfml.zoo import Zoo
 from dfml.zoo.card import ModelCard
+from dfml.zoo.index import Entry, Index
 from dfml.zoo.teacher import LocalTeacher
 
 SPEC = InputSpec(size=16)
@@ -52,6 +53,9 @@ class FakeZoo(Zoo):
         self._teachers = {t.card.id: t for t in teachers}
         self.cards = {i: t.card for i, t in self._teachers.items()}
         self.ids = list(self._teachers)
+        self._entries = {i: Entry(i, c.architecture, c.class_ids, c.sha256, c.accuracy) for i, c in self.cards.items()}
+        names = {c: c for card in self.cards.values() for c in card.class_ids}
+        self.index = Index("fake", True, classes=names, models=tuple(self._entries.values()))
 
     def teacher(self, name: str) -> LocalTeacher:
         return self._teachers[name]

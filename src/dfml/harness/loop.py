@@ -21,6 +21,7 @@ from dfml.methods.base import AbstractMethod, AbstractState
 from dfml.randomness import Rng
 from dfml.ranks import ALONE, AbstractRanks
 from dfml.zoo import Zoo
+from dfml.zoo.teacher import OnDemand
 
 
 class Stopped(KeyboardInterrupt):
@@ -206,7 +207,7 @@ class Loop:
             seed_strays(rng)
             state.progress = budget_used(self.options, state.step, self.totals.total)
             ids = self.method.select(state, self.zoo, rng)
-            metrics = self.method.step(state, [self.zoo.teacher(i) for i in ids], rng)
+            metrics = self.method.step(state, OnDemand(self.zoo.teacher, ids), rng)
             state.step = number
         self.totals.add(metrics)
         if number % self.options.val_every == 0 or self._done(state):

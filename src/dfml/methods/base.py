@@ -1,6 +1,7 @@
 """The contract of a method: one paper, one final class."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -73,8 +74,12 @@ class AbstractMethod(ABC, Generic[S]):
         """The ids of the teachers that the next step sees."""
 
     @abstractmethod
-    def step(self, state: S, teachers: list[Teacher], rng: Rng) -> Metrics:
-        """One step: changes ``state`` in place, returns what to log. ``rng`` belongs to this step alone."""
+    def step(self, state: S, teachers: Sequence[Teacher], rng: Rng) -> Metrics:
+        """One step: changes ``state`` in place, returns what to log. ``rng`` belongs to this step alone.
+
+        A teacher may be loaded from the disk whenever ``teachers`` is asked for it (`OnDemand`): keep those that are
+        used several times, not all.
+        """
 
     @abstractmethod
     def learner(self, state: S) -> AbstractLearner:
@@ -98,7 +103,7 @@ class AbstractBaseline(AbstractMethod[FixedState]):
         """No teachers."""
         return []
 
-    def step(self, state: FixedState, teachers: list[Teacher], rng: Rng) -> Metrics:
+    def step(self, state: FixedState, teachers: Sequence[Teacher], rng: Rng) -> Metrics:
         """Nothing to do: `trains` is False."""
         return {}
 

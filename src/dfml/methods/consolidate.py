@@ -3,6 +3,7 @@
 import copy
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
@@ -78,7 +79,10 @@ class Consolidate(AbstractMethod[ConsolidateState]):
         distortion: strength of zooms, turns and changes of colour; the teachers answer on the result.
         mixed: share of the images that is mixed with another one before the teachers answer.
         flip: mirror images; False where mirroring changes the class.
-        committee: teachers that answer; None is all of them, a number bounds the cost in a large zoo.
+        committee: teachers that answer; None is all of them, a number bounds the cost in a large zoo. A committee that
+            does not fit the zoo's cache (256 MiB: 1,100 Conv4 of width 32, but 3 ResNet-18 of width 64) is read from
+            the disk at every step, one member after the other: memory stays bounded, and a ResNet-18 is read in a
+            tenth of the time in which it answers on 400 images.
         updates: of the student, a step.
         batch_size: images of an update.
         lr: Adam's highest step size; over the run it rises and falls to zero, as a cosine.
@@ -157,7 +161,7 @@ class Consolidate(AbstractMethod[ConsolidateState]):
         chosen = torch.randperm(len(ids), generator=rng.generator("select"))[: self.teachers_per_step]
         return [ids[i] for i in chosen.tolist()] + list(state.committee)
 
-    def step(self, state: ConsolidateState, teachers: list[Teacher], rng: Rng) -> Metrics:
+    def step(self, state: ConsolidateState, teachers: Sequence[Teacher], rng: Rng) -> Metrics:
         """Recover from a few teachers, ask all of them, learn."""
         visited, committee = teachers[: -len(state.committee)], teachers[-len(state.committee) :]
 

@@ -46,7 +46,7 @@ class FreeState(AbstractState):
     validation: PseudoValidation
     zoo: Zoo
     number_of: dict[str, int]  # teacher id -> its number in the bank
-    visited: list[str] = field(default_factory=list)
+    visited: dict[str, None] = field(default_factory=dict)  # an ordered set
     last_support: list[Tensor] = field(default_factory=list)
 
     def _parts(self) -> dict[str, Any]:
@@ -62,7 +62,8 @@ class FreeState(AbstractState):
         """Take over a checkpoint."""
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
-        self.step, self.visited, self.last_support = state["step"], list(state["visited"]), list(state["last_support"])
+        self.step, self.last_support = state["step"], list(state["last_support"])
+        self.visited = dict.fromkeys(state["visited"])
 
     def rows(self, card: ModelCard) -> Tensor:
         """Rows of the class head and of the bank for a teacher's classes, in the order of its outputs."""
@@ -110,7 +111,7 @@ class FREE(AbstractMethod[FreeState]):
         reptile_scale: None moves along the mean gradient; a number multiplies the raw displacement (67 published).
         shared_optimiser: one Adam for the outer update and the replay, as in the published code.
         distillation: true KL, or what the published code computes.
-        bank_capacity: images kept per class (400 in the published code).
+        bank_capacity: images kept per class (400 in the published code), as far as the memory of a `Bank` goes.
         bank_keeps: images of ``all`` visited teachers or of the ``last`` alone, as in the published code.
         bank_floor: floor instead of round when quantising, as the published code does.
         replay_patience: meta-batches without a better training accuracy that end a step's replay; 0: no replay.
@@ -246,10 +247,10 @@ class FREE(AbstractMethod[FreeState]):
             chosen += _draw(known, self.teachers_per_step, generator, self.with_replacement)
         return chosen
 
-    def step(self, state: FreeState, teachers: list[Teacher], rng: Rng) -> Metrics:
+    def step(self, state: FreeState, teachers: Sequence[Teacher], rng: Rng) -> Metrics:
         """Recover from some teachers, align the meta-model with them one after the other, replay the bank."""
         warm = state.step >= self.warmup_steps
-        visited = teachers[: self.teachers_per_step]
+        visited = list(teachers[: self.teachers_per_step])
 
         # Faster inversion: adapt the meta-generator to each teacher and keep what it shows.
         labels = [state.validation.training_labels(t.card) for t in visited]
@@ -269,6 +270,8 @@ class FREE(AbstractMethod[FreeState]):
             for r in range(self.rounds):
                 group = teachers[r * len(visited) : (r + 1) * len(visited)]
                 tasks = self._tasks(state, group, recovered if r == 0 else None, rng.at("tasks", r))
+                if not tasks:  # the bank holds no image of these teachers any more
+                    continue
                 if r == 0 and state.step % RATIO_EVERY == 0:
                     metrics["alignment_ratio"] = alignment_ratio(state.model, tasks, lr=self.fast_lr)
                 metrics |= align(
@@ -322,8 +325,7 @@ class FREE(AbstractMethod[FreeState]):
         for teacher, shown in kept if self.bank_keeps == "all" else kept[-1:]:
             classes = state.rows(teacher.card)[shown.labels]
             state.bank.add(shown.images, classes, state.number_of[teacher.card.id])
-            if teacher.card.id not in state.visited:
-                state.visited.append(teacher.card.id)
+            state.visited[teacher.card.id] = None
 
     def _tasks(
         self, state: FreeState, teachers: Sequence[Teacher], recovered: Sequence[Recovered] | None, rng: Rng

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -104,7 +105,7 @@ class OracleB(AbstractMethod[OracleBState]):
         """No teachers."""
         return []
 
-    def step(self, state: OracleBState, teachers: list[Teacher], rng: Rng) -> Metrics:
+    def step(self, state: OracleBState, teachers: Sequence[Teacher], rng: Rng) -> Metrics:
         """Some updates on random images."""
         state.optimiser.param_groups[0]["lr"] = self.lr * 0.5 * (1 + math.cos(math.pi * state.progress))
         state.network.train()

@@ -34,10 +34,10 @@ class PseudoValidation:
         order = torch.randperm(len(zoo.ids), generator=rng.generator("held out")).tolist()
         self.zoo, self.images_per_class = zoo, images_per_class
         self.ids = sorted(zoo.ids[i] for i in order[:count])
-        self.class_ids = tuple(sorted({c for i in self.ids for c in zoo.cards[i].class_ids}))
-        self.training_ids = [
-            i for i in zoo.ids if i not in self.ids and set(zoo.cards[i].class_ids) - set(self.class_ids)
-        ]
+        known = {c for i in self.ids for c in zoo.entry(i).class_ids}
+        self.class_ids = tuple(sorted(known))
+        held_out = set(self.ids)
+        self.training_ids = [i for i in zoo.ids if i not in held_out and not known.issuperset(zoo.entry(i).class_ids)]
         if not self.training_ids:
             raise InputError(
                 f"{count} validation teachers of a zoo of {len(zoo.ids)}",

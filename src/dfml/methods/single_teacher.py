@@ -57,7 +57,7 @@ def best_by_card(zoo: Zoo) -> str:
     Raises:
         InputError: no card gives an accuracy.
     """
-    rated = [(zoo.cards[i].accuracy["mean"], i) for i in zoo.ids if "mean" in zoo.cards[i].accuracy]
+    rated = [(zoo.entry(i).accuracy["mean"], i) for i in zoo.ids if "mean" in zoo.entry(i).accuracy]
     if not rated:
         raise InputError(
             f"zoo {zoo.name}: no card gives an accuracy", "at least one that does", "name the teacher to use"

@@ -81,7 +81,6 @@ class MetaGenerator(AbstractRecovery):
         self.bn_form, self.adversarial_form = bn_form, adversarial_form
         self.flip, self.augment_per_sample = flip, augment_per_sample
         self.persistent_optimiser, self.last_step, self.engine = persistent_optimiser, last_step, engine
-        self._directions: dict[str, Tensor] = {}
 
     def prepare(self, spec: InputSpec, rng: Rng) -> None:
         """Create the generator and its meta-optimiser."""
@@ -155,11 +154,9 @@ class MetaGenerator(AbstractRecovery):
         return codes
 
     def _direction(self, class_id: str) -> Float[Tensor, " latent"]:
-        """Random directions of so many dimensions are nearly orthogonal, so no list of classes is needed."""
-        if class_id not in self._directions:
-            random = torch.randn(self.latent, generator=Rng(0).generator("class direction", class_id))
-            self._directions[class_id] = CLASS_STRENGTH * random / random.norm()
-        return self._directions[class_id]
+        """Random directions of so many dimensions are nearly orthogonal, so no list of classes is needed or kept."""
+        random = torch.randn(self.latent, generator=Rng(0).generator("class direction", class_id))
+        return CLASS_STRENGTH * random / random.norm()
 
     def augment(self, images: Float[Tensor, "n c h w"], generator: torch.Generator) -> Float[Tensor, "n c h w"]:
         """Shifted and mirrored."""

@@ -29,24 +29,23 @@ EMBEDDED = {"glyphs": Path(__file__).parent / "glyphs"}
 
 
 class _Cards(Mapping[str, ModelCard]):
-    """Cards by id, read when first asked for."""
+    """Cards by id, read and checked whenever they are asked for: a teacher keeps its own, nobody keeps them all."""
 
-    def __init__(self, folder: Path, entries: dict[str, Entry]):
-        self._folder, self._entries = folder, entries
-        self._read: dict[str, ModelCard] = {}
+    def __init__(self, folder: Path, entries: dict[str, Entry], names: dict[str, str]):
+        self._folder, self._entries, self._names = folder, entries, names
 
     def __getitem__(self, key: str) -> ModelCard:
-        if key not in self._read:
-            entry = self._entries[key]
-            card = ModelCard.read(self._folder / f"{key}.json")
-            if (card.id, card.class_ids, card.sha256) != (entry.id, entry.class_ids, entry.sha256):
-                raise InputError(
-                    f"{self._folder / key}.json: id, classes or sha256 differ from those in {INDEX}",
-                    "a card that agrees with the index",
-                    "undo the change, or call dfml.zoo.write_index on the folder",
-                )
-            self._read[key] = card
-        return self._read[key]
+        entry = self._entries[key]
+        card = ModelCard.read(self._folder / f"{key}.json")
+        names = tuple(self._names[c] for c in entry.class_ids)
+        given = (card.id, card.class_ids, card.class_names, card.sha256)
+        if given != (entry.id, entry.class_ids, names, entry.sha256):
+            raise InputError(
+                f"{self._folder / key}.json: id, classes or sha256 differ from those in {INDEX}",
+                "a card that agrees with the index",
+                "undo the change, or call dfml.zoo.write_index on the folder",
+            )
+        return card
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)
@@ -76,8 +75,9 @@ class Zoo:
         self.path, self.index, self.name = path, index, index.name
         self._entries = {m.id: m for m in index.models}
         self.ids = list(self._entries)
-        self.cards: Mapping[str, ModelCard] = _Cards(path, self._entries)
+        self.cards: Mapping[str, ModelCard] = _Cards(path, self._entries, index.classes)
         self._teachers: OrderedDict[str, LocalTeacher] = OrderedDict()
+        self._cached_bytes = 0
 
     @staticmethod
     def open(source: str | Path) -> "Zoo":
@@ -141,7 +141,7 @@ class Zoo:
         return torch.tensor([self._row_of[c] for c in self.entry(model).class_ids])
 
     def teacher(self, model: str) -> LocalTeacher:
-        """The model, its file checked; the latest ones stay in memory (up to 256 MiB of them).
+        """The model, its file checked; the ones asked for last stay in memory, up to 256 MiB and at least one.
 
         Raises:
             InputError: no such model; a missing, truncated or other weight file; weights that do not fit the card.
@@ -152,9 +152,9 @@ class Zoo:
         else:
             card = self.cards[model]
             self._teachers[model] = LocalTeacher(card, read_network(self.path, card))
-            sizes = {k: sum(4 * v.numel() for v in t.network.state_dict().values()) for k, t in self._teachers.items()}
-            while len(sizes) > 1 and sum(sizes.values()) > CACHE_BYTES:
-                sizes.pop(self._teachers.popitem(last=False)[0])
+            self._cached_bytes += self._teachers[model].nbytes
+            while len(self._teachers) > 1 and self._cached_bytes > CACHE_BYTES:
+                self._cached_bytes -= self._teachers.popitem(last=False)[1].nbytes
         return self._teachers[model]
 
     @cached_property

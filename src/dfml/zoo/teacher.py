@@ -1,7 +1,8 @@
 """A teacher: one frozen model of the zoo."""
 
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, overload, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -49,6 +50,8 @@ class LocalTeacher:
         self.card = card
         self.network: Classifier = network.eval().requires_grad_(False)
         self._fast: Encoder | None = None
+        self.nbytes = 2 * sum(v.nbytes for v in network.state_dict().values())
+        """Memory of the weights, and of the copy of them that `answers` makes at its first call."""
 
     def logits(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n classes"]:
         """Logits of images in [0, 1]."""
@@ -80,3 +83,32 @@ class LocalTeacher:
     def backbone(self) -> nn.Module:
         """The network below the head."""
         return self.network.backbone
+
+
+T = TypeVar("T")
+
+
+class OnDemand(Sequence[T]):
+    """The teachers of a step, each loaded when it is asked for; how many stay in memory is the zoo's affair.
+
+    Args:
+        load: gives a teacher by its id, as `Zoo.teacher` does.
+        ids: of the teachers, in order.
+    """
+
+    def __init__(self, load: Callable[[str], T], ids: Sequence[str]):
+        self._load, self._ids = load, ids
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    @overload
+    def __getitem__(self, key: int) -> T: ...
+
+    @overload
+    def __getitem__(self, key: slice) -> "OnDemand[T]": ...
+
+    def __getitem__(self, key: int | slice) -> "T | OnDemand[T]":
+        if isinstance(key, slice):
+            return OnDemand(self._load, self._ids[key])
+        return self._load(self._ids[key])
