@@ -5,6 +5,7 @@ results and the process that asked for them takes each one once, so nothing is l
 """
 
 import os
+import socket
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -81,8 +82,9 @@ def join_cluster(workers: int | None) -> Iterator[RayJobs]:
         # Without an address Ray would look for any cluster that this machine has ever started.
         own: dict[str, Any] = {} if address else {"num_cpus": workers or cores(), "include_dashboard": False}
         try:
+            _knock(address)
             ray.init(address=address or "local", logging_level="warning", log_to_driver=False, **own)
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             raise InputError(
                 f"RAY_ADDRESS={address}: no cluster to join ({' '.join(str(error).split())[:200]})",
                 "the address of a running cluster, as `ray start --head` prints it",
@@ -93,6 +95,13 @@ def join_cluster(workers: int | None) -> Iterator[RayJobs]:
     finally:
         if ours:
             ray.shutdown()
+
+
+def _knock(address: str | None) -> None:
+    """Whether somebody listens at ``host:port``: where nobody does, Ray itself tries for many minutes."""
+    host, _, port = (address or "").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host.removeprefix("ray://"), int(port)), timeout=10).close()
 
 
 def cluster_cpus(ray: Any) -> int:
