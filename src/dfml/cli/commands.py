@@ -10,6 +10,7 @@ from tyro.conf import Positional
 
 from dfml.cli.show import bar, console, say
 from dfml.cli.sources import data_glyphs, zoo_build, zoo_list
+from dfml.cli.sweeps import sweep
 from dfml.errors import InputError
 
 
@@ -187,6 +188,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "zoo build": zoo_build,
     "zoo list": zoo_list,
     "train": train,
+    "sweep": sweep,
     "evaluate": evaluate,
     "recover": recover,
     "adapt": adapt,
