@@ -88,7 +88,8 @@ def join_cluster(workers: int | None) -> Iterator[RayJobs]:
             raise InputError(
                 f"RAY_ADDRESS={address}: no cluster to join ({' '.join(str(error).split())[:200]})",
                 "the address of a running cluster, as `ray start --head` prints it",
-                "correct RAY_ADDRESS, or unset it to use this machine alone",
+                "correct RAY_ADDRESS (and set RAY_AUTH_MODE=token where the cluster asks for one), "
+                "or unset it to use this machine alone",
             ) from error
     try:
         yield RayJobs(ray, workers or cluster_cpus(ray), workers)
