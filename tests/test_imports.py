@@ -19,7 +19,13 @@ LAYERS = (
     {"harness"},
     {"cli"},
 )
-ALIASES = {"manifest": "evaluate", "episode_kernels": "evaluate", "baselines": "evaluate", "__main__": "cli"}
+ALIASES = {
+    "spread": "evaluate",
+    "manifest": "evaluate",
+    "episode_kernels": "evaluate",
+    "baselines": "evaluate",
+    "__main__": "cli",
+}
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 SAME_LEVEL = {("zoo", "data"), ("learners", "bank")}  # within a level, the first may import the second
 EXTRAS = {"gradio", "jinja2", "fastapi", "uvicorn", "ray", "huggingface_hub", "onnx", "torchvision", "timm", "pickle"}

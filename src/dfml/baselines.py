@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial, reduce
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from dfml.manifest import Manifest
 from dfml.methods.random import Random
 from dfml.nn import Encoder
 from dfml.randomness import Rng
+from dfml.spread import HERE, Jobs, in_order, parts
 from dfml.zoo.store import Zoo
 
 
@@ -57,11 +59,17 @@ class BaselineScores:
 
 @dataclass
 class _Reading:
-    """Each teacher's accuracies on one manifest, and the ensemble's summed kernels."""
+    """Teachers' accuracies on one manifest, their summed kernels, and the seconds of all jobs together."""
 
     ensemble: EpisodeKernels
     accuracies: dict[str, Float[Tensor, " episodes"]]
-    seconds: float = 0.0
+    seconds: float
+
+    def merge(self, other: "_Reading") -> "_Reading":
+        self.ensemble.merge(other.ensemble)
+        self.accuracies |= other.accuracies
+        self.seconds += other.seconds
+        return self
 
     def best(self) -> str:
         return max(self.accuracies, key=lambda i: float(self.accuracies[i].mean()))
@@ -75,6 +83,7 @@ def baseline_scores(
     rng: Rng,
     val: tuple[ImageSet, Sequence[Manifest]] | None = None,
     progress: Progress | None = None,
+    jobs: Jobs = HERE,
 ) -> list[BaselineScores]:
     """Baselines for each manifest of ``image_set``.
 
@@ -86,6 +95,8 @@ def baseline_scores(
         val: images and one manifest for each of ``manifests``, to choose the best teacher on; None chooses on the
             reported reading, and says so.
         progress: called with teachers done and to do.
+        jobs: what teachers are shared out to, some consecutive ones each. Kernels are sums over teachers, so that the
+            ensemble with several workers differs from that with one by the order of the summation alone.
 
     Raises:
         InputError: a manifest of other images, images of another size, or not one val manifest for each manifest.
@@ -96,7 +107,7 @@ def baseline_scores(
     total = len(zoo.ids) * len(sets)
     readings = []
     for k, (images, wanted) in enumerate(sets):
-        readings.append(_read(zoo, images, wanted, _shifted(progress, k * len(zoo.ids), total)))
+        readings.append(_read(zoo, images, wanted, jobs, _shifted(progress, k * len(zoo.ids), total)))
     random = Random().init(zoo, rng).learner
     scores = []
     for i, reading in enumerate(readings[0]):
@@ -110,26 +121,43 @@ def _shifted(progress: Progress | None, before: int, total: int) -> Callable[[in
     return lambda done: progress(before + done, total) if progress else None
 
 
-def _read(zoo: Zoo, image_set: ImageSet, manifests: list[Manifest], progress: Callable[[int], None]) -> list[_Reading]:
+def _read(
+    zoo: Zoo, image_set: ImageSet, manifests: list[Manifest], jobs: Jobs, progress: Callable[[int], None]
+) -> list[_Reading]:
     for manifest in manifests:
         manifest.check(image_set)
-    readings = [_Reading(EpisodeKernels.zeros(m), {}) for m in manifests]
-    for done, name in enumerate(zoo.ids, 1):
+    whole: list[_Reading] = []
+    read = partial(_read_teachers, zoo, image_set, manifests)
+    for part in in_order(jobs, read, parts(len(zoo.ids), jobs)):
+        whole = _merged(whole, part) if whole else part
+        progress(len(whole[0].accuracies))
+    return whole
+
+
+def _read_teachers(zoo: Zoo, image_set: ImageSet, manifests: list[Manifest], part: range) -> list[_Reading]:
+    """One job: a reading of these teachers for each manifest."""
+    return reduce(_merged, (_read_teacher(zoo, image_set, manifests, zoo.ids[i]) for i in part))
+
+
+def _read_teacher(zoo: Zoo, image_set: ImageSet, manifests: list[Manifest], name: str) -> list[_Reading]:
+    start = time.perf_counter()
+    teacher = zoo.teacher(name)
+    check_sizes([teacher.card.input_spec], image_set)
+    features = embed_all(Encoder(teacher.backbone, teacher.card.input_spec), image_set, normalise=True)
+    embedding = time.perf_counter() - start
+    readings = []
+    for manifest in manifests:
         start = time.perf_counter()
-        teacher = zoo.teacher(name)
-        check_sizes([teacher.card.input_spec], image_set)
-        features = embed_all(Encoder(teacher.backbone, teacher.card.input_spec), image_set, normalise=True)
-        embedding = time.perf_counter() - start
-        for reading in readings:
-            start = time.perf_counter()
-            alone = EpisodeKernels.zeros(reading.ensemble.manifest)
-            alone.add(features)
-            reading.accuracies[name] = alone.accuracies(centroid_coefficients)
-            reading.ensemble.merge(alone)
-            # Each shot's row carries the whole embedding: that is what it would cost alone.
-            reading.seconds += embedding + time.perf_counter() - start
-        progress(done)
+        alone = EpisodeKernels.zeros(manifest)
+        alone.add(features)
+        accuracies = alone.accuracies(centroid_coefficients)
+        # Each shot's row carries the whole embedding: that is what it would cost alone.
+        readings.append(_Reading(alone, {name: accuracies}, embedding + time.perf_counter() - start))
     return readings
+
+
+def _merged(readings: list[_Reading], others: list[_Reading]) -> list[_Reading]:
+    return [reading.merge(other) for reading, other in zip(readings, others, strict=True)]
 
 
 def _scores(reading: _Reading, random: Score, best: str, chosen_on: str) -> BaselineScores:

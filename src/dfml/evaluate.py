@@ -21,11 +21,15 @@ from dfml.errors import InputError
 from dfml.learners.base import AbstractLearner
 from dfml.manifest import Manifest, make_manifest
 from dfml.nn import Encoder, InputSpec, Norm
+from dfml.spread import HERE, Jobs, in_order, parts
 from dfml.zoo.store import Zoo
 
 EPISODES, FROZEN_EPISODES = 600, 10_000
+PARTS = 4  # of the episodes, a worker: so that workers end at about the same time
 Progress = Callable[[int, int], None]
 """Called with what is done and what there is to do."""
+Answer = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Support images, their labels and query images to logits."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +115,7 @@ def evaluate(
     *,
     norm: Norm | None = None,
     progress: Progress | None = None,
+    jobs: Jobs = HERE,
 ) -> Score:
     """Accuracy of ``learner`` on every episode of ``manifest``; the learner is left as it was.
 
@@ -120,6 +125,7 @@ def evaluate(
         manifest: the episodes.
         norm: how BatchNorm is set; None is the learner's own. ``query_batch`` is transductive.
         progress: called with encoders (frozen features) or episodes done and to do.
+        jobs: what episodes are shared out to; frozen features are read here.
 
     Raises:
         InputError: a manifest of other images, or images of a size that the networks do not take.
@@ -141,17 +147,24 @@ def evaluate(
         accuracies = kernels.accuracies(learner.coefficients)
         return Score.of(accuracies, seconds=time.perf_counter() - start, norm=norm, manifest=manifest)
     answer = partial(_adapt_and_predict, learner, norm)
-    return _one_by_one(answer, image_set, manifest, device=_device(learner), norm=norm, progress=progress)
+    device = _device(learner)
+    return _one_by_one(answer, image_set, manifest, device=device, norm=norm, progress=progress, jobs=jobs)
 
 
 def evaluate_together(
-    learner: AbstractLearner, image_set: ImageSet, manifest: Manifest, *, progress: Progress | None = None
+    learner: AbstractLearner,
+    image_set: ImageSet,
+    manifest: Manifest,
+    *,
+    progress: Progress | None = None,
+    jobs: Jobs = HERE,
 ) -> Score:
     """As `evaluate`, all queries of an episode looked at together (`AbstractLearner.predict_together`)."""
     manifest.check(image_set)
     check_sizes((m.spec for m in learner.modules() if isinstance(m, Encoder)), image_set)
     together, norm = learner.predict_together, learner.transductive
-    return _one_by_one(together, image_set, manifest, device=_device(learner), norm=norm, progress=progress)
+    device = _device(learner)
+    return _one_by_one(together, image_set, manifest, device=device, norm=norm, progress=progress, jobs=jobs)
 
 
 def _adapt_and_predict(learner: AbstractLearner, norm: Norm, support: Tensor, labels: Tensor, query: Tensor) -> Tensor:
@@ -163,23 +176,37 @@ def _device(learner: AbstractLearner) -> torch.device:
 
 
 def _one_by_one(
-    answer: Callable[[Tensor, Tensor, Tensor], Tensor],
+    answer: Answer,
     image_set: ImageSet,
     manifest: Manifest,
     *,
     device: torch.device,
     norm: str,
     progress: Progress | None,
+    jobs: Jobs,
 ) -> Score:
-    start, accuracies = time.perf_counter(), []
-    for i, indices in enumerate(manifest.episodes):
-        support, query = (image_set.batch(part).to(device) for part in (indices.support, indices.query))
-        answers = answer(support, indices.support_y.to(device), query).argmax(-1).cpu()
-        accuracies.append(100 * (answers == indices.query_y).float().mean())
+    start, done = time.perf_counter(), 0
+    accuracies: list[Tensor] = []
+    score = partial(_accuracies, answer, image_set, manifest, device)
+    for part in in_order(jobs, score, parts(len(manifest), jobs, each=PARTS)):
+        accuracies.append(part)
+        done += len(part)
         if progress:
-            progress(i + 1, len(manifest))
+            progress(done, len(manifest))
     seconds = time.perf_counter() - start
-    return Score.of(torch.stack(accuracies), seconds=seconds, norm=norm, manifest=manifest)
+    return Score.of(torch.cat(accuracies), seconds=seconds, norm=norm, manifest=manifest)
+
+
+def _accuracies(
+    answer: Answer, image_set: ImageSet, manifest: Manifest, device: torch.device, part: range
+) -> Float[Tensor, " part"]:
+    """One job: the accuracies of these episodes, in percent."""
+    accuracies = []
+    for i in part:
+        support, query = (image_set.batch(indices[i]).to(device) for indices in (manifest.support, manifest.query))
+        answers = answer(support, manifest.support_y.to(device), query).argmax(-1).cpu()
+        accuracies.append(100 * (answers == manifest.query_y).float().mean())
+    return torch.stack(accuracies)
 
 
 def check_sizes(specs: Iterable[InputSpec], image_set: ImageSet) -> None:
@@ -206,6 +233,7 @@ def evaluate_shots(
     transductive_episodes: int = EPISODES,
     seed: int = 0,
     progress: Progress | None = None,
+    jobs: Jobs = HERE,
 ) -> dict[int, dict[str, Score]]:
     """For each shot the scores ``inductive`` (the learner's own BatchNorm setting, or `support`) and ``transductive``.
 
@@ -220,6 +248,7 @@ def evaluate_shots(
         transductive_episodes: the first so many of the same episodes; 0 leaves the transductive score out.
         seed: of the manifests.
         progress: see `evaluate`.
+        jobs: see `evaluate`.
     """
     frozen = learner.frozen_encoders is not None and learner.norm == "running"
     inductive: Norm = "support" if learner.norm == "query_batch" else learner.norm
@@ -230,10 +259,9 @@ def evaluate_shots(
         manifest = make_manifest(
             image_set, way=way, shot=shot, queries=queries, episodes=longest, seed=seed, split=split
         )
-        table[shot] = {
-            "inductive": evaluate(learner, image_set, manifest.first(count), norm=inductive, progress=progress)
-        }
+        many = manifest.first(count)
+        table[shot] = {"inductive": evaluate(learner, image_set, many, norm=inductive, progress=progress, jobs=jobs)}
         if transductive_episodes:
             few = manifest.first(transductive_episodes)
-            table[shot]["transductive"] = evaluate_together(learner, image_set, few, progress=progress)
+            table[shot]["transductive"] = evaluate_together(learner, image_set, few, progress=progress, jobs=jobs)
     return table

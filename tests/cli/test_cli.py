@@ -16,6 +16,8 @@ from dfml.errors import InputError
 sys.path.insert(0, str(Path(__file__).parents[1] / "integration"))
 from small import OPTIONS, make_data, make_zoo
 
+COMMANDS = ["demo", "data glyphs", "zoo build", "train", "sweep", "evaluate", "adapt", "predict"]
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
@@ -38,11 +40,11 @@ def test_help_is_quick_and_names_every_command():
     assert time.monotonic() - start < 10
     assert done.returncode == 0
     assert " torch" not in done.stderr, "help must not wait for torch"
-    for name in ("demo", "data glyphs", "zoo build", "zoo list", "train", "evaluate", "recover", "adapt", "predict"):
+    for name in (*COMMANDS, "zoo list", "recover"):
         assert name in done.stdout
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "adapt", "predict", "zoo build", "data glyphs", "demo"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_each_command_has_help(command, capsys):
     with pytest.raises(SystemExit) as stop:
         main([*command.split(), "--help"])

@@ -14,7 +14,6 @@ from rich.console import Console
 from dfml.data.image_set import DataSplits, ImageSet
 from dfml.errors import InputError
 from dfml.harness.build_zoo import TrainingRecipe, build_zoo, zoo_progress, zoo_table
-from dfml.harness.jobs import run_jobs
 from dfml.harness.zoo_plan import ZooPlan, input_spec
 from dfml.zoo import Zoo
 
@@ -201,19 +200,6 @@ def test_table_and_progress_bar_can_be_shown(tmp_path):
     assert "3 models" in text
     assert "conv4-2" in text
     assert zoo.cards["conv4-1"].class_names[0] in text
-
-
-def double(number: int) -> int:
-    if number == 13:
-        raise InputError("13", "a lucky number", "add one")
-    return 2 * number
-
-
-@pytest.mark.parametrize("workers", [1, 2])
-def test_jobs_are_all_done_and_errors_arrive(workers):
-    assert sorted(run_jobs(double, iter(range(5)), workers=workers)) == [0, 2, 4, 6, 8]
-    with pytest.raises(InputError, match="lucky"):
-        list(run_jobs(double, [13, 1], workers=workers))
 
 
 def test_an_index_says_which_recipe_it_was(tmp_path):

@@ -11,6 +11,7 @@ from tyro.conf import Positional
 
 from dfml.cli.show import bar, console, say
 from dfml.cli.sources import data_glyphs, zoo_build, zoo_list
+from dfml.cli.sweeps import sweep
 from dfml.errors import InputError
 
 
@@ -92,6 +93,8 @@ def evaluate(
     episodes: int | None = None,
     baselines: bool = False,
     zoo: str | None = None,
+    jobs: int | None = None,
+    executor: Literal["local", "ray"] = "local",
 ) -> None:
     """Judge a run on classes that no teacher has seen; prints a table and writes result.json.
 
@@ -105,15 +108,19 @@ def evaluate(
         episodes: 600 where there is an inner loop and 10,000 for frozen features, unless given.
         baselines: also random, single teachers and the zoo ensemble.
         zoo: the zoo of the run, where it has moved.
+        jobs: parts of the work at once; one, or one a CPU of the cluster, unless given.
+        executor: processes of this machine, or the Ray cluster of RAY_ADDRESS.
     """
     from dfml.harness.adapt import Run
+    from dfml.harness.jobs import start_jobs
     from dfml.harness.tables import score_table
 
     opened = Run.open(run, zoo=zoo)
     options: dict[str, Any] = {"split": split, "shots": shots, "way": way, "queries": queries}
     options |= {"episodes": episodes, "baselines": baselines}
-    with bar("evaluating") as progress:
-        scores = opened.evaluate(data, progress=progress, **options)
+    workers = jobs if jobs is not None or executor == "ray" else 1
+    with start_jobs(executor, workers) as running, bar("evaluating") as progress:
+        scores = opened.evaluate(data, progress=progress, jobs=running, **options)
     say(f"{data}, {split} classes, {way}-way, % correct with 95 % intervals")
     console.print(score_table(scores))
     for shot, (mean, ci95) in scores.gains().items():
@@ -188,6 +195,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "zoo build": zoo_build,
     "zoo list": zoo_list,
     "train": train,
+    "sweep": sweep,
     "evaluate": evaluate,
     "recover": recover,
     "adapt": adapt,

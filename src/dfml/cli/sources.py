@@ -33,6 +33,7 @@ def zoo_build(
     way: int = 5,
     seed: int = 0,
     jobs: int | None = None,
+    executor: Literal["local", "ray"] = "local",
     width: int | None = None,
     epochs: int | None = None,
     flips: bool = True,
@@ -46,7 +47,8 @@ def zoo_build(
         models: how many.
         way: classes of each.
         seed: draws classes and initial weights.
-        jobs: processes; one a core unless given.
+        jobs: models at once; one a core, or one a CPU of the cluster, unless given.
+        executor: processes of this machine, or the Ray cluster of RAY_ADDRESS.
         width: channels of the first block; the architecture's usual ones unless given.
         epochs: of training; the architecture's usual number unless given.
         flips: mirror images in training; ``--no-flips`` where mirroring changes the class.
@@ -67,6 +69,7 @@ def zoo_build(
             way=way,
             seed=seed,
             jobs=jobs,
+            executor=executor,
             width=width,
             training=training,
             on_model=progress,

@@ -9,7 +9,7 @@ from typing import Any
 
 from dfml.data.image_set import DataSplits
 from dfml.errors import InputError
-from dfml.harness.jobs import cores, run_jobs
+from dfml.harness.jobs import start_jobs
 from dfml.harness.zoo_plan import TRAINING, TrainingRecipe, ZooPlan, train_teacher
 from dfml.harness.zoo_view import zoo_progress, zoo_table
 from dfml.zoo.card import ModelCard
@@ -29,6 +29,7 @@ def build_zoo(
     way: int = 5,
     seed: int = 0,
     jobs: int | None = None,
+    executor: str = "local",
     width: int | None = None,
     training: TrainingRecipe | None = None,
     on_model: Callable[[int, int, float], None] | None = None,
@@ -45,7 +46,8 @@ def build_zoo(
         models: how many teachers.
         way: classes a teacher.
         seed: of class draws, weights and training.
-        jobs: processes, by default one a core.
+        jobs: models at once; None is one a core, or one a CPU of the cluster.
+        executor: where they are trained, ``local`` or ``ray``; this process alone writes the zoo.
         width: channels of the first block; None is the architecture's usual one.
         training: None is the architecture's usual one.
         on_model: called after each model with the models done, all models, and the mean accuracy in percent so far.
@@ -55,14 +57,13 @@ def build_zoo(
 
     Raises:
         InputError: classes or images do not suffice; ``out`` holds a zoo of another recipe or cannot be written;
-            an architecture that is unknown or cannot take the images.
+            an architecture that is unknown or cannot take the images; jobs that cannot start, see `start_jobs`.
     """
     out = Path(out)
     plan = ZooPlan.make(data, architecture, models, way, seed, width, training)
     _claim(out, plan)
     done = {card.id: card.accuracy["mean"] for card in (_finished(out, plan.card(i)) for i in range(models)) if card}
     missing = [i for i in range(models) if plan.card(i).id not in done]
-    workers = max(1, min(jobs or cores(), len(missing)))
 
     def tell() -> None:
         if on_model is not None:
@@ -70,11 +71,13 @@ def build_zoo(
 
     tell()
     try:
-        with _sigterm_interrupts():
-            for card, content in run_jobs(train_teacher, (plan.task(i) for i in missing), workers=workers):
-                write_packed(out, card, content)
-                done[card.id] = card.accuracy["mean"]
-                tell()
+        if missing:
+            # Jobs start first: Ray takes the signals for itself.
+            with start_jobs(executor, jobs, tasks=len(missing)) as running, _sigterm_interrupts():
+                for card, content in running.run(train_teacher, map(plan.task, missing)):
+                    write_packed(out, card, content)
+                    done[card.id] = card.accuracy["mean"]
+                    tell()
     finally:
         write_index(out, name=out.resolve().name, shared_classes=True, recipe=plan.recipe, ids=done)
     return Zoo.open(out)

@@ -35,7 +35,10 @@ class Stopped(KeyboardInterrupt):
 
     def __init__(self, signum: int, step: int, folder: RunFolder):
         super().__init__(f"stopped after step {step}; checkpoint written to {folder.path}; continue with --resume")
-        self.signum, self.step = signum, step
+        self.signum, self.step, self.folder = signum, step, folder
+
+    def __reduce__(self):
+        return Stopped, (self.signum, self.step, self.folder)
 
 
 def budget_used(options: RunOptions, step: int, seconds: float) -> float:

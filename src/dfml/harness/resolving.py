@@ -42,12 +42,21 @@ def resolve(recipe: str | Path | Sections, overrides: Mapping[str, Any] | None =
     """
     if isinstance(recipe, dict):
         return Resolver(label or "given", recipe).resolve(overrides or {})
+    return resolver(recipe).resolve(overrides or {})
+
+
+def resolver(recipe: str | Path) -> "Resolver":
+    """Of a shipped recipe's name or a path.
+
+    Raises:
+        InputError: no such recipe, or not TOML.
+    """
     name = str(recipe) if str(recipe) in recipe_names() else Path(recipe).name
-    return Resolver(name, load_recipe(recipe)).resolve(overrides or {})
+    return Resolver(name, load_recipe(recipe))
 
 
 class Resolver:
-    """One use: ``Resolver(name, sections).resolve(overrides)``.
+    """One use: ``Resolver(name, sections).resolve(overrides)``; ``problems`` is what stood in the way.
 
     Args:
         recipe: its name, for messages.

@@ -14,6 +14,7 @@ from dfml.harness.adapt import Run
 from dfml.harness.run_folder import commit
 from dfml.manifest import make_manifest
 from dfml.randomness import Rng
+from dfml.spread import HERE, Jobs
 
 RESULT_SCHEMA = 1
 
@@ -75,6 +76,7 @@ def evaluate_run(
     baselines: bool = False,
     transductive: bool = True,
     progress: Progress | None = None,
+    jobs: Jobs = HERE,
 ) -> Evaluation:
     """Judge a run on classes that no teacher has seen, and write ``result.json``.
 
@@ -89,6 +91,7 @@ def evaluate_run(
         baselines: also random, single teachers and the zoo ensemble, on the same episodes.
         transductive: also with BatchNorm statistics of the query batch.
         progress: called with what is done and to do.
+        jobs: what episodes and teachers are shared out to; see `dfml.harness.jobs.start_jobs`.
 
     Raises:
         InputError: classes that the zoo knows, images of another size, fewer classes or images than asked for.
@@ -105,15 +108,15 @@ def evaluate_run(
         episodes=episodes,
         transductive_episodes=min(episodes or EPISODES, EPISODES) if transductive else 0,
         progress=progress,
+        jobs=jobs,
         **kind,  # type: ignore[arg-type]
     )
     compared: dict[int, BaselineScores] = {}
     if baselines:
         manifests = [make_manifest(images, shot=s, episodes=episodes or FROZEN_EPISODES, **kind) for s in shots]  # type: ignore[arg-type]
         rng = Rng(run.folder.config.run.seed).at("baselines")
-        compared = dict(
-            zip(shots, baseline_scores(run.zoo, images, manifests, rng=rng, progress=progress), strict=True)
-        )
+        read = baseline_scores(run.zoo, images, manifests, rng=rng, progress=progress, jobs=jobs)
+        compared = dict(zip(shots, read, strict=True))
     about = learner.describe()
     results = [
         _result(run, Path(splits.name).stem, scores[s], compared.get(s), {"shot": s} | kind, about) for s in shots

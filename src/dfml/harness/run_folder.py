@@ -81,14 +81,7 @@ class RunFolder:
             InputError: it belongs to another configuration or zoo, or cannot be written.
         """
         folder = cls(path)
-        old, new = folder.config.identity(), config.identity()
-        differ = [
-            f"{k}: {old.get(k)!r} there, {new.get(k)!r} here" for k in sorted(old | new) if old.get(k) != new.get(k)
-        ]
-        if folder.about["zoo"]["hash"] != zoo.hash:
-            there = folder.about["zoo"]
-            differ.append(f"zoo: {there['name']} {there['hash'][:19]} there, {zoo.name} {zoo.hash[:19]} here")
-        if differ:
+        if differ := folder.differences(config, zoo):
             raise InputError(
                 f"{folder.path}: belongs to another run" + "".join(f"\n  - {d}" for d in differ),
                 "the configuration and the zoo that the run was started with",
@@ -106,6 +99,17 @@ class RunFolder:
                 f"{path}: cannot be written ({error})", "a folder that you may write", "free it"
             ) from error
         return cls(path)
+
+    def differences(self, config: Config, zoo: Zoo) -> list[str]:
+        """Why the run cannot be continued with this configuration and zoo, a line a reason."""
+        old, new = self.config.identity(), config.identity()
+        differ = [
+            f"{k}: {old.get(k)!r} there, {new.get(k)!r} here" for k in sorted(old | new) if old.get(k) != new.get(k)
+        ]
+        there = self.about["zoo"]
+        if there["hash"] != zoo.hash:
+            differ.append(f"zoo: {there['name']} {there['hash'][:19]} there, {zoo.name} {zoo.hash[:19]} here")
+        return differ
 
     @property
     def plots(self) -> Path:

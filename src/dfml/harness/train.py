@@ -48,6 +48,13 @@ def train(
     """
     config = configure(out, recipe=recipe, minutes=minutes, steps=steps, resume=resume, overrides=overrides)
     zoo = zoo if isinstance(zoo, Zoo) else Zoo.open(zoo)
+    return train_configured(config, zoo, out=out, resume=resume, on_progress=on_progress)
+
+
+def train_configured(
+    config: Config, zoo: Zoo, *, out: str | Path, resume: bool = False, on_progress: OnProgress | None = None
+) -> Run:
+    """`train`, with a configuration that is resolved already."""
     method = config.build()
     check_capabilities(method, zoo)
     fabric, ranks = launch(config.run.accelerator)

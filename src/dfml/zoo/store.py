@@ -79,6 +79,10 @@ class Zoo:
         self._teachers: OrderedDict[str, LocalTeacher] = OrderedDict()
         self._cached_bytes = 0
 
+    def __reduce__(self):
+        """For another process: from where it may work in another folder, and without models, which it reads itself."""
+        return Zoo, (Path(self.path).resolve(), self.index)
+
     @staticmethod
     def open(source: str | Path) -> "Zoo":
         """Open a folder, or an embedded zoo by name (``glyphs``); reads the index only.
