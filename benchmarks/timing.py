@@ -65,6 +65,7 @@ class Comparison:
         ours: our way.
         others: the other ways.
         floor_s: what cannot be undercut, where something is known.
+        known: seconds of ways that are not run here, by name.
         facts: further keys of the lines.
     """
 
@@ -72,6 +73,7 @@ class Comparison:
     ours: Side
     others: list[Side]
     floor_s: float | None = None
+    known: dict[str, float] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
 
     def lines(self, repeats: int) -> list[dict[str, Any]]:
@@ -87,12 +89,14 @@ class Comparison:
             "repeats": repeats,
             "device": device(),
         } | self.facts
-        lines = []
-        for side in self.others:
-            other = median(taken[side.name][1:])
-            line = {"name": self.name, "ours_s": round(ours, 4), "other": side.name, "other_s": round(other, 4)}
-            lines.append(line | {"ratio": round(other / ours, 2), "extrapolated": side.times != 1} | about)
-        return lines
+        others = {side.name: (median(taken[side.name][1:]), side.times != 1) for side in self.others}
+        others |= {name: (seconds, True) for name, seconds in self.known.items()}
+        return [
+            {"name": self.name, "ours_s": round(ours, 4), "other": name, "other_s": round(seconds, 4)}
+            | {"ratio": round(seconds / ours, 2), "extrapolated": extrapolated}
+            | about
+            for name, (seconds, extrapolated) in others.items()
+        ]
 
 
 def device() -> str:
