@@ -107,40 +107,53 @@ class MetaGenerator(AbstractRecovery):
         """Visit each teacher from the shared generator, then take one meta-step over all visits."""
         if not self.persistent_optimiser:
             self._new_optimiser()
+        visits = self._visits(teachers, labels, students or [None] * len(teachers), rng, ranks)
+        if learn:
+            self._meta_step([gradient for _, _, *gradient in visits])
+        return [
+            Recovered(images, wanted, dict(zip(self._term_names, terms.tolist(), strict=True)))
+            for (images, terms, *_), wanted in zip(visits, labels, strict=True)
+        ]
 
-        names = [name for name in self.weights if name == "class" or self.weights[name]]
+    def _visits(
+        self,
+        teachers: Sequence[Teacher],
+        labels: Sequence[Tensor],
+        students: Sequence[Student | None],
+        rng: Rng,
+        ranks: AbstractRanks,
+    ) -> list[list[Tensor]]:
+        """For each teacher the images, the loss terms, and what the visit says to the shared parameters."""
         cpu = next(self.generator.parameters()).device.type == "cpu"
         engine = ENGINES[self.engine or ("loop" if cpu else "batched")]
 
         def visit(group: list[int]) -> list[Tensor]:
-            visits = engine.visit(
-                self,
-                [teachers[i] for i in group],
-                [labels[i] for i in group],
-                [students[i] if students is not None else None for i in group],
-                [rng.at("visit", i) for i in group],
-            )
-            return [t for v in visits for t in (v.images, torch.stack([v.terms[n] for n in names]), *self._meta(v))]
+            asked = [[values[i] for i in group] for values in (teachers, labels, students)]
+            visits = engine.visit(self, *asked, [rng.at("visit", i) for i in group])  # type: ignore[arg-type, call-arg]
+            terms = (torch.stack([v.terms[name] for name in self._term_names]) for v in visits)
+            return [t for v, values in zip(visits, terms, strict=True) for t in (v.images, values, *self._meta(v))]
 
         groups = engine.groups(len(teachers), ranks.world)
-        visits: dict[int, list[Tensor]] = {}
+        visits: list[list[Tensor]] = [[]] * len(teachers)
         for group, parts in zip(groups, ranks.map(visit, groups), strict=True):
-            each = len(parts) // max(1, len(group))
-            visits |= {i: parts[k * each : (k + 1) * each] for k, i in enumerate(group)}
-        if learn:
-            shared = list(self.generator.parameters())
-            meta_gradient = [torch.zeros_like(p) for p in shared]
-            for i in range(len(teachers)):
-                _, _, *gradient = visits[i]
-                torch._foreach_add_(meta_gradient, gradient, alpha=1 / len(teachers))
-            for p, g in zip(shared, meta_gradient, strict=True):
-                p.grad = g
-            self.optimiser.step()
-            self.optimiser.zero_grad()
-        return [
-            Recovered(visits[i][0], wanted, dict(zip(names, visits[i][1].tolist(), strict=True)))
-            for i, wanted in enumerate(labels)
-        ]
+            each = len(parts) // len(group)
+            for k, i in enumerate(group):
+                visits[i] = parts[k * each : (k + 1) * each]
+        return visits
+
+    @property
+    def _term_names(self) -> list[str]:
+        return [name for name, weight in self.weights.items() if name == "class" or weight]
+
+    def _meta_step(self, gradients: list[list[Tensor]]) -> None:
+        shared = list(self.generator.parameters())
+        mean = [torch.zeros_like(p) for p in shared]
+        for gradient in gradients:
+            torch._foreach_add_(mean, gradient, alpha=1 / len(gradients))
+        for p, g in zip(shared, mean, strict=True):
+            p.grad = g
+        self.optimiser.step()
+        self.optimiser.zero_grad()
 
     def _meta(self, visit: Visit) -> list[Tensor]:
         """What a visit says to the shared parameters."""
