@@ -9,6 +9,7 @@ tables are printed.
 """
 
 import argparse
+import copy
 import json
 from dataclasses import dataclass, field
 from functools import cache
@@ -172,12 +173,17 @@ class Bench:
         return {name: [round(float(k.accuracies(head).mean()), 2) for k in kernels] for name, head in HEADS.items()}
 
     def compared(self, student: Encoder) -> dict[str, dict[str, list[float]]]:
-        """What a student's images can be compared by: its last block, all probabilities, their roots, its answers."""
-        answers = embed_all(student, self.data.val, normalise=False)
+        """What a student's images can be compared by: its last block, all probabilities, their roots, its answers,
+        and these with its hidden layer, which is what a learner uses.
+        """
+        alone = copy.deepcopy(student)
+        alone.backbone.hidden = 0  # nothing is joined to the answers
+        answers = embed_all(alone, self.data.val, normalise=False)
         roots = answers + student.backbone.origin
         block = Encoder(student.backbone.backbone, student.spec)
         kinds = {"features": embed_all(block, self.data.val, normalise=False), "probabilities": roots**2}
-        return {n: self.scores(f) for n, f in (kinds | {"roots": roots, "answers": answers}).items()}
+        kinds |= {"roots": roots, "answers": answers, "joined": embed_all(student, self.data.val, normalise=False)}
+        return {name: self.scores(features) for name, features in kinds.items()}
 
     def zoo_itself(self, compare: str) -> dict[str, list[float]]:
         """The zoo ensemble, by ``features`` or by ``answers``."""

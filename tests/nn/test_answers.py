@@ -1,4 +1,6 @@
+import pytest
 import torch
+import torch.nn.functional as F
 
 from dfml.nn import (
     AnsweringBackbone,
@@ -33,6 +35,21 @@ def test_an_answer_that_says_nothing_is_the_origin():
     torch.nn.init.zeros_(network.heads.weight)
     torch.nn.init.zeros_(network.heads.bias)
     torch.testing.assert_close(network(torch.randn(4, 3, 16, 16)), torch.zeros(4, 5), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("classifiers", [2, 40])
+def test_the_hidden_layer_counts_as_ten_classifiers(classifiers):
+    torch.manual_seed(0)
+    backbone = build_backbone("conv4", image_size=16, width=8)
+    network = AnsweringBackbone(backbone, [3] * classifiers, hidden=16).eval()
+    images = torch.rand(5, 3, 16, 16)
+    with torch.no_grad():
+        features, hidden = network(images), network.trunk(backbone(images))
+        roots = network.logits(images).unflatten(1, (-1, 3)).softmax(-1).sqrt() - 3**-0.5
+    assert network.feature_size == features.shape[1] == 3 * classifiers + 16
+    answers, joined = (F.normalize(part, dim=-1) for part in (roots.flatten(1), hidden))
+    expected = answers @ answers.T + 10 / classifiers * (joined @ joined.T)
+    torch.testing.assert_close(features @ features.T, expected, atol=1e-5, rtol=1e-4)
 
 
 def test_a_hidden_layer_obeys_the_batchnorm_policy_and_folds_away():

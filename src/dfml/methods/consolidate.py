@@ -63,7 +63,8 @@ class Consolidate(AbstractMethod[ConsolidateState]):
 
     A step recovers images from a few teachers, asks every teacher on every image, and trains one student on all
     answers so far: one backbone with a head for each teacher. Images of a new task are compared by what all its
-    heads answer (`AnsweringBackbone`): the zoo's probabilities tell new classes apart better than its features do.
+    heads answer (`AnsweringBackbone`): the zoo's probabilities tell new classes apart better than its features do. In
+    a small zoo the layer under the heads counts, too.
 
     *Deviations from the paper*: there is no paper.
 
@@ -215,7 +216,7 @@ class Consolidate(AbstractMethod[ConsolidateState]):
         return float(total) / self.updates
 
     def learner(self, state: ConsolidateState) -> AbstractLearner:
-        """Ridge regression on all heads' answers."""
+        """Ridge regression on all heads' answers and the layer under them."""
         return FrozenLearner(state.average, head="ridge")
 
     def validate(self, state: ConsolidateState, rng: Rng) -> Metrics:
