@@ -6,8 +6,9 @@ import torch
 from fakes import FakeMethod, FakeZoo, fake_config
 from test_checkpoint import same
 
+from dfml.harness.budget import budget_used
 from dfml.harness.config import RunOptions
-from dfml.harness.loop import Loop, Stopped, budget_used
+from dfml.harness.loop import Loop, Stopped
 from dfml.harness.run_folder import RunFolder
 
 ZOO = FakeZoo()

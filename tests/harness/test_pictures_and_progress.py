@@ -5,7 +5,7 @@ from fakes import fake_config
 from PIL import Image
 from rich.console import Console
 
-from dfml.harness.loop import Update
+from dfml.harness.budget import Update
 from dfml.harness.plots import Sheet, contact_sheet, plot_curves
 from dfml.harness.progress import clock, console_progress, is_term
 

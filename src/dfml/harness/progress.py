@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from dfml.harness.loop import OnProgress, Update
+from dfml.harness.budget import OnProgress, Update
 
 PLAIN_SECONDS = 20.0  # between two plain lines
 

@@ -6,8 +6,9 @@ from typing import Any
 
 from dfml.errors import InputError
 from dfml.harness.adapt import Run
+from dfml.harness.budget import OnProgress
 from dfml.harness.config import Config
-from dfml.harness.loop import Loop, OnProgress
+from dfml.harness.loop import Loop
 from dfml.harness.plots import plot_curves
 from dfml.harness.resolving import resolve
 from dfml.harness.run_folder import RunFolder
