@@ -21,9 +21,8 @@ def place(tmp_path_factory):
     make_zoo(folder / "zoo")
     make_data(folder / "data")
     values = "\n".join(f"{k} = {v}" for k, v in SECTION["method"].items())
-    recipe = (
-        f'[run]\nsteps = 2\nval_every = 1\nthreads = 1\n[method]\nname = "free"\n{values}\n[recovery]\nname = "meta_generator"\n'
-    )
+    recipe = f'[run]\nsteps = 2\nval_every = 1\nthreads = 1\n[method]\nname = "free"\n{values}\n'
+    recipe += '[recovery]\nname = "meta_generator"\n'
     recipe += 'steps = 1\nlatent = 8\n[learner]\nname = "protonet"\n[network]\nname = "conv4"\nwidth = 4\n'
     (folder / "quick.toml").write_text(recipe)
     return folder
