@@ -1,7 +1,7 @@
 """How visits to several teachers are computed: one after the other, or all at once. The numbers are the same."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -103,7 +103,7 @@ def _visit(inversion: Inversion, teacher: Teacher, labels: Tensor, student: Stud
     adapted = [p.clone().requires_grad_() for p in shared]
     codes = inversion.codes(teacher, labels, rng).to(shared[0].device).requires_grad_()
 
-    def terms_at(step: int) -> tuple[Tensor, dict[str, Tensor]]:
+    def terms_at(step: int) -> tuple[Tensor, list[dict[str, Tensor]]]:
         with mixed_precision():
             parameters = dict(zip(names, adapted, strict=True))
             images = functional_call(inversion.generator, parameters, (codes,)).float()
@@ -114,25 +114,32 @@ def _visit(inversion: Inversion, teacher: Teacher, labels: Tensor, student: Stud
                     logits = teacher.logits(seen).float()
             else:
                 logits = teacher.logits(seen).float()
-            return images, inversion.terms(seen, logits, statistics, labels, student)
+            return images, [inversion.terms(seen, logits, statistics, labels, student)]
 
-    inner = _adam(inversion, adapted, codes)
-    for step in range(inversion.steps + 1):  # k steps, then one reading at theta_k
+    images, (terms,), gradient = _adapt(inversion, adapted, codes, terms_at)
+    moved = [p - q.detach() for p, q in zip(shared, adapted, strict=True)]
+    return Visit(images.detach(), {name: value.detach() for name, value in terms.items()}, gradient, moved)
+
+
+def _adapt(
+    inversion: Inversion,
+    adapted: list[Tensor],
+    codes: Tensor,
+    terms_at: Callable[[int], tuple[Tensor, list[dict[str, Tensor]]]],
+) -> tuple[Tensor, list[dict[str, Tensor]], list[Tensor]]:
+    """k steps of Adam, in place, then one reading at theta_k: images, each teacher's terms, and the gradient there."""
+    groups = [{"params": adapted, "lr": inversion.lr}, {"params": [codes], "lr": inversion.latent_lr}]
+    inner = torch.optim.Adam(groups, betas=BETAS, foreach=True)
+    for step in range(inversion.steps + 1):
         images, terms = terms_at(step)
-        total = torch.stack([inversion.weights[name] * value for name, value in terms.items()]).sum()
+        total = torch.stack([inversion.weights[name] * v for one in terms for name, v in one.items()]).sum()
         *gradient, codes.grad = torch.autograd.grad(total, [*adapted, codes])
         if step == inversion.steps - (0 if inversion.last_step else 1):
             break
         for p, g in zip(adapted, gradient, strict=True):
             p.grad = g
         inner.step()
-    moved = [p - q.detach() for p, q in zip(shared, adapted, strict=True)]
-    return Visit(images.detach(), {name: value.detach() for name, value in terms.items()}, gradient, moved)
-
-
-def _adam(inversion: Inversion, adapted: list[Tensor], codes: Tensor) -> torch.optim.Optimizer:
-    groups = [{"params": adapted, "lr": inversion.lr}, {"params": [codes], "lr": inversion.latent_lr}]
-    return torch.optim.Adam(groups, betas=BETAS, foreach=True)
+    return images, terms, gradient
 
 
 class BatchedEngine(AbstractEngine):
@@ -172,16 +179,7 @@ class BatchedEngine(AbstractEngine):
             each = zip(seen, logits.float(), statistics, labels, strict=True)
             return images, [inversion.terms(*one, None) for one in each]
 
-        inner = _adam(inversion, adapted, codes)
-        for step in range(inversion.steps + 1):
-            images, terms = terms_at(step)
-            total = torch.stack([inversion.weights[n] * v for one in terms for n, v in one.items()]).sum()
-            *gradient, codes.grad = torch.autograd.grad(total, [*adapted, codes])
-            if step == inversion.steps - (0 if inversion.last_step else 1):
-                break
-            for p, g in zip(adapted, gradient, strict=True):
-                p.grad = g
-            inner.step()
+        images, terms, gradient = _adapt(inversion, adapted, codes, terms_at)
         moved = [p - q.detach() for p, q in zip(shared, adapted, strict=True)]
         return [
             Visit(
