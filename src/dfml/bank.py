@@ -18,7 +18,7 @@ BANK_BYTES = 2**30
 class _Ring:
     """The images of one class, oldest overwritten first, and the number of the teacher that each came from."""
 
-    images: UInt8[Tensor, "held c h w"]
+    images: UInt8[Tensor, "held c h w"]  # on the bank's device
     teachers: Int[Tensor, " held"]
 
 
@@ -37,12 +37,19 @@ class Bank:
 
     def __init__(self, *, classes: int, capacity: int, shape: tuple[int, int, int], floor: bool = False):
         self.capacity, self.shape, self.floor = capacity, shape, floor
+        self.device = torch.device("cpu")
         self.written = torch.zeros(classes, dtype=torch.int64)
         self._rings: dict[int, _Ring] = {}  # the class that waits longest for an image comes first
         self._images = 0
 
     def __len__(self) -> int:
         return self._images
+
+    def to(self, device: torch.device) -> None:
+        """Keep the images there; what is drawn comes from there."""
+        self.device = device
+        for ring in self._rings.values():
+            ring.images = ring.images.to(device)
 
     @property
     def counts(self) -> Int[Tensor, " classes"]:
@@ -53,7 +60,7 @@ class Bank:
         """Store images in [0, 1] of one teacher; the oldest of a full class make room."""
         data = (images.detach().clamp(0, 1) * 255).floor().byte() if self.floor else as_bytes(images)
         for c in classes.unique().tolist():
-            self._write(c, data[classes == c].cpu()[-self.capacity :], teacher)
+            self._write(c, data[classes == c].to(self.device)[-self.capacity :], teacher)
         while len(self._rings) > 1 and self._images * math.prod(self.shape) > BANK_BYTES:
             self._forget(next(iter(self._rings)))
 
@@ -75,7 +82,10 @@ class Bank:
 
     def images(self, c: int) -> UInt8[Tensor, "held c h w"]:
         """What is held of a class, by slot."""
-        return self._rings[c].images if c in self._rings else torch.zeros(0, *self.shape, dtype=torch.uint8)
+        return self._rings[c].images if c in self._rings else self._nothing()
+
+    def _nothing(self) -> UInt8[Tensor, "0 c h w"]:
+        return torch.zeros(0, *self.shape, dtype=torch.uint8, device=self.device)
 
     def teachers(self, c: int) -> Int[Tensor, " held"]:
         """The teachers that these images came from."""
@@ -84,7 +94,7 @@ class Bank:
     def read(self, classes: Int[Tensor, " n"], slots: Int[Tensor, " n"]) -> Float[Tensor, "n c h w"]:
         """Images as float32 in [0, 1]."""
         shown = [self._rings[c].images[s] for c, s in zip(classes.tolist(), slots.tolist(), strict=True)]
-        return as_floats(torch.stack(shown)) if shown else torch.zeros(0, *self.shape)
+        return as_floats(torch.stack(shown) if shown else self._nothing())
 
     def ready(self, needed: int) -> list[int]:
         """Classes with at least ``needed`` images."""
@@ -110,9 +120,9 @@ class Bank:
         s, q = (slice(None), slice(0, shot)), (slice(None), slice(shot, None))
         return Episode(
             self.read(classes[s].flatten(), slots[s].flatten()),
-            labels[s].flatten(),
+            labels[s].flatten().to(self.device),
             self.read(classes[q].flatten(), slots[q].flatten()),
-            labels[q].flatten(),
+            labels[q].flatten().to(self.device),
         )
 
     def _balanced(self, c: int, count: int, generator: torch.Generator) -> Int[Tensor, " count"]:
@@ -150,6 +160,7 @@ class Bank:
         self.written.copy_(state["written"])
         self._rings = {c: _Ring(r["images"].clone(), r["teachers"].clone()) for c, r in state["rings"].items()}
         self._images = sum(len(r.images) for r in self._rings.values())
+        self.to(self.device)
 
 
 class AnswerBank:
@@ -166,13 +177,17 @@ class AnswerBank:
         self.images = torch.zeros(capacity, *shape, dtype=torch.uint8)
         self.answers = torch.zeros(capacity, outputs, dtype=torch.float16)
 
+    def to(self, device: torch.device) -> None:
+        """Keep images and answers there."""
+        self.images, self.answers = self.images.to(device), self.answers.to(device)
+
     def __len__(self) -> int:
         return min(self.written, self.capacity)
 
     def add(self, images: UInt8[Tensor, "n c h w"], answers: Float[Tensor, "n outputs"]) -> None:
         """Store images with their answers."""
         slots = (self.written + torch.arange(len(images))) % self.capacity
-        self.images[slots], self.answers[slots] = images.cpu(), answers.detach().cpu().half()
+        self.images[slots], self.answers[slots] = images.to(self.images), answers.detach().to(self.answers)
         self.written += len(images)
 
     def sample(

@@ -22,6 +22,9 @@ class FakeZoo(Zoo):
     def entry(self, name):
         return SimpleNamespace(architecture="conv4")
 
+    def on(self, device):
+        return self
+
     def teacher(self, name):
         return float(ord(name))
 
@@ -32,14 +35,15 @@ class FakeState(AbstractState):
     optimiser: torch.optim.Optimizer
     seen: list = field(default_factory=list)
 
+    def parts(self):
+        return {"network": self.network, "optimiser": self.optimiser}
+
     def state_dict(self):
-        parts = {"network": self.network.state_dict(), "optimiser": self.optimiser.state_dict()}
-        return parts | {"step": self.step, "seen": self.seen}
+        return super().state_dict() | {"seen": self.seen}
 
     def load_state_dict(self, state):
-        self.network.load_state_dict(state["network"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.step, self.seen = state["step"], state["seen"]
+        super().load_state_dict(state)
+        self.seen = state["seen"]
 
 
 class FakeMethod(AbstractMethod):

@@ -88,10 +88,10 @@ def test_meta_loss_is_prototypical_and_differentiable(make_encoder, support, que
     learner = FrozenLearner([make_encoder(), make_encoder(1)])
     learner.norm = norm
     labels = torch.tensor([0, 1, 2, 0, 1, 2])
-    loss, metrics = learner.meta_loss(Episode(*support, queries, labels))
+    loss, accuracy = learner.meta_loss(Episode(*support, queries, labels))
     predictor = learner.adapt(*support)
     assert float(loss.detach()) == pytest.approx(float(F.cross_entropy(predictor(queries), labels)), rel=1e-3)
-    assert metrics["accuracy"] == pytest.approx(100 * float((predictor(queries).argmax(-1) == labels).float().mean()))
+    assert float(accuracy) == pytest.approx(100 * float((predictor(queries).argmax(-1) == labels).float().mean()))
     loss.backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in learner.parameters())
 

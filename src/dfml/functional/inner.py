@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 Parameters = dict[str, Tensor]
@@ -37,7 +38,7 @@ def sequential_displacement(
     *,
     lr: float,
     optimiser: type[torch.optim.Optimizer] = torch.optim.SGD,
-) -> tuple[Parameters, list[float]]:
+) -> tuple[Parameters, Float[Tensor, " losses"]]:
     """(theta_0 - theta_n) / lr after one step on each loss in turn, and the losses met: implicit gradient alignment.
 
     With SGD it is to first order the sum of the losses' gradients g_i. Averaged over all orders its next part is
@@ -53,12 +54,12 @@ def sequential_displacement(
             p.grad = g
         fast.step()
         met.append(value.detach())
-    return {k: (parameters[k].detach() - p.detach()) / lr for k, p in theta.items()}, [float(v) for v in met]
+    return {k: (parameters[k].detach() - p.detach()) / lr for k, p in theta.items()}, torch.stack(met)
 
 
 def summed_gradient(
     losses: list[Callable[[Parameters], Tensor]], parameters: Parameters
-) -> tuple[Parameters, list[float]]:
+) -> tuple[Parameters, Float[Tensor, " losses"]]:
     """The sum of the losses' gradients, all at ``parameters``: what alignment is compared with, at the same cost."""
     theta = {k: p.detach().requires_grad_() for k, p in parameters.items()}
     total = {k: torch.zeros_like(p) for k, p in theta.items()}
@@ -68,4 +69,4 @@ def summed_gradient(
         for k, g in zip(theta, torch.autograd.grad(value, list(theta.values())), strict=True):
             total[k] += g
         met.append(value.detach())
-    return total, [float(v) for v in met]
+    return total, torch.stack(met)

@@ -24,6 +24,8 @@ from dfml.ranks import ALONE, AbstractRanks
 from dfml.zoo import Zoo
 from dfml.zoo.teacher import OnDemand
 
+CPU = torch.device("cpu")
+
 
 class Stopped(KeyboardInterrupt):
     """Training was asked to stop (Ctrl-C or SIGTERM), finished its step and wrote a checkpoint.
@@ -54,7 +56,7 @@ class Loop:
         options: budget, seed, intervals.
         on_progress: called after every step.
         ranks: the processes of the run.
-        device: what it runs on, for results.
+        device: where teachers and state are.
     """
 
     def __init__(
@@ -66,12 +68,12 @@ class Loop:
         on_progress: OnProgress | None = None,
         *,
         ranks: AbstractRanks = ALONE,
-        device: str = "cpu",
+        device: torch.device = CPU,
     ):
-        self.method, self.zoo, self.folder, self.options = method, zoo, folder, options
+        self.method, self.zoo, self.folder, self.options = method, zoo.on(device), folder, options
         self.on_progress, self.ranks, self.writes = on_progress, ranks, ranks.rank == 0
         self.rng = Rng(options.seed)
-        self.totals = Totals(device=device)
+        self.device, self.totals = device, Totals(device=device.type)
         self.validation: Metrics = {}
         self.stop_signal: int | None = None
         self.resumed_at = -1
@@ -80,6 +82,7 @@ class Loop:
         """The state before the first step, or of the newest sound checkpoint."""
         seed_strays(self.rng.at("init"))
         state = self.method.init(self.zoo, self.rng.at("init"))
+        state.to(self.device)
         if (saved := self.folder.checkpoints.latest()) is not None:
             restore(state, saved, self.folder.path)
             self.resumed_at = state.step

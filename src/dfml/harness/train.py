@@ -63,7 +63,7 @@ def train_configured(
         folder = RunFolder.reopen(out, config, zoo) if resume else RunFolder.create(out, config, zoo)
     fabric.barrier()
     folder = folder if ranks.rank == 0 else RunFolder(out)
-    Loop(method, zoo, folder, config.run, on_progress, ranks=ranks, device=fabric.device.type).run()
+    Loop(method, zoo, folder, config.run, on_progress, ranks=ranks, device=fabric.device).run()
     if ranks.rank == 0:
         plot_curves(folder.metrics(), folder.plots)
     return Run(folder, zoo)

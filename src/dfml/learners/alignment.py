@@ -4,10 +4,10 @@ from collections.abc import Callable
 from typing import Literal
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from dfml.functional.inner import Parameters, sequential_displacement, summed_gradient
-from dfml.learners.base import Metrics
 from dfml.learners.meta_model import MetaModel
 from dfml.nn import batch_statistics
 
@@ -25,7 +25,7 @@ def align(
     fast_optimiser: Literal["sgd", "adam"],
     scale: float | None,
     generator: torch.Generator,
-) -> Metrics:
+) -> Float[Tensor, ""]:
     """theta_i = theta_{i-1} - lr grad L_i(theta_{i-1}), losses in random order; ``outer`` follows theta - theta_n.
 
     Args:
@@ -37,6 +37,9 @@ def align(
         fast_optimiser: of the sequential steps.
         scale: None follows displacement / (lr n), the size of a mean gradient; a number times the raw displacement.
         generator: decides the order.
+
+    Returns:
+        The mean of the losses met.
     """
     parameters: Parameters = dict(model.distilled_parameters())
     losses = [losses[i] for i in torch.randperm(len(losses), generator=generator).tolist()]
@@ -51,7 +54,7 @@ def align(
     for name, p in parameters.items():
         p.grad = direction[name] * factor
     outer.step()
-    return {"distillation": sum(met) / len(met)}
+    return met.mean()
 
 
 def alignment_ratio(model: MetaModel, losses: list[Loss], *, lr: float) -> float:

@@ -120,12 +120,17 @@ class AbstractLearner(nn.Module, ABC):
         """A new predictor for the task; images in [0, 1], labels 0..way-1; ``norm`` None is the learner's own."""
 
     @abstractmethod
-    def meta_loss(self, episode: Episode) -> tuple[Float[Tensor, ""], Metrics]:
-        """The differentiable loss of one training episode, and metrics (``accuracy`` in percent among them)."""
+    def meta_loss(self, episode: Episode) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+        """The differentiable loss of one training episode, and the accuracy on its queries in percent."""
 
     def describe(self) -> dict[str, Any]:
         """Plain values that name the learner in results: its kind, network and number of networks at inference."""
         return {"learner": type(self).__name__.lower()}
+
+
+def percent_right(logits: Float[Tensor, "q way"], labels: Int[Tensor, " q"]) -> Float[Tensor, ""]:
+    """Share of the queries whose largest logit is the right one, in percent."""
+    return 100 * (logits.argmax(-1) == labels).float().mean()
 
 
 def class_means(features: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) -> Float[Tensor, "way d"]:

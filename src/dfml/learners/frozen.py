@@ -16,7 +16,7 @@ from dfml.functional.heads import (
     ridge_coefficients,
     self_trained_ridge,
 )
-from dfml.learners.base import AbstractLearner, Metrics, Predictor, embed
+from dfml.learners.base import AbstractLearner, Predictor, embed, percent_right
 from dfml.nn import Encoder, Norm, network_name, record_statistics
 from dfml.nn.norm import Statistics
 
@@ -111,15 +111,13 @@ class FrozenLearner(AbstractLearner):
             statistics.append(recorded)
         return torch.cat(parts, -1), statistics
 
-    def meta_loss(self, episode: Episode) -> tuple[Float[Tensor, ""], Metrics]:
+    def meta_loss(self, episode: Episode) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
         """Cross-entropy of the queries under the head of the support, as a prototypical network is trained."""
         encoders = self.frozen_encoders
         support, statistics = self._embed_support(encoders, episode.support_x, self.norm)
         query = embed(encoders, episode.query_x, norm=self.norm, statistics=statistics, normalise=self.normalise)
         logits = F.linear(query, *self._linear(support, episode.support_y))
-        loss = F.cross_entropy(logits, episode.query_y)
-        accuracy = 100 * (logits.argmax(-1) == episode.query_y).float().mean()
-        return loss, {"loss": float(loss.detach()), "accuracy": float(accuracy)}
+        return F.cross_entropy(logits, episode.query_y), percent_right(logits, episode.query_y)
 
     def describe(self) -> dict[str, Any]:
         """See `AbstractLearner.describe`."""

@@ -13,7 +13,7 @@ from torch.func import functional_call
 from dfml.episode import Episode
 from dfml.errors import InputError
 from dfml.functional.inner import Parameters, gradient_steps
-from dfml.learners.base import AbstractLearner, Metrics, Predictor, centroid_head, class_means
+from dfml.learners.base import AbstractLearner, Predictor, centroid_head, class_means, percent_right
 from dfml.nn import Encoder, Norm, batch_statistics, given_statistics, record_statistics
 
 Head = Literal["prototype", "literal"]
@@ -115,7 +115,7 @@ class MAML(AbstractLearner):
             normalise=self.head is None,
         )
 
-    def meta_loss(self, episode: Episode) -> tuple[Float[Tensor, ""], Metrics]:
+    def meta_loss(self, episode: Episode) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
         """Query loss after the inner loop; with norm ``support`` queries use the support's, with gradients."""
         with self._statistics(self.norm):
             adapted = self._adapted(
@@ -132,5 +132,4 @@ class MAML(AbstractLearner):
                 self._features(adapted, episode.support_x)
             with given_statistics(self.encoder, statistics):
                 logits = F.linear(self._features(adapted, episode.query_x), adapted["weight"], adapted["bias"])
-        accuracy = 100 * float((logits.argmax(-1) == episode.query_y).float().mean())
-        return F.cross_entropy(logits, episode.query_y), {"accuracy": accuracy}
+        return F.cross_entropy(logits, episode.query_y), percent_right(logits, episode.query_y)

@@ -6,7 +6,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from dfml.episode import Episode
-from dfml.learners.base import AbstractLearner, Metrics, Predictor, centroid_head, class_means
+from dfml.learners.base import AbstractLearner, Predictor, centroid_head, class_means, percent_right
 from dfml.learners.frozen import FrozenLearner
 from dfml.nn import Encoder, Norm
 
@@ -39,7 +39,7 @@ class ProtoNet(AbstractLearner):
             support_x, support_y, norm=norm or self.norm
         )
 
-    def meta_loss(self, episode: Episode) -> tuple[Float[Tensor, ""], Metrics]:
+    def meta_loss(self, episode: Episode) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
         """Cross-entropy of the queries over ``-scale |f - c|^2``."""
         was_training = self.encoder.training
         features = self.encoder.train()(torch.cat([episode.support_x, episode.query_x]))
@@ -48,5 +48,4 @@ class ProtoNet(AbstractLearner):
             features = F.normalize(features, dim=-1)
         support, query = features.split([len(episode.support_x), len(episode.query_x)])
         logits = F.linear(query, *centroid_head(class_means(support, episode.support_y), self.scale))
-        accuracy = 100 * float((logits.argmax(-1) == episode.query_y).float().mean())
-        return F.cross_entropy(logits, episode.query_y), {"accuracy": accuracy}
+        return F.cross_entropy(logits, episode.query_y), percent_right(logits, episode.query_y)

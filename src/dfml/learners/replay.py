@@ -81,10 +81,9 @@ def meta_gradient(
 
     def play(index: int) -> list[Tensor]:
         torch._foreach_copy_(statistics, before)
-        loss, metrics = learner.meta_loss(draw(index))
+        loss, accuracy = learner.meta_loss(draw(index))
         gradients = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
-        about = torch.stack([loss.detach(), loss.new_tensor(metrics["accuracy"])])
-        return [about, *gradients, *(s.clone() for s in statistics)]
+        return [torch.stack([loss.detach(), accuracy]), *gradients, *(s.clone() for s in statistics)]
 
     played = ranks.map(play, range(episodes))
     for p, *gradients in zip(parameters, *(row[1 : 1 + len(parameters)] for row in played), strict=True):

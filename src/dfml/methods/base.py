@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, TypeVar
 
+import torch
+
 from dfml.learners.base import AbstractLearner, Metrics
 from dfml.randomness import Rng
 from dfml.ranks import ALONE, AbstractRanks
@@ -28,12 +30,24 @@ class AbstractState(ABC):
     """The processes that share the run; the loop sets them after `AbstractMethod.init`."""
 
     @abstractmethod
+    def parts(self) -> dict[str, Any]:
+        """What training changes, by name: modules, optimisers, banks, recoveries; each has a ``state_dict``."""
+
+    def to(self, device: torch.device) -> None:
+        """Move the parts, in place. Optimisers follow their parameters: move before a checkpoint is taken over."""
+        for part in self.parts().values():
+            if not isinstance(part, torch.optim.Optimizer):
+                part.to(device)
+
     def state_dict(self) -> dict[str, Any]:
         """Nested dictionaries of tensors and plain values (numbers, strings, lists, None), for a checkpoint."""
+        return {"step": self.step} | {name: part.state_dict() for name, part in self.parts().items()}
 
-    @abstractmethod
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over a checkpoint, in place."""
+        self.step = state["step"]
+        for name, part in self.parts().items():
+            part.load_state_dict(state[name])
 
 
 @dataclass
@@ -42,14 +56,9 @@ class FixedState(AbstractState):
 
     learner: AbstractLearner
 
-    def state_dict(self) -> dict[str, Any]:
-        """The learner's parameters and buffers."""
-        return {"step": self.step, "learner": dict(self.learner.state_dict())}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over a checkpoint, in place."""
-        self.step = state["step"]
-        self.learner.load_state_dict(state["learner"])
+    def parts(self) -> dict[str, Any]:
+        """The learner."""
+        return {"learner": self.learner}
 
 
 S = TypeVar("S", bound=AbstractState)

@@ -42,19 +42,18 @@ class ConsolidateState(AbstractState):
     committee: dict[str, slice]  # teacher id -> its outputs among all
     updates: int = 0
 
-    def _parts(self) -> dict[str, Any]:
+    def parts(self) -> dict[str, Any]:
+        """Everything that `Consolidate.init` does not derive from the zoo and the seed, but ``updates``."""
         return {n: getattr(self, n) for n in ("student", "average", "optimiser", "recovery", "bank", "validation")}
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that `Consolidate.init` does not derive from the zoo and the seed."""
-        parts = {name: part.state_dict() for name, part in self._parts().items()}
-        return parts | {"step": self.step, "updates": self.updates}
+        """The parts, and how often the student was updated."""
+        return super().state_dict() | {"updates": self.updates}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over a checkpoint."""
-        for name, part in self._parts().items():
-            part.load_state_dict(state[name])
-        self.step, self.updates = state["step"], state["updates"]
+        super().load_state_dict(state)
+        self.updates = state["updates"]
 
 
 class Consolidate(AbstractMethod[ConsolidateState]):
@@ -197,7 +196,7 @@ class Consolidate(AbstractMethod[ConsolidateState]):
 
     def learn(self, state: ConsolidateState, rng: Rng) -> float:
         """``updates`` of the student on random images of the bank; their mean divergence."""
-        sizes, total = cast(AnsweringBackbone, state.student.backbone).sizes, torch.zeros(())
+        sizes, losses = cast(AnsweringBackbone, state.student.backbone).sizes, []
         t = self.temperature
         state.optimiser.param_groups[0]["lr"] = self.lr * _cosine(state.progress)
         state.student.train()
@@ -211,9 +210,9 @@ class Consolidate(AbstractMethod[ConsolidateState]):
             state.optimiser.step()
             update_average(state.average, state.student, decay=self.average_decay, step=state.updates)
             state.updates += 1
-            total += loss.detach()
+            losses.append(loss.detach())
         state.student.eval()
-        return float(total) / self.updates
+        return float(torch.stack(losses).mean())
 
     def learner(self, state: ConsolidateState) -> AbstractLearner:
         """Ridge regression on all heads' answers and the layer under them."""

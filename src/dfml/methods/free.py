@@ -49,21 +49,20 @@ class FreeState(AbstractState):
     visited: dict[str, None] = field(default_factory=dict)  # an ordered set
     last_support: list[Tensor] = field(default_factory=list)
 
-    def _parts(self) -> dict[str, Any]:
+    def parts(self) -> dict[str, Any]:
+        """Everything that `FREE.init` does not derive from the zoo and the seed, but what was visited."""
         names = ("model", "average", "recovery", "bank", "outer", "replay", "validation")
         return {name: getattr(self, name) for name in names}
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that `FREE.init` does not derive from the zoo and the seed."""
-        parts = {name: part.state_dict() for name, part in self._parts().items()}
-        return parts | {"step": self.step, "visited": list(self.visited), "last_support": list(self.last_support)}
+        """The parts, the visited teachers, and the last replayed support."""
+        return super().state_dict() | {"visited": list(self.visited), "last_support": list(self.last_support)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over a checkpoint."""
-        for name, part in self._parts().items():
-            part.load_state_dict(state[name])
-        self.step, self.last_support = state["step"], list(state["last_support"])
+        super().load_state_dict(state)
         self.visited = dict.fromkeys(state["visited"])
+        self.last_support = [saved.to(self.bank.device) for saved in state["last_support"]]
 
     def rows(self, card: ModelCard) -> Tensor:
         """Rows of the class head and of the bank for a teacher's classes, in the order of its outputs."""
@@ -267,6 +266,7 @@ class FREE(AbstractMethod[FreeState]):
             self._store(state, visited, recovered)
 
             # Better generalisation: sequential steps over the teachers, Reptile along the displacement.
+            met = None
             for r in range(self.rounds):
                 group = teachers[r * len(visited) : (r + 1) * len(visited)]
                 tasks = self._tasks(state, group, recovered if r == 0 else None, rng.at("tasks", r))
@@ -274,7 +274,7 @@ class FREE(AbstractMethod[FreeState]):
                     continue
                 if r == 0 and state.step % RATIO_EVERY == 0:
                     metrics["alignment_ratio"] = alignment_ratio(state.model, tasks, lr=self.fast_lr)
-                metrics |= align(
+                met = align(
                     state.model,
                     tasks,
                     state.outer,
@@ -284,6 +284,8 @@ class FREE(AbstractMethod[FreeState]):
                     scale=self.reptile_scale,
                     generator=rng.generator("order", r),
                 )
+            if met is not None:
+                metrics["distillation"] = float(met)
 
             # Episodes mixed across teachers.
             replayed, last = replay(

@@ -23,8 +23,6 @@ from dfml.zoo.card import Capability
 from dfml.zoo.store import Zoo
 from dfml.zoo.teacher import Teacher
 
-PARTS = ("network", "average", "optimiser")
-
 
 @dataclass
 class OracleBState(AbstractState):
@@ -37,15 +35,14 @@ class OracleBState(AbstractState):
     images: Tensor
     labels: Tensor
 
-    def state_dict(self) -> dict[str, Any]:
+    def parts(self) -> dict[str, Any]:
         """Everything but the images."""
-        return {"step": self.step} | {name: getattr(self, name).state_dict() for name in PARTS}
+        return {"network": self.network, "average": self.average, "optimiser": self.optimiser}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over a checkpoint."""
-        self.step = state["step"]
-        for name in PARTS:
-            getattr(self, name).load_state_dict(state[name])
+    def to(self, device: torch.device) -> None:
+        """Move the parts and the images."""
+        super().to(device)
+        self.images, self.labels = self.images.to(device), self.labels.to(device)
 
 
 class OracleB(AbstractMethod[OracleBState]):
@@ -109,7 +106,7 @@ class OracleB(AbstractMethod[OracleBState]):
         """Some updates on random images."""
         state.optimiser.param_groups[0]["lr"] = self.lr * 0.5 * (1 + math.cos(math.pi * state.progress))
         state.network.train()
-        total = 0.0
+        losses = []
         for update in range(self.updates):
             g = rng.generator("batch", update)
             chosen = torch.randint(len(state.images), (self.batch_size,), generator=g)
@@ -122,9 +119,9 @@ class OracleB(AbstractMethod[OracleBState]):
             state.optimiser.step()
             passed = state.step * self.updates + update
             update_average(state.average, state.network, decay=self.average_decay, step=passed)
-            total += float(loss.detach())
+            losses.append(loss.detach())
         state.step += 1
-        return {"cross_entropy": total / self.updates}
+        return {"cross_entropy": float(torch.stack(losses).mean())}
 
     def learner(self, state: OracleBState) -> AbstractLearner:
         """Ridge regression on the features of the averaged network."""

@@ -80,6 +80,10 @@ class PseudoValidation:
                 shown = recovery.recover([teacher], [labels], rng=rng.at("fill", name, visit), learn=False)[0]
                 self.bank.add(shown.images, rows[shown.labels], number)
 
+    def to(self, device: torch.device) -> None:
+        """Keep the images there."""
+        self.bank.to(device)
+
     def state_dict(self) -> dict[str, Any]:
         """The images; which teachers are held out follows from the seed."""
         return self.bank.state_dict()

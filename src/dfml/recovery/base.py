@@ -67,6 +67,10 @@ class AbstractRecovery(ABC):
             ranks: processes that share the visits.
         """
 
+    @abstractmethod
+    def to(self, device: torch.device) -> None:
+        """Move what `prepare` created, in place; images come from where the teachers are."""
+
     def show(self, teachers: Sequence[Teacher], images_per_class: int, rng: Rng) -> list[Recovered]:
         """So many images of every class of each teacher, without learning from the visit, for people to look at."""
         labels = [torch.arange(len(t.card.class_ids)).repeat(images_per_class) for t in teachers]

@@ -56,6 +56,9 @@ class DeepInversion(AbstractRecovery):
         """The size of the images."""
         self.shape = (spec.channels, spec.size, spec.size)
 
+    def to(self, device: torch.device) -> None:
+        """Nothing is kept."""
+
     def recover(
         self,
         teachers: Sequence[Teacher],
@@ -77,7 +80,7 @@ class DeepInversion(AbstractRecovery):
     def _visit(self, teacher: Teacher, labels: Tensor, rng: Rng) -> list[Tensor]:
         """Images, and the un-weighted terms before the last step."""
         noise = 0.5 + 0.25 * torch.randn(len(labels), *self.shape, generator=rng.generator("noise"))
-        pixels = noise.clamp(0, 1).requires_grad_()
+        pixels, labels = noise.clamp(0, 1).to(teacher.device).requires_grad_(), labels.to(teacher.device)
         adam = torch.optim.Adam([pixels], lr=self.lr)
         for step in range(self.steps):
             with mixed_precision():

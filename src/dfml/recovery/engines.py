@@ -101,7 +101,8 @@ def _visit(inversion: Inversion, teacher: Teacher, labels: Tensor, student: Stud
     names = [k for k, _ in inversion.generator.named_parameters()]
     shared = [p.detach() for p in inversion.generator.parameters()]
     adapted = [p.clone().requires_grad_() for p in shared]
-    codes = inversion.codes(teacher, labels, rng).to(shared[0].device).requires_grad_()
+    codes = inversion.codes(teacher, labels, rng).to(teacher.device).requires_grad_()
+    labels = labels.to(teacher.device)
 
     def terms_at(step: int) -> tuple[Tensor, list[dict[str, Tensor]]]:
         with mixed_precision():
@@ -165,7 +166,7 @@ class BatchedEngine(AbstractEngine):
         shared = [p.detach() for p in inversion.generator.parameters()]
         adapted = [p.expand(len(teachers), *p.shape).clone().requires_grad_() for p in shared]
         codes = torch.stack([inversion.codes(*one) for one in zip(teachers, labels, rngs, strict=True)])
-        codes = codes.to(shared[0].device).requires_grad_()
+        codes, wanted = codes.to(stack.device).requires_grad_(), [one.to(stack.device) for one in labels]
 
         def generate(parameters: dict[str, Tensor], latents: Tensor) -> Tensor:
             return functional_call(inversion.generator, parameters, (latents,))
@@ -176,7 +177,7 @@ class BatchedEngine(AbstractEngine):
                 shown = (inversion.augment(i, r.generator("augment", step)) for i, r in zip(images, rngs, strict=True))
                 seen = torch.stack([stack.spec.fit(batch) for batch in shown])
                 logits, statistics = stack.logits(seen)
-            each = zip(seen, logits.float(), statistics, labels, strict=True)
+            each = zip(seen, logits.float(), statistics, wanted, strict=True)
             return images, [inversion.terms(*one, None) for one in each]
 
         images, terms, gradient = _adapt(inversion, adapted, codes, terms_at)

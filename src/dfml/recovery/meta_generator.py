@@ -91,6 +91,10 @@ class MetaGenerator(AbstractRecovery):
             )
         self._new_optimiser()
 
+    def to(self, device: torch.device) -> None:
+        """Move the generator."""
+        self.generator.to(device)
+
     def _new_optimiser(self) -> None:
         self.optimiser = torch.optim.Adam(self.generator.parameters(), lr=self.meta_lr, betas=BETAS)
 

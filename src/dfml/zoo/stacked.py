@@ -34,7 +34,7 @@ class StackedTeachers:
     """
 
     def __init__(self, teachers: Sequence[LocalTeacher]):
-        self.count, self.spec = len(teachers), teachers[0].card.input_spec
+        self.device, self.spec = teachers[0].device, teachers[0].card.input_spec
         blocks = [cast(Conv4, t.backbone).blocks for t in teachers]
         self.blocks: list[tuple[Tensor, Tensor, list[Tensor], float]] = []
         for i in range(0, len(blocks[0]), 4):  # convolution, BatchNorm, pooling, ReLU

@@ -60,12 +60,13 @@ class Zoo:
     Args:
         path: the folder.
         index: its index.
+        device: where its teachers answer.
 
     Raises:
         InputError: no model in the index.
     """
 
-    def __init__(self, path: Path, index: Index):
+    def __init__(self, path: Path, index: Index, device: torch.device | None = None):
         if not index.models:
             raise InputError(
                 f"{path}: a zoo without models",
@@ -73,6 +74,7 @@ class Zoo:
                 "if its build was stopped, run the same `dfml zoo build` again: it continues",
             )
         self.path, self.index, self.name = path, index, index.name
+        self.device = device or torch.device("cpu")
         self._entries = {m.id: m for m in index.models}
         self.ids = list(self._entries)
         self.cards: Mapping[str, ModelCard] = _Cards(path, self._entries, index.classes)
@@ -101,6 +103,10 @@ class Zoo:
             InputError: an unknown model, or none.
         """
         return Zoo(self.path, replace(self.index, models=tuple(self.entry(i) for i in ids)))
+
+    def on(self, device: torch.device) -> "Zoo":
+        """The same zoo with its teachers on a device."""
+        return self if device == self.device else Zoo(self.path, self.index, device)
 
     @staticmethod
     def write_model(folder: str | Path, card: ModelCard, network: Classifier, *, half: bool = True) -> ModelCard:
@@ -155,7 +161,7 @@ class Zoo:
             self._teachers.move_to_end(model)
         else:
             card = self.cards[model]
-            self._teachers[model] = LocalTeacher(card, read_network(self.path, card))
+            self._teachers[model] = LocalTeacher(card, read_network(self.path, card).to(self.device))
             self._cached_bytes += self._teachers[model].nbytes
             while len(self._teachers) > 1 and self._cached_bytes > CACHE_BYTES:
                 self._cached_bytes -= self._teachers.popitem(last=False)[1].nbytes

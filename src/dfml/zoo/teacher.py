@@ -23,6 +23,10 @@ class Teacher(Protocol):
     card: ModelCard
     capabilities: Capability
 
+    @property
+    def device(self) -> torch.device:
+        """Where its answers are."""
+
     def logits(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n classes"]:
         """Logits of images in [0, 1], at the teacher's size; differentiable where it has GRADIENTS."""
 
@@ -78,6 +82,11 @@ class LocalTeacher:
     def capture(self) -> AbstractContextManager[list[BatchNormStatistics]]:
         """See `Teacher.capture`; the hooks live only inside the block."""
         return capture_statistics(self.network)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.network.parameters()).device
 
     @property
     def backbone(self) -> nn.Module:

@@ -1,0 +1,152 @@
+"""A device that computes on the CPU and takes no tensor of the CPU beside its own: where a GPU would fail, it fails.
+
+    python second_device.py RECIPE LEARNER ZOO
+
+trains three steps on either device and prints, as JSON, the metrics of both and what the second one was read for.
+"""
+
+import json
+import os
+import sys
+import traceback
+from contextlib import nullcontext
+from pathlib import Path
+from unittest.mock import patch
+
+import torch
+from small import FREE
+from torch.utils import backend_registration
+from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
+from torch.utils._pytree import tree_leaves, tree_map
+
+from dfml.harness.resolving import resolve
+from dfml.randomness import Rng
+from dfml.zoo import Zoo
+from dfml.zoo.teacher import OnDemand
+
+NAME = "second"
+aten = torch.ops.aten
+TO, COPY, READ = aten._to_copy.default, aten.copy_.default, aten._local_scalar_dense.default
+INDEXED = {aten.index.Tensor, aten.index_put.default, aten.index_put_.default, aten._index_put_impl_.default}
+FACTORIES = (aten.empty_strided.default, aten.empty.memory_format, aten._copy_from.default, COPY, TO)
+CONSOLIDATE = {
+    "method.images_per_class": 6,
+    "method.updates": 3,
+    "method.batch_size": 8,
+    "method.capacity": 100,
+    "recovery.latent": 8,
+    "recovery.steps": 1,
+    "network.width": 4,
+}
+reads: list[str] = []  # places in dfml that waited for the device
+
+
+class There(torch.Tensor):
+    """A tensor of the second device; what it holds lies in ``inner``."""
+
+    @staticmethod
+    def __new__(cls, inner):
+        about = {"strides": inner.stride(), "storage_offset": inner.storage_offset(), "dtype": inner.dtype}
+        return torch.Tensor._make_wrapper_subclass(cls, inner.size(), device=torch.device(NAME, 0), **about)
+
+    def __init__(self, inner):
+        self.inner = inner
+
+    def __tensor_flatten__(self):  # lets Module.to keep its Parameter objects
+        return ["inner"], None
+
+    @staticmethod
+    def __tensor_unflatten__(inner, _meta, _size, _stride):
+        return There(inner["inner"])
+
+    def tolist(self):
+        return self.cpu().tolist()
+
+    @classmethod
+    def __torch_dispatch__(cls, operator, types, args=(), kwargs=None):
+        return compute(operator, args, kwargs or {})
+
+
+class SecondDevice(TorchDispatchMode):
+    """Inside, tensors can be made on the device."""
+
+    def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+        return compute(operator, args, kwargs or {})
+
+
+def compute(operator, args, kwargs):
+    """The operator on what the tensors hold; refuses to mix devices, and notes what is read from the second one."""
+    tensors = [t for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)]
+    there = any(isinstance(t, There) for t in tensors)
+    asked = kwargs.get("device")
+    result_there = torch.device(asked).type == NAME if asked is not None else there
+    if operator is COPY:
+        result_there = isinstance(args[0], There)
+    elif there and operator is not TO:
+        strangers = [t for t in tensors if not isinstance(t, There) and (t.dim() or operator._schema.is_mutable)]
+        strangers = [t for t in strangers if operator not in INDEXED or t is args[0]]  # indices may be of the CPU
+        if strangers:
+            message = f"{operator}: {[tuple(t.shape) for t in strangers]} on the CPU, others on the device"
+            print(message, file=sys.stderr, flush=True)  # a failure within a backward pass ends the process
+            raise RuntimeError(message)
+    if there and (operator is READ or (operator in (TO, COPY) and not result_there)):
+        ours = [frame for frame in traceback.extract_stack() if "/dfml/" in frame.filename]
+        reads.append(f"{Path(ours[-1].filename).name}: {ours[-1].line}" if ours else "elsewhere")
+    inner_args, inner_kwargs = tree_map(lambda t: t.inner if isinstance(t, There) else t, (args, kwargs))
+    out = operator(*inner_args, **(inner_kwargs | ({"device": torch.device("cpu")} if asked is not None else {})))
+    if operator is COPY and not result_there:
+        return args[0]
+    if not result_there or operator is READ:
+        return out
+    wrapped = tree_map(lambda t: There(t) if isinstance(t, torch.Tensor) else t, out)
+    return return_and_correct_aliasing(operator, args, kwargs, wrapped)
+
+
+class _Module(backend_registration._DummyBackendModule):
+    def get_rng_state(self, device=None):
+        return torch.zeros(0, dtype=torch.uint8)
+
+    def set_rng_state(self, state, device=None):
+        pass
+
+
+def register() -> None:
+    """Tell torch of the device; once a process."""
+    backend_registration._setup_privateuseone_for_python_backend(NAME, backend_module=_Module())
+    library = torch.library.Library("aten", "IMPL")
+    for operator in FACTORIES:
+        kernel = lambda *args, _operator=operator, **kwargs: compute(_operator, args, kwargs)  # noqa: E731
+        library.impl(operator, kernel, "PrivateUse1")
+    register.library = library  # lives as long as the process
+
+
+def train(recipe: str, options: dict, zoo: Zoo, device: torch.device) -> dict:
+    """Metrics of three steps and a validation, and the places that read from the device in the last step."""
+    method, metrics = resolve(recipe, options, label=recipe).build(), []
+    zoo = zoo.on(device)
+    with SecondDevice() if device.type == NAME else nullcontext():
+        state = method.init(zoo, Rng(0).at("init"))
+        state.to(device)
+        for number in range(3):
+            rng = Rng(0).at("step", number)
+            reads.clear()
+            metrics.append(method.step(state, OnDemand(zoo.teacher, method.select(state, zoo, rng)), rng))
+        read = list(reads)
+        metrics.append(method.validate(state, Rng(0)))
+        saved = method.init(zoo, Rng(0).at("init"))
+        saved.to(device)
+        saved.load_state_dict(state.state_dict())
+    return {"metrics": metrics, "reads": read}
+
+
+if __name__ == "__main__":
+    recipe, learner, path = sys.argv[1:]
+    torch.set_num_threads(1)
+    register()
+    options = FREE | {"learner": learner} if recipe == "free" else CONSOLIDATE
+    options |= {"recovery.engine": "loop"}  # the engines differ in rounding, which a few steps of Adam make visible
+    with patch("dfml.nn.precision.bfloat16_is_fast", lambda: False):
+        zoo = Zoo.open(path)
+        both = [train(recipe, options, zoo, torch.device(name)) for name in ("cpu", NAME)]
+    print(json.dumps(both), flush=True)
+    os._exit(0)  # autograd's thread for the device does not survive the interpreter's end
