@@ -1,6 +1,7 @@
 """What is timed: recovery, replay and test episodes, consolidation, zoo building. No data is needed."""
 
 import io
+import itertools
 import tempfile
 import time
 from contextlib import nullcontext
@@ -10,7 +11,10 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
+from torch import nn
+from torch.func import functional_call
 
 from dfml.bank import AnswerBank, Bank
 from dfml.episode import Episode
@@ -58,9 +62,11 @@ def recover(zoo: Zoo) -> Comparison:
     """100 images from each of four teachers, meta-training of the generator included."""
     teachers = [zoo.teacher(i) for i in zoo.ids[:VISITED]]
 
-    def visits(recovery: AbstractRecovery, *, students: bool = False) -> Any:
+    def visits(recovery: AbstractRecovery, *, published: bool = False) -> Any:
         recovery.prepare(zoo.input_spec, Rng(0))
-        answering = [Classifier(build_backbone("conv4", image_size=32), 5)] * VISITED if students else None
+        if published:
+            recovery.generator.to(memory_format=torch.contiguous_format)
+        answering = [Classifier(build_backbone("conv4", image_size=32), 5)] * VISITED if published else None
         return lambda: recovery.recover(teachers, [LABELS] * VISITED, students=answering, rng=Rng(1))
 
     options = {k: v for k, v in load_recipe("published")["recovery"].items() if k != "name"}
@@ -71,7 +77,7 @@ def recover(zoo: Zoo) -> Comparison:
         "recover",
         Side("ours", visits(MetaGenerator(**ours))),
         [
-            Side("published", visits(MetaGenerator(**options), students=True), inside=as_published),
+            Side("published", visits(MetaGenerator(**options), published=True), inside=as_published),
             Side("pixel inversion", visits(DeepInversion(steps=TIMED_STEPS)), times),
             Side("per-teacher generator", visits(alone), times),
         ],
@@ -119,6 +125,27 @@ def _learner(*, second_order: bool) -> MAML:
     return MAML(encoder, head="literal", second_order=second_order, norm="query_batch")
 
 
+def _bare_episode(*, second_order: bool) -> float:
+    """Seconds of the same inner loop and meta-gradient in nothing but torch, its images at hand."""
+    sizes = [3, 32, 32, 32, 32]
+    blocks = [
+        (nn.Conv2d(i, o, 3, padding=1), nn.BatchNorm2d(o, track_running_stats=False), nn.ReLU(), nn.MaxPool2d(2))
+        for i, o in itertools.pairwise(sizes)
+    ]
+    network = nn.Sequential(*itertools.chain(*blocks), nn.Flatten(), nn.Linear(128, 5))
+    support, query = torch.rand(5, 3, 32, 32), torch.rand(75, 3, 32, 32)
+
+    def run() -> None:
+        fast = dict(network.named_parameters())
+        for _ in range(5):
+            loss = F.cross_entropy(functional_call(network, fast, support), torch.arange(5))
+            gradients = torch.autograd.grad(loss, list(fast.values()), create_graph=second_order)
+            fast = {k: p - 0.01 * g for (k, p), g in zip(fast.items(), gradients, strict=True)}
+        F.cross_entropy(functional_call(network, fast, query), torch.arange(5).repeat(15)).backward()
+
+    return median(Side("bare", run).seconds() for _ in range(9))
+
+
 FILES = tempfile.TemporaryDirectory()
 
 
@@ -145,6 +172,7 @@ def replays(zoo: Zoo) -> list[Comparison]:
             name,
             side("ours", drawn, second_order=second),
             [published],
+            EPISODES * _bare_episode(second_order=second),
             known=authors(name, zoo, EPISODES),
             facts={"episodes": EPISODES},
         )
