@@ -174,15 +174,18 @@ class Bench:
 
     def compared(self, student: Encoder) -> dict[str, dict[str, list[float]]]:
         """What a student's images can be compared by: its last block, all probabilities, their roots, its answers,
-        and these with its hidden layer, which is what a learner uses.
+        these with the joint posterior or the hidden layer, and with both, which is what a learner uses.
         """
-        alone = copy.deepcopy(student)
-        alone.backbone.hidden = 0  # nothing is joined to the answers
+        alone, with_posterior, with_hidden = (copy.deepcopy(student) for _ in range(3))
+        alone.backbone.hidden = with_posterior.backbone.hidden = 0  # says what is joined, not what is computed
+        alone.backbone.joint = with_hidden.backbone.joint = None
         answers = embed_all(alone, self.data.val, normalise=False)
         roots = answers + student.backbone.origin
         block = Encoder(student.backbone.backbone, student.spec)
         kinds = {"features": embed_all(block, self.data.val, normalise=False), "probabilities": roots**2}
-        kinds |= {"roots": roots, "answers": answers, "joined": embed_all(student, self.data.val, normalise=False)}
+        kinds |= {"roots": roots, "answers": answers}
+        joined = {"with posterior": with_posterior, "with hidden": with_hidden, "joined": student}
+        kinds |= {name: embed_all(encoder, self.data.val, normalise=False) for name, encoder in joined.items()}
         return {name: self.scores(features) for name, features in kinds.items()}
 
     def zoo_itself(self, compare: str) -> dict[str, list[float]]:

@@ -29,11 +29,11 @@ IMAGES, PASSES = 64, 15
 
 def networks(zoo: Zoo) -> dict[str, list[Encoder]]:
     """By name: one encoder that answers like the zoo, or all of the zoo's."""
-    spec, sizes = zoo.input_spec, [len(zoo.entry(i).class_ids) for i in zoo.ids]
+    spec, classes = zoo.input_spec, [zoo.rows(i).tolist() for i in zoo.ids]
     made = {}
     for name, (architecture, width) in NETWORKS.items():
         backbone = build_backbone(architecture, image_size=spec.size, channels=spec.channels, width=width)
-        made[name] = [Encoder(AnsweringBackbone(backbone, sizes, hidden=512), spec)]
+        made[name] = [Encoder(AnsweringBackbone(backbone, classes, hidden=512), spec)]
     return made | {f"zoo of {len(zoo)}": ZooEnsemble().init(zoo, Rng(0)).learner.frozen_encoders or []}
 
 

@@ -40,7 +40,7 @@ def test_a_loaded_predictor_gives_the_same_bits(
 @pytest.mark.parametrize("hidden", [0, 12])
 def test_a_network_that_answers_for_many_travels(make_encoder, support, queries, tmp_path, hidden):
     encoder = make_encoder()
-    encoder.backbone = AnsweringBackbone(encoder.backbone, (3, 2), hidden=hidden).eval()
+    encoder.backbone = AnsweringBackbone(encoder.backbone, ([4, 0, 1], [1, 2]), hidden=hidden).eval()
     predictor = FrozenLearner(encoder).adapt(*support)
     save_predictor(predictor, tmp_path / "p", NAMES)
     assert torch.equal(load_predictor(tmp_path / "p").predictor(queries), predictor(queries))
@@ -131,7 +131,7 @@ def edit(**change):
         (lambda folder: (folder / WEIGHTS).unlink(), WEIGHTS),
         (lambda folder: (folder / CARD).write_text("{"), "JSONDecodeError"),
         (lambda folder: (folder / CARD).write_text("[]"), "not a predictor"),
-        (edit(schema=2), "schema 2, not 1"),
+        (edit(schema=1), "schema 1, not 2"),
         (edit(class_names=["cat"]), "3 outputs"),
         (edit(norm="query_batch"), "query_batch"),
         (edit(norm="none"), "norm 'none'"),

@@ -12,50 +12,76 @@ from dfml.nn import (
     network_name,
     norm_layers,
 )
+from dfml.nn.answers import joint_logits
 
 
-def _network() -> AnsweringBackbone:
+def _network(classes=((4, 0, 1, 2),), hidden: int = 0) -> AnsweringBackbone:
     torch.manual_seed(0)
-    return AnsweringBackbone(build_backbone("conv4", image_size=16, width=8), (3, 2)).eval()
+    return AnsweringBackbone(build_backbone("conv4", image_size=16, width=8), classes, hidden=hidden).eval()
 
 
-def test_squared_distances_are_twice_the_sum_of_squared_hellinger_distances():
+def test_squared_distances_are_twice_the_squared_hellinger_distance():
     network, images = _network(), torch.randn(2, 3, 16, 16)
     with torch.no_grad():
-        features, logits = network(images), network.logits(images)
-    expected = 0.0
-    for part in (slice(0, 3), slice(3, 5)):
-        p, q = logits[:, part].softmax(-1)
-        expected += 1 - (p * q).sqrt().sum()  # the squared Hellinger distance
+        features = network(images)
+        p, q = network.logits(images).softmax(-1)
+    expected = 1 - (p * q).sqrt().sum()
     torch.testing.assert_close((features[0] - features[1]).square().sum(), 2 * expected)
 
 
 def test_an_answer_that_says_nothing_is_the_origin():
-    network = _network()
+    network = _network([[0, 1, 2], [2, 3]])
     torch.nn.init.zeros_(network.heads.weight)
     torch.nn.init.zeros_(network.heads.bias)
-    torch.testing.assert_close(network(torch.randn(4, 3, 16, 16)), torch.zeros(4, 5), atol=1e-6, rtol=0)
+    torch.testing.assert_close(network(torch.randn(4, 3, 16, 16)), torch.zeros(4, 9), atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("classifiers", [2, 40])
-def test_the_hidden_layer_counts_as_ten_classifiers(classifiers):
-    torch.manual_seed(0)
-    backbone = build_backbone("conv4", image_size=16, width=8)
-    network = AnsweringBackbone(backbone, [3] * classifiers, hidden=16).eval()
-    images = torch.rand(5, 3, 16, 16)
+@pytest.mark.parametrize(("classifiers", "counts"), [(3, 9 / 6 - 1), (40, 1.0)])
+def test_what_is_joined_to_the_answers_and_how_much_it_counts(classifiers, counts):
+    classes = [[i % 6, (i + 1) % 6, (i + 3) % 6] for i in range(classifiers)]
+    network, images = _network(classes, hidden=16), torch.rand(5, 3, 16, 16)
+    known = 6
     with torch.no_grad():
-        features, hidden = network(images), network.trunk(backbone(images))
-        roots = network.logits(images).unflatten(1, (-1, 3)).softmax(-1).sqrt() - 3**-0.5
-    assert network.feature_size == features.shape[1] == 3 * classifiers + 16
-    answers, joined = (F.normalize(part, dim=-1) for part in (roots.flatten(1), hidden))
-    expected = answers @ answers.T + 10 / classifiers * (joined @ joined.T)
+        features, hidden, logits = network(images), network.trunk(network.backbone(images)), network.logits(images)
+        roots = logits.unflatten(1, (-1, 3)).softmax(-1).sqrt() - 3**-0.5
+        posterior = (logits @ joint_logits(classes) / 2).softmax(-1).sqrt() - known**-0.5
+    assert network.feature_size == features.shape[1] == 3 * classifiers + known + 16
+    answers, all_classes, layer = (F.normalize(part, dim=-1) for part in (roots.flatten(1), posterior, hidden))
+    expected = answers @ answers.T + counts * (all_classes @ all_classes.T) + 10 / classifiers * (layer @ layer.T)
     torch.testing.assert_close(features @ features.T, expected, atol=1e-5, rtol=1e-4)
 
 
+def test_joint_logits_are_those_that_all_classifiers_were_derived_from():
+    classes = [[7, 2, 3], [3, 5], [5, 9, 7], [2, 9]]
+    known = sorted({c for each in classes for c in each})
+    true = torch.randn(6, len(known))
+    seen = torch.cat([true[:, [known.index(c) for c in each]] + torch.randn(6, 1) for each in classes], 1)
+    found = seen @ joint_logits(classes)
+    torch.testing.assert_close(
+        found, true - true.mean(1, keepdim=True), atol=0.05, rtol=0
+    )  # the ridge shrinks a little
+
+
+def test_joint_logits_are_the_least_squares_solution():
+    classes, logits = [[0, 1, 2], [2, 3], [1, 3, 4]], torch.randn(8)
+    rows = torch.zeros(8, 5)
+    rows[range(8), [c for each in classes for c in each]] = 1
+    wanted = torch.cat([part - part.mean() for part in logits.split([3, 2, 3])])
+    compared = torch.cat([part - part.mean(0) for part in rows.split([3, 2, 3])])
+    stacked = torch.cat([compared, 0.1 * torch.eye(5)])  # a ridge of 0.01
+    expected = torch.linalg.lstsq(stacked, torch.cat([wanted, torch.zeros(5)])[:, None]).solution[:, 0]
+    torch.testing.assert_close(logits @ joint_logits(classes), expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("classes", [[[0, 1], [2, 3]], [range(3000), range(2000, 5000)]])
+def test_no_joint_posterior_where_nothing_is_shared_or_classes_are_too_many(classes):
+    network = _network(classes)
+    assert network.joint is None
+    assert network.feature_size == sum(len(each) for each in classes)
+
+
 def test_a_hidden_layer_obeys_the_batchnorm_policy_and_folds_away():
-    torch.manual_seed(0)
-    backbone, spec = build_backbone("conv4", image_size=16, width=8), InputSpec(channels=3, size=16)
-    encoder = Encoder(AnsweringBackbone(backbone, (3, 2), hidden=16), spec).eval()
+    encoder = Encoder(_network([[0, 1, 2], [2, 3]], hidden=16), InputSpec(channels=3, size=16)).eval()
     images = torch.rand(6, 3, 16, 16)
     with torch.no_grad():
         for layer in norm_layers(encoder):

@@ -20,7 +20,7 @@ from dfml.learners.base import Predictor
 from dfml.nn import AnsweringBackbone, Encoder, InputSpec, architecture_of, build_backbone, norm_layers
 from dfml.nn.norm import Statistics
 
-PREDICTOR_SCHEMA = 1
+PREDICTOR_SCHEMA = 2
 WEIGHTS, CARD = "predictor.safetensors", "predictor.json"
 BATCH = 64  # images at once; with running or support statistics an answer does not depend on its batch
 
@@ -104,7 +104,7 @@ def save_predictor(predictor: Predictor, folder: str | Path, class_names: Sequen
         spec = cast(Encoder, encoder).spec.to_dict()
         described = {"architecture": architecture, "width": width, "input_spec": spec}
         if isinstance(encoder.backbone, AnsweringBackbone):
-            described["answers"] = {"sizes": list(encoder.backbone.sizes), "hidden": encoder.backbone.hidden}
+            described["answers"] = {"classes": encoder.backbone.classes, "hidden": encoder.backbone.hidden}
         encoders.append(described)
     card = {
         "schema": PREDICTOR_SCHEMA,

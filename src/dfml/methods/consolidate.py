@@ -62,8 +62,8 @@ class Consolidate(AbstractMethod[ConsolidateState]):
 
     A step recovers images from a few teachers, asks every teacher on every image, and trains one student on all
     answers so far: one backbone with a head for each teacher. Images of a new task are compared by what all its
-    heads answer (`AnsweringBackbone`): the zoo's probabilities tell new classes apart better than its features do. In
-    a small zoo the layer under the heads counts, too.
+    heads answer (`AnsweringBackbone`): the zoo's probabilities tell new classes apart better than its features do, and
+    best what all of them say together. In a small zoo the layer under the heads counts, too.
 
     *Deviations from the paper*: there is no paper.
 
@@ -141,8 +141,8 @@ class Consolidate(AbstractMethod[ConsolidateState]):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(rng.integer("student"))
             backbone = build_backbone(self.network, image_size=spec.size, channels=spec.channels, width=self.width)
-            sizes = [outputs.stop - outputs.start for outputs in committee.values()]
-            student = Encoder(AnsweringBackbone(backbone, sizes, hidden=self.hidden), spec)
+            classes = [zoo.rows(name).tolist() for name in committee]
+            student = Encoder(AnsweringBackbone(backbone, classes, hidden=self.hidden), spec)
         student = student.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return ConsolidateState(
             step=0,

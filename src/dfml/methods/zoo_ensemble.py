@@ -53,7 +53,7 @@ class ZooEnsemble(AbstractBaseline):
         network = copy.deepcopy(teacher.network)
         if self.compare == "features":
             return Encoder(network.backbone, teacher.card.input_spec)
-        answering = AnsweringBackbone(network.backbone, [len(teacher.card.class_ids)])
+        answering = AnsweringBackbone(network.backbone, [range(len(teacher.card.class_ids))])
         answering.heads = network.head
         return Encoder(answering.eval(), teacher.card.input_spec)
 

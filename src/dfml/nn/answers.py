@@ -10,7 +10,11 @@ from torch import Tensor, nn
 from dfml.functional.divergences import grouped_log_softmax
 from dfml.nn.norm import BatchNorm2d
 
-HIDDEN_COUNTS = 10  # chosen on validation classes with 5, 10, 20 and 100 classifiers: docs/consolidation.md
+# Chosen on validation classes with 5 to 100 classifiers: docs/consolidation.md.
+HIDDEN_COUNTS = 10  # classifiers
+POSTERIOR_TEMPERATURE = 2.0
+POSTERIOR_RIDGE = 0.01  # of the least squares, beside one observation of a classifier
+POSTERIOR_CLASSES = 4096  # of more there is no joint posterior: its map would not fit the memory
 
 
 class AnsweringBackbone(nn.Module):
@@ -20,37 +24,75 @@ class AnsweringBackbone(nn.Module):
     is twice the sum of their squared Hellinger distances; every classifier counts the same. The origin is the answer
     that says nothing, all classes equally likely: a cosine then compares what is said.
 
-    A hidden layer under the heads is joined to the answers, both at unit length, and counts as much as `HIDDEN_COUNTS`
-    classifiers: few classifiers alone say little of a new class, and beside many it changes nothing.
+    Two things are joined to the answers of several classifiers, each at unit length:
+
+    - one posterior over all classes that they know together (`joint_logits`), taken as the answers are: single answers
+      deviate from it by chance. It counts as much as all of them where classes are known to two classifiers or more,
+      less where fewer are shared, and is left out where none is;
+    - a hidden layer under the heads, which counts as much as `HIDDEN_COUNTS` classifiers: few classifiers alone say
+      little of a new class, and beside many it changes nothing.
 
     Args:
         backbone: maps [n, c, h, w] to [n, features] and knows ``feature_size``.
-        sizes: classes of each classifier.
+        classes: for each classifier the numbers of its classes; the same class has the same number everywhere.
         hidden: units of a hidden layer that all heads share; 0 puts linear heads on the backbone itself.
     """
 
-    def __init__(self, backbone: nn.Module, sizes: Sequence[int], *, hidden: int = 0):
+    def __init__(self, backbone: nn.Module, classes: Sequence[Sequence[int]], *, hidden: int = 0):
         super().__init__()
-        self.backbone, self.sizes, self.hidden = backbone, tuple(sizes), hidden
+        self.backbone, self.classes, self.hidden = backbone, [list(known) for known in classes], hidden
+        self.sizes = tuple(len(known) for known in classes)
         features = int(backbone.feature_size)  # type: ignore[arg-type]
         self.trunk = _hidden_layer(features, hidden) if hidden else nn.Identity()
-        self.heads = nn.Linear(hidden or features, sum(sizes))
-        self.feature_size = sum(sizes) + hidden
+        self.heads = nn.Linear(hidden or features, sum(self.sizes))
         self.origin: Tensor
-        self.register_buffer("origin", torch.cat([torch.full((n,), n**-0.5) for n in sizes]), persistent=False)
+        self.register_buffer("origin", torch.cat([torch.full((n,), n**-0.5) for n in self.sizes]), persistent=False)
+        known = len({c for each in self.classes for c in each})
+        self.shared = sum(self.sizes) / known - 1  # how many other classifiers know a class, in the mean
+        self.joint: Tensor | None
+        joint = joint_logits(self.classes) if self.shared and known <= POSTERIOR_CLASSES else None
+        self.register_buffer("joint", joint, persistent=False)
+        self.feature_size = sum(self.sizes) + hidden + (0 if joint is None else known)
 
     def logits(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n outputs"]:
         """Logits of all classifiers, one after another; inputs are already normalised."""
         return self.heads(self.trunk(self.backbone(x)))
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n features"]:
-        """Square roots of the probabilities minus those of the answer that says nothing; then the hidden layer."""
+        """Answers, joint posterior, hidden layer."""
         hidden = self.trunk(self.backbone(x))
-        answers = (0.5 * grouped_log_softmax(self.heads(hidden), self.sizes)).exp() - self.origin
-        if not self.hidden:
-            return answers
-        weight = (HIDDEN_COUNTS / len(self.sizes)) ** 0.5
-        return torch.cat([F.normalize(answers, dim=-1), weight * F.normalize(hidden, dim=-1)], -1)
+        logits = self.heads(hidden)
+        parts = [((0.5 * grouped_log_softmax(logits, self.sizes)).exp() - self.origin, 1.0)]
+        if self.joint is not None:
+            posterior = (logits.float() @ self.joint / POSTERIOR_TEMPERATURE).softmax(-1)
+            parts.append((posterior.sqrt() - posterior.shape[1] ** -0.5, min(1.0, self.shared) ** 0.5))
+        if self.hidden:
+            parts.append((hidden, (HIDDEN_COUNTS / len(self.sizes)) ** 0.5))
+        if len(parts) == 1:
+            return parts[0][0]
+        return torch.cat([weight * F.normalize(part, dim=-1) for part, weight in parts], -1)
+
+
+def joint_logits(classes: Sequence[Sequence[int]]) -> Float[Tensor, "outputs known"]:
+    """The linear map from all classifiers' logits to one logit for each class that some of them know.
+
+    The logits of an image say how much better a class fits than another, to those who know both. The joint logits
+    agree with all these differences in the least squares, as in ranking from comparisons (Jiang et al. 2011,
+    "Statistical ranking and combinatorial Hodge theory").
+
+    Args:
+        classes: for each classifier the numbers of its classes.
+    """
+    known = sorted({c for each in classes for c in each})
+    row_of = {c: row for row, c in enumerate(known)}
+    comparisons = []  # of each classifier: its logits around their mean, of logits of all classes
+    for each in classes:
+        chosen = torch.zeros(len(each), len(known), dtype=torch.float64)
+        chosen[range(len(each)), [row_of[c] for c in each]] = 1
+        comparisons.append(chosen - chosen.mean(0))
+    seen = torch.cat(comparisons)
+    ridge = POSTERIOR_RIDGE * torch.eye(len(known), dtype=seen.dtype)
+    return torch.linalg.solve(seen.T @ seen + ridge, seen.T).T.float()
 
 
 def _hidden_layer(features: int, hidden: int) -> nn.Sequential:
