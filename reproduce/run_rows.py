@@ -40,6 +40,7 @@ def main() -> None:
     parser.add_argument("--out", required=True, type=Path, help="folder of run folders; not in the repository")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--threads", type=int, default=None)
+    parser.add_argument("--reread", action="store_true", help="judge kept runs anew, after a change of what adapts")
     args = parser.parse_args()
     zoo, data = Zoo.open(args.zoo), load_data(args.data)
     for recipe in args.recipes:
@@ -48,10 +49,13 @@ def main() -> None:
 
 
 def one_seed(recipe: Path, seed: int, zoo: Zoo, data: DataSplits, args: argparse.Namespace) -> Results:
-    """Train and judge; results by shot. The test classes are read once: a finished reading stays in the run folder."""
+    """Train and judge; results by shot. The test classes are read once: a finished reading stays in the run folder.
+
+    Only where adaptation has changed since, by a choice on validation classes, ``--reread`` reads them again.
+    """
     folder = args.out / f"{recipe.stem}-seed{seed}"
     kept = folder / "test_reading.json"
-    if kept.exists():
+    if kept.exists() and not args.reread:
         return {row["shot"]: row for row in json.loads(kept.read_text())}
     table, sections = read(recipe)
     overrides = {f"{s}.{k}": v for s, values in sections.items() for k, v in values.items() if k != "name"}
