@@ -7,11 +7,14 @@ is chosen on validation classes.
 """
 
 import argparse
+import copy
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor, nn
 
 from dfml.baselines import baseline_scores
 from dfml.data import ImageSet, load_data
@@ -19,8 +22,10 @@ from dfml.episode_kernels import Coefficients, EpisodeKernels, joined_kernels
 from dfml.evaluate import FROZEN_EPISODES, Score, check_disjoint, evaluate
 from dfml.functional.heads import centroid_coefficients, logistic_coefficients, ridge_coefficients
 from dfml.harness.run_folder import commit
+from dfml.learners import FrozenLearner
 from dfml.manifest import Manifest, make_manifest
 from dfml.methods import Average, ZooEnsemble
+from dfml.nn import AnsweringBackbone, Encoder
 from dfml.randomness import Rng
 from dfml.zoo import Zoo
 
@@ -37,6 +42,7 @@ ENSEMBLES = {  # compared, head
     "zoo-ensemble-answers-ridge": ("answers", ridge_coefficients),
     "zoo-ensemble-answers-logistic": ("answers", logistic_coefficients),
 }
+POSTERIOR = "zoo-ensemble-posterior-ridge"  # answers joined by their posterior, as a consolidated network's are
 FEW = {f"zoo-ensemble-of-{k}": k for k in (5, 20)}  # chosen without data, features, nearest centroids
 AVERAGE = "parameter-average"
 
@@ -65,12 +71,13 @@ def main() -> None:
         args.out.mkdir(parents=True, exist_ok=True)
         episodes = {f"{k}": s.zoo_ensemble.per_episode.numpy() for k, s in zip(shots, scores, strict=True)}
         np.savez(args.out / "zoo-ensemble-episodes.npz", **episodes)
-    average = Average().init(zoo, Rng(0)).learner
-    others = {AVERAGE: [evaluate(average, data.test, manifest) for manifest in manifests]}
+    average, posterior = Average().init(zoo, Rng(0)).learner, FrozenLearner(side_by_side(zoo), head="ridge")
+    judged = {AVERAGE: average, POSTERIOR: posterior}
+    others = {name: [evaluate(one, data.test, manifest) for manifest in manifests] for name, one in judged.items()}
     for name, by_shot in (others | ensembles(zoo, data.test, manifests)).items():
         lines += [line(name, k, score, zoo, Path(data.name).stem) for k, score in zip(shots, by_shot, strict=True)]
     old = [json.loads(t) for t in args.results.read_text().splitlines()] if args.results.exists() else []
-    kept = [r for r in old if r["name"] not in (*ROWS, AVERAGE, *ENSEMBLES, *FEW)] + lines
+    kept = [r for r in old if r["name"] not in (*ROWS, AVERAGE, POSTERIOR, *ENSEMBLES, *FEW)] + lines
     args.results.write_text("".join(json.dumps(r) + "\n" for r in sorted(kept, key=lambda r: (r["name"], r["shot"]))))
 
 
@@ -86,6 +93,25 @@ def ensembles(zoo: Zoo, images: ImageSet, manifests: list[Manifest]) -> dict[str
             kernels = kernels_of(ZooEnsemble(models=models), zoo, images, manifests)
             scores[name] = [scored(k, centroid_coefficients) for k in kernels]
     return scores
+
+
+class SideBySide(nn.Module):
+    """The logits of all teachers, one after another, as if they were one backbone's features."""
+
+    def __init__(self, zoo: Zoo):
+        super().__init__()
+        self.networks = nn.ModuleList(copy.deepcopy(zoo.teacher(i).network) for i in zoo.ids)
+        self.feature_size = sum(len(zoo.entry(i).class_ids) for i in zoo.ids)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([network(x) for network in self.networks], -1)
+
+
+def side_by_side(zoo: Zoo) -> Encoder:
+    """The whole zoo with the features of a consolidated network without its hidden layer."""
+    answering = AnsweringBackbone(SideBySide(zoo), [zoo.rows(i).tolist() for i in zoo.ids])
+    answering.heads = nn.Identity()
+    return Encoder(answering.eval(), zoo.input_spec)
 
 
 def kernels_of(ensemble: ZooEnsemble, zoo: Zoo, images: ImageSet, manifests: list[Manifest]) -> list[EpisodeKernels]:

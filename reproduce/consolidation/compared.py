@@ -2,8 +2,8 @@
 
     python reproduce/consolidation/compared.py RUN ... --zoo ZOO --data DATA
 
-A run on fewer models than the zoo has was trained on its first ones (`reproduce/zoo_size`). Prints a table: 5-way 1-shot /
-5-shot accuracy in percent, 10,000 episodes, ridge regression.
+A run on fewer models than the zoo has was trained on its first ones (`reproduce/zoo_size`). Prints a table: 5-way
+1-shot / 5-shot accuracy in percent, 10,000 episodes, ridge regression.
 """
 
 import argparse

@@ -1,0 +1,127 @@
+"""Does more help on top of consolidation: replayed episodes, or alignment over teachers?
+
+    python reproduce/consolidation/on_top.py RUN --zoo ZOO --data DATA [--updates 300]
+
+RUN is a finished run of `consolidate`. Its student goes on learning the answers of its bank for some updates of a small
+step size, alone (``answers``) or together with episodes of recovered, labelled images (``protonet``, ``anil``,
+``maml``), or with sequential steps over four teachers, each on its own images (``alignment``). Validation classes,
+5-way 1-shot / 5-shot accuracy in percent, 10,000 episodes, ridge regression; lines go to ``on_top.jsonl``.
+"""
+
+import argparse
+import copy
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from dfml.bank import Bank
+from dfml.data import load_data
+from dfml.functional.augmentation import shift_and_flip
+from dfml.functional.divergences import grouped_kl_divergence, kl_divergence
+from dfml.functional.inner import Parameters, sequential_displacement
+from dfml.harness.adapt import Run
+from dfml.harness.memory import keep_freed_memory
+from dfml.learners import LEARNERS
+from dfml.methods.consolidate import ConsolidateState
+from dfml.nn import Encoder
+from dfml.nn.precision import mixed_precision
+from dfml.randomness import Rng
+from dfml.zoo import Zoo
+from run import Bench
+
+VARIANTS = ("answers", "protonet", "anil", "maml", "alignment")
+LR, FAST_LR, TEACHERS, PER_CLASS = 3e-4, 0.03, 4, 20
+
+
+def recovered(state: ConsolidateState, zoo: Zoo) -> tuple[Bank, dict[str, Tensor]]:
+    """Images of every teacher, by class for episodes and by teacher for alignment."""
+    bank, own = Bank(classes=len(zoo.class_ids), capacity=400, shape=tuple(state.bank.images.shape[1:])), {}
+    for number, name in enumerate(state.committee):
+        shown = state.recovery.show([zoo.teacher(name)], PER_CLASS, Rng(0).at("on top", name))[0]
+        bank.add(shown.images, zoo.rows(name)[shown.labels], number)
+        own[name] = shown.images
+    return bank, own
+
+
+def answers_loss(state: ConsolidateState, student: Encoder, rng: Rng) -> Tensor:
+    """What `Consolidate.learn` descends."""
+    images, wanted = state.bank.sample(128, rng.generator("batch"))
+    with mixed_precision():
+        given = _Logits(student)(images).float()
+    return 4 * grouped_kl_divergence(wanted / 2, given / 2, student.backbone.sizes)
+
+
+def aligned(state: ConsolidateState, student: Encoder, zoo: Zoo, own: dict[str, Tensor], rng: Rng) -> list[Tensor]:
+    """The direction of sequential steps over some teachers, each on images of its own."""
+    names = list(state.committee)
+    chosen = torch.randperm(len(names), generator=rng.generator("teachers"))[:TEACHERS].tolist()
+
+    def loss(name: str, parameters: Parameters) -> Tensor:
+        images = shift_and_flip(own[name], rng.generator("augment", name))
+        logits = functional_call(_Logits(student), parameters, (images,))
+        return kl_divergence(zoo.teacher(name).answers(images), logits[:, state.committee[name]])
+
+    parameters = dict(_Logits(student).named_parameters())
+    direction, _ = sequential_displacement([partial(loss, names[i]) for i in chosen], parameters, lr=FAST_LR)
+    return [direction[k] / TEACHERS for k in parameters]
+
+
+class _Logits(torch.nn.Module):
+    """The logits of a student's heads, as a module for `functional_call`."""
+
+    def __init__(self, student: Encoder):
+        super().__init__()
+        self.student = student
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.student.backbone.logits(self.student.spec.normalise(images))
+
+
+def go_on(kind: str, state: ConsolidateState, zoo: Zoo, bank: Bank, own: dict[str, Tensor], updates: int) -> Encoder:
+    """The student after some more updates."""
+    student = copy.deepcopy(state.average).train()
+    learner = LEARNERS[kind](student) if kind in LEARNERS else None
+    optimiser = torch.optim.Adam((learner or student).parameters(), lr=LR)
+    for update in range(updates):
+        rng = Rng(0).at("update", update)
+        optimiser.zero_grad()
+        answers_loss(state, student.train(), rng).backward()
+        if learner is not None:
+            episode = bank.episode(way=5, shot=1, queries=15, generator=rng.generator("episode"))
+            learner.meta_loss(episode)[0].backward()
+        if kind == "alignment":
+            for p, d in zip(student.parameters(), aligned(state, student, zoo, own, rng), strict=True):
+                p.grad = d if p.grad is None else p.grad + d
+        optimiser.step()
+    return student.eval()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--zoo", required=True)
+    parser.add_argument("--data", required=True, type=Path)
+    parser.add_argument("--updates", type=int, default=300)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    zoo = Zoo.open(args.zoo)
+    bench, state = Bench(zoo, load_data(args.data)), Run.open(args.run, zoo=zoo).state
+    bank, own = recovered(state, zoo)
+    rows: list[dict[str, Any]] = []
+    students: dict[str, Callable[[], Encoder]] = {"before": lambda: state.average}
+    students |= {kind: partial(go_on, kind, state, zoo, bank, own, args.updates) for kind in VARIANTS}
+    for kind, make in students.items():
+        rows.append({"on_top": kind, "updates": args.updates, "val": bench.compared(make())["joined"]["ridge"]})
+        print(json.dumps(rows[-1]), flush=True)
+    Path(__file__).with_name("on_top.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+if __name__ == "__main__":
+    main()
