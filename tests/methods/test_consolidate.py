@@ -54,3 +54,19 @@ def test_a_committee_bounds_who_answers_but_not_who_is_visited(zoo):
     assert chosen[4:] == list(state.committee)
     run_steps(method, state, zoo, 0, 2)
     assert state.bank.answers.shape[1] == 6
+
+
+@pytest.mark.parametrize(("meta_batch", "groups"), [(1, [1, 1, 1, 1]), (3, [3, 1]), (8, [4])])
+def test_a_meta_batch_is_visited_together(zoo, monkeypatch, meta_batch, groups):
+    method, visited = _method(meta_batch=meta_batch), []
+    recover = method.recovery.recover
+
+    def watched(teachers, labels, *, students, **options):
+        visited.append(len(teachers))
+        assert students is None or len(students) == len(teachers)
+        return recover(teachers, labels, students=students, **options)
+
+    monkeypatch.setattr(method.recovery, "recover", watched)
+    (_, metrics) = run_steps(method, method.init(zoo, Rng(0)), zoo, 0, 2)
+    assert visited == 2 * groups
+    assert metrics["adversarial"] != 0  # the student answers for each of them

@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, cast
 
 import torch
@@ -75,6 +76,8 @@ class Consolidate(AbstractMethod[ConsolidateState]):
         width: its channels; None is the architecture's usual width.
         hidden: units of the layer between the student's backbone and its heads; 0 for linear heads.
         teachers_per_step: visited teachers a step.
+        meta_batch: visits that share one step of the meta-generator. More than one are computed at once on a GPU and
+            divided among processes; the generator learns more from a step for each.
         images_per_class: recovered images per class and visit.
         distortion: strength of zooms, turns and changes of colour; the teachers answer on the result.
         mixed: share of the images that is mixed with another one before the teachers answer.
@@ -104,6 +107,7 @@ class Consolidate(AbstractMethod[ConsolidateState]):
         width: int | None = None,
         hidden: int = 512,
         teachers_per_step: int = 4,
+        meta_batch: int = 1,
         images_per_class: int = 20,
         distortion: float = 1.0,
         mixed: float = 0.3,
@@ -120,7 +124,7 @@ class Consolidate(AbstractMethod[ConsolidateState]):
     ):
         self.recovery, self.network, self.width, self.hidden = recovery, network, width, hidden
         self.uses_data = recovery.uses_data
-        self.teachers_per_step, self.images_per_class = teachers_per_step, images_per_class
+        self.teachers_per_step, self.meta_batch, self.images_per_class = teachers_per_step, meta_batch, images_per_class
         self.distortion, self.mixed, self.flip, self.committee = distortion, mixed, flip, committee
         self.updates, self.batch_size, self.lr, self.temperature = updates, batch_size, lr, temperature
         self.average_decay, self.capacity = average_decay, capacity
@@ -165,11 +169,14 @@ class Consolidate(AbstractMethod[ConsolidateState]):
         """Recover from a few teachers, ask all of them, learn."""
         visited, committee = teachers[: -len(state.committee)], teachers[-len(state.committee) :]
 
-        # Recover: the meta-generator shows images of each visited teacher's classes, and learns from each visit.
+        # Recover: the meta-generator shows images of the visited teachers' classes, and learns from the visits.
         start, recovered = time.perf_counter(), []
-        for i, teacher in enumerate(visited):
-            labels, student = state.validation.training_labels(teacher.card), self._student(state, teacher)
-            recovered += state.recovery.recover([teacher], [labels], students=student, rng=rng.at("visit", i))
+        for i in range(0, len(visited), self.meta_batch):
+            group = list(visited[i : i + self.meta_batch])
+            labels, students = [state.validation.training_labels(t.card) for t in group], self._students(state, group)
+            recovered += state.recovery.recover(
+                group, labels, students=students, rng=rng.at("visit", i), ranks=state.ranks
+            )
         metrics = mean_terms(recovered)
         shown = torch.cat([r.images for r in recovered])
         metrics |= {"images": float(len(shown)), "recover_seconds": time.perf_counter() - start}
@@ -187,12 +194,12 @@ class Consolidate(AbstractMethod[ConsolidateState]):
         state.step += 1
         return metrics
 
-    def _student(self, state: ConsolidateState, teacher: Teacher) -> list[Student] | None:
-        """The student in the place of a teacher; None before it has learned, or where it has no head for it."""
-        outputs = state.committee.get(teacher.card.id)
-        if not state.updates or outputs is None:
+    def _students(self, state: ConsolidateState, teachers: list[Teacher]) -> list[Student] | None:
+        """The student in the place of each teacher; None before it has learned, or where it lacks a head for one."""
+        heads = [state.committee.get(t.card.id) for t in teachers]
+        if not state.updates or None in heads:
             return None
-        return [lambda images: _logits(state.student, images)[:, outputs]]
+        return [partial(_head, state.student, outputs) for outputs in heads if outputs]
 
     def learn(self, state: ConsolidateState, rng: Rng) -> float:
         """``updates`` of the student on random images of the bank; their mean divergence."""
@@ -231,6 +238,10 @@ class Consolidate(AbstractMethod[ConsolidateState]):
 
 def _logits(student: Encoder, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n outputs"]:
     return cast(AnsweringBackbone, student.backbone).logits(student.spec.normalise(images))
+
+
+def _head(student: Encoder, outputs: slice, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n classes"]:
+    return _logits(student, images)[:, outputs]
 
 
 def _cosine(progress: float) -> float:
