@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from dfml.baselines import baseline_scores
 from dfml.data import ImageSet, load_data
 from dfml.episode_kernels import Coefficients, EpisodeKernels, joined_kernels
-from dfml.evaluate import FROZEN_EPISODES, Score, check_disjoint, evaluate
+from dfml.evaluate import FROZEN_EPISODES, check_disjoint, evaluate
 from dfml.functional.heads import centroid_coefficients, logistic_coefficients, ridge_coefficients
 from dfml.harness.run_folder import commit
 from dfml.learners import FrozenLearner
@@ -27,6 +27,7 @@ from dfml.manifest import Manifest, make_manifest
 from dfml.methods import Average, ZooEnsemble
 from dfml.nn import AnsweringBackbone, Encoder
 from dfml.randomness import Rng
+from dfml.score import Score
 from dfml.zoo import Zoo
 
 ROWS = {

@@ -24,6 +24,7 @@ ALIASES = {
     "manifest": "evaluate",
     "episode_kernels": "evaluate",
     "baselines": "evaluate",
+    "score": "evaluate",
     "__main__": "cli",
 }
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dfml.data import DataSplits, ImageSet, load_data, load_images
     from dfml.errors import InputError
-    from dfml.evaluate import Score, make_manifest, paired_difference
     from dfml.harness.adapt import Run
     from dfml.harness.progress import console_progress
     from dfml.harness.resolving import resolve
     from dfml.harness.train import train
     from dfml.learners.predictor_file import TaskClassifier, load_predictor, save_predictor
+    from dfml.manifest import make_manifest
+    from dfml.score import Score, paired_difference
     from dfml.zoo import Zoo
 
 _HOMES = {
@@ -26,15 +27,15 @@ _HOMES = {
     "ImageSet": "data",
     "InputError": "errors",
     "Run": "harness.adapt",
-    "Score": "evaluate",
+    "Score": "score",
     "TaskClassifier": "learners.predictor_file",
     "Zoo": "zoo",
     "console_progress": "harness.progress",
     "load_data": "data",
     "load_images": "data",
     "load_predictor": "learners.predictor_file",
-    "make_manifest": "evaluate",
-    "paired_difference": "evaluate",
+    "make_manifest": "manifest",
+    "paired_difference": "score",
     "resolve": "harness.resolving",
     "save_predictor": "learners.predictor_file",
     "train": "harness.train",

@@ -13,12 +13,13 @@ from torch import Tensor
 from dfml.data.image_set import ImageSet
 from dfml.episode_kernels import EpisodeKernels, embed_all
 from dfml.errors import InputError
-from dfml.evaluate import Progress, Score, check_sizes, evaluate
+from dfml.evaluate import Progress, check_sizes, evaluate
 from dfml.functional.heads import centroid_coefficients
 from dfml.manifest import Manifest
 from dfml.methods.random import Random
 from dfml.nn import Encoder
 from dfml.randomness import Rng
+from dfml.score import Score
 from dfml.spread import HERE, Jobs, in_order, parts
 from dfml.zoo.store import Zoo
 

@@ -1,4 +1,4 @@
-"""How well a learner does: accuracy over frozen episodes, with intervals, paired differences and the BatchNorm setting.
+"""How well a learner does: accuracy over frozen episodes.
 
 A learner whose adapting is no more than a linear head on frozen features (`AbstractLearner.frozen_encoders`) is
 evaluated by embedding the image set once, one encoder after the other (`dfml.episode_kernels`).
@@ -6,10 +6,8 @@ evaluated by embedding the image set once, one encoder after the other (`dfml.ep
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -21,6 +19,7 @@ from dfml.errors import InputError
 from dfml.learners.base import AbstractLearner
 from dfml.manifest import Manifest, make_manifest
 from dfml.nn import Encoder, InputSpec, Norm
+from dfml.score import Score
 from dfml.spread import HERE, Jobs, in_order, parts
 from dfml.zoo.store import Zoo
 
@@ -30,66 +29,6 @@ Progress = Callable[[int, int], None]
 """Called with what is done and what there is to do."""
 Answer = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Support images, their labels and query images to logits."""
-
-
-@dataclass(frozen=True)
-class Score:
-    """Accuracy over the episodes of a manifest, in percent.
-
-    Args:
-        mean: over episodes.
-        ci95: half the width of the 95 % interval, 1.96 std / sqrt(episodes).
-        per_episode: accuracy of each episode.
-        seconds: wall time of the evaluation.
-        norm: how BatchNorm was set.
-        manifest: the episodes.
-    """
-
-    mean: float
-    ci95: float
-    per_episode: Float[Tensor, " episodes"] = field(repr=False)
-    seconds: float
-    norm: str
-    manifest: Manifest | None = field(default=None, repr=False)
-
-    @staticmethod
-    def of(per_episode: Float[Tensor, " episodes"], *, seconds: float, norm: str, manifest: Manifest | None) -> "Score":
-        """From the episodes' accuracies in percent."""
-        mean, ci95 = _mean_and_interval(per_episode)
-        return Score(mean, ci95, per_episode, seconds, norm, manifest)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, without the episodes."""
-        manifest = {} if self.manifest is None else {"manifest": self.manifest.hash}
-        return {
-            "mean": round(self.mean, 3),
-            "ci95": round(self.ci95, 3),
-            "episodes": len(self.per_episode),
-            "norm": self.norm,
-            "seconds": round(self.seconds, 2),
-        } | manifest
-
-
-def _mean_and_interval(values: Float[Tensor, " n"]) -> tuple[float, float]:
-    values = values.double()
-    return float(values.mean()), float(1.96 * values.std() / len(values) ** 0.5)
-
-
-def paired_difference(a: Score, b: Score) -> tuple[float, float]:
-    """Mean of a - b over the episodes that both saw (the shorter list), and half its 95 % interval.
-
-    Raises:
-        InputError: the episodes are not the same.
-    """
-    n = min(len(a.per_episode), len(b.per_episode))
-    hashes = [s.manifest.first(n).hash if s.manifest else f"{len(s.per_episode)} unnamed episodes" for s in (a, b)]
-    if hashes[0] != hashes[1] or n < 2:
-        raise InputError(
-            f"scores on different episodes ({hashes[0][:23]} and {hashes[1][:23]})",
-            "two scores whose first episodes are the same",
-            "evaluate both with one manifest",
-        )
-    return _mean_and_interval(a.per_episode[:n].double() - b.per_episode[:n].double())
 
 
 def check_disjoint(zoo: Zoo, image_set: ImageSet) -> None:

@@ -6,11 +6,13 @@ import torch
 
 from dfml.baselines import baseline_scores
 from dfml.errors import InputError
-from dfml.evaluate import evaluate, make_manifest, paired_difference
+from dfml.evaluate import evaluate
+from dfml.manifest import make_manifest
 from dfml.methods.random import Random
 from dfml.methods.single_teacher import SingleTeacher
 from dfml.methods.zoo_ensemble import ZooEnsemble
 from dfml.randomness import Rng
+from dfml.score import paired_difference
 
 METHODS = [Random(), SingleTeacher(), SingleTeacher(teacher="m2"), ZooEnsemble()]
 

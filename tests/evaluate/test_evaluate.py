@@ -9,9 +9,11 @@ from dfml import episode_kernels
 from dfml import evaluate as module
 from dfml.episode_kernels import embed_all
 from dfml.errors import InputError
-from dfml.evaluate import Score, check_disjoint, evaluate, evaluate_shots, make_manifest, paired_difference
+from dfml.evaluate import check_disjoint, evaluate, evaluate_shots
 from dfml.learners.base import AbstractLearner, embed
 from dfml.learners.frozen import FrozenLearner
+from dfml.manifest import make_manifest
+from dfml.score import Score, paired_difference
 
 
 def manifest_of(image_set, shot=2, episodes=12, **change):

@@ -9,11 +9,12 @@ import torch
 
 from dfml.baselines import BaselineScores, baseline_scores
 from dfml.data import DataSplits, ImageSet, load_data
-from dfml.evaluate import EPISODES, FROZEN_EPISODES, Progress, Score, check_disjoint, evaluate_shots, paired_difference
+from dfml.evaluate import EPISODES, FROZEN_EPISODES, Progress, check_disjoint, evaluate_shots
 from dfml.harness.adapt import Run
 from dfml.harness.run_folder import commit
 from dfml.manifest import make_manifest
 from dfml.randomness import Rng
+from dfml.score import Score, paired_difference
 from dfml.spread import HERE, Jobs
 
 RESULT_SCHEMA = 1

@@ -7,8 +7,8 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from dfml.evaluate import Score
 from dfml.harness.results import Evaluation
+from dfml.score import Score
 
 HEADS = {"inductive": "inductive", "transductive": "transduct."}  # short, so that 80 columns hold the table
 
