@@ -4,6 +4,7 @@ import pytest
 from fakes import FakeZoo, fake_config
 
 from dfml.errors import InputError
+from dfml.harness.resolving import resolve
 from dfml.harness.run_folder import RunFolder
 
 
@@ -49,6 +50,20 @@ def test_another_configuration_or_zoo(tmp_path):
     assert "sha256:other here" in str(error.value)
     assert "run.steps" not in str(error.value)
     assert RunFolder.reopen(tmp_path / "run", fake_config(steps=9), FakeZoo()).config.run.steps == 9
+
+
+def test_a_hyper_parameter_that_came_later_has_its_default(tmp_path):
+    def config(*options):
+        return resolve("best", {"run.threads": 1} | dict(options))
+
+    RunFolder.create(tmp_path / "run", config(), FakeZoo())
+    path = tmp_path / "run" / "config.json"
+    about = json.loads(path.read_text())
+    del about["config"]["method"]["meta_batch"]
+    path.write_text(json.dumps(about))
+    with pytest.raises(InputError, match=r"meta_batch: 1 there, 4 here"):
+        RunFolder.reopen(tmp_path / "run", config(("method.meta_batch", 4)), FakeZoo())
+    assert RunFolder.reopen(tmp_path / "run", config(), FakeZoo()).config == config()
 
 
 @pytest.mark.parametrize("text", [None, "{", '{"schema": 7}'])

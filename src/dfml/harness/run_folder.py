@@ -13,6 +13,7 @@ import torch
 from dfml.errors import InputError
 from dfml.harness.checkpoint import Checkpoints
 from dfml.harness.config import Config
+from dfml.harness.resolving import resolve
 from dfml.zoo import Zoo
 from dfml.zoo.store import EMBEDDED
 
@@ -102,7 +103,7 @@ class RunFolder:
 
     def differences(self, config: Config, zoo: Zoo) -> list[str]:
         """Why the run cannot be continued with this configuration and zoo, a line a reason."""
-        old, new = self.config.identity(), config.identity()
+        old, new = self._identity(), config.identity()
         differ = [
             f"{k}: {old.get(k)!r} there, {new.get(k)!r} here" for k in sorted(old | new) if old.get(k) != new.get(k)
         ]
@@ -110,6 +111,13 @@ class RunFolder:
         if there["hash"] != zoo.hash:
             differ.append(f"zoo: {there['name']} {there['hash'][:19]} there, {zoo.name} {zoo.hash[:19]} here")
         return differ
+
+    def _identity(self) -> dict[str, Any]:
+        """Of the configuration; a hyper-parameter that dfml did not have then is at its default."""
+        try:
+            return resolve(self.config.sections, label=self.config.recipe).identity()
+        except InputError:  # one that dfml has no more
+            return self.config.identity()
 
     @property
     def plots(self) -> Path:
