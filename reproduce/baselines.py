@@ -7,14 +7,11 @@ is chosen on validation classes.
 """
 
 import argparse
-import copy
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
 from dfml.baselines import baseline_scores
 from dfml.data import ImageSet, load_data
@@ -22,10 +19,8 @@ from dfml.episode_kernels import Coefficients, EpisodeKernels, joined_kernels
 from dfml.evaluate import FROZEN_EPISODES, check_disjoint, evaluate
 from dfml.functional.heads import centroid_coefficients, logistic_coefficients, ridge_coefficients
 from dfml.harness.run_folder import commit
-from dfml.learners import FrozenLearner
 from dfml.manifest import Manifest, make_manifest
 from dfml.methods import Average, ZooEnsemble
-from dfml.nn import AnsweringBackbone, Encoder
 from dfml.randomness import Rng
 from dfml.score import Score
 from dfml.zoo import Zoo
@@ -72,7 +67,8 @@ def main() -> None:
         args.out.mkdir(parents=True, exist_ok=True)
         episodes = {f"{k}": s.zoo_ensemble.per_episode.numpy() for k, s in zip(shots, scores, strict=True)}
         np.savez(args.out / "zoo-ensemble-episodes.npz", **episodes)
-    average, posterior = Average().init(zoo, Rng(0)).learner, FrozenLearner(side_by_side(zoo), head="ridge")
+    average = Average().init(zoo, Rng(0)).learner
+    posterior = ZooEnsemble(compare="posterior", head="ridge").init(zoo, Rng(0)).learner
     judged = {AVERAGE: average, POSTERIOR: posterior}
     others = {name: [evaluate(one, data.test, manifest) for manifest in manifests] for name, one in judged.items()}
     for name, by_shot in (others | ensembles(zoo, data.test, manifests)).items():
@@ -94,25 +90,6 @@ def ensembles(zoo: Zoo, images: ImageSet, manifests: list[Manifest]) -> dict[str
             kernels = kernels_of(ZooEnsemble(models=models), zoo, images, manifests)
             scores[name] = [scored(k, centroid_coefficients) for k in kernels]
     return scores
-
-
-class SideBySide(nn.Module):
-    """The logits of all teachers, one after another, as if they were one backbone's features."""
-
-    def __init__(self, zoo: Zoo):
-        super().__init__()
-        self.networks = nn.ModuleList(copy.deepcopy(zoo.teacher(i).network) for i in zoo.ids)
-        self.feature_size = sum(len(zoo.entry(i).class_ids) for i in zoo.ids)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([network(x) for network in self.networks], -1)
-
-
-def side_by_side(zoo: Zoo) -> Encoder:
-    """The whole zoo with the features of a consolidated network without its hidden layer."""
-    answering = AnsweringBackbone(SideBySide(zoo), [zoo.rows(i).tolist() for i in zoo.ids])
-    answering.heads = nn.Identity()
-    return Encoder(answering.eval(), zoo.input_spec)
 
 
 def kernels_of(ensemble: ZooEnsemble, zoo: Zoo, images: ImageSet, manifests: list[Manifest]) -> list[EpisodeKernels]:

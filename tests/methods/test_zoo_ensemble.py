@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -5,7 +6,9 @@ import torch
 import torch.nn.functional as F
 
 from dfml.errors import InputError
+from dfml.learners.predictor_file import load_predictor, save_predictor
 from dfml.methods.zoo_ensemble import ZooEnsemble, covering
+from dfml.nn import InputSpec
 from dfml.randomness import Rng
 from dfml.zoo import Zoo
 from dfml.zoo.index import Entry, Index
@@ -24,6 +27,30 @@ def test_it_compares_what_all_teachers_answer():
     answers = learner.adapt(support, labels)(query)
     margin, expected = answers[:, 0] - answers[:, 1], distances[:, 1] - distances[:, 0]
     torch.testing.assert_close(margin / margin.abs().sum(), expected / expected.abs().sum(), rtol=1e-3, atol=1e-4)
+
+
+def test_a_posterior_of_all_teachers_is_joined_to_their_answers(tmp_path):
+    zoo, images = ToyZoo(), torch.rand(6, 3, 16, 16)
+    learner = ZooEnsemble(compare="posterior", head="ridge").init(zoo, Rng(0)).learner
+    about = learner.describe()
+    assert (about["networks_at_inference"], about["network"]) == (len(zoo.ids), "conv4-4")
+    (encoder,) = learner.frozen_encoders
+    with torch.no_grad():
+        logits = torch.cat([zoo.teacher(i).logits(images) for i in zoo.ids], -1)
+        torch.testing.assert_close(encoder.backbone.logits(zoo.input_spec.normalise(images)), logits)
+        roots = logits.unflatten(1, (-1, 3)).softmax(-1).sqrt() - 3**-0.5
+        torch.testing.assert_close(encoder(images)[:, :15], F.normalize(roots.flatten(1), dim=-1))
+    predictor = learner.adapt(images[:4], torch.tensor([0, 0, 1, 1]))
+    save_predictor(predictor, tmp_path / "p", ("cat", "dog"))
+    assert torch.equal(load_predictor(tmp_path / "p").predictor(images), predictor(images))
+
+
+def test_a_posterior_needs_teachers_for_the_same_images():
+    zoo = ToyZoo()
+    other = zoo.teacher("t1").card
+    zoo.teachers["t1"].card = replace(other, input_spec=InputSpec(size=16, mean=(0.1, 0.1, 0.1)))
+    with pytest.raises(InputError, match="2 sizes or normalisations"):
+        ZooEnsemble(compare="posterior").init(zoo, Rng(0))
 
 
 class Named(Zoo):

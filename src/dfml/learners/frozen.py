@@ -17,7 +17,7 @@ from dfml.functional.heads import (
     self_trained_ridge,
 )
 from dfml.learners.base import AbstractLearner, Predictor, embed, percent_right
-from dfml.nn import Encoder, Norm, network_name, record_statistics
+from dfml.nn import Encoder, Norm, network_name, networks_of, record_statistics
 from dfml.nn.norm import Statistics
 
 HeadName = Literal["centroid", "ridge", "logistic"]
@@ -121,5 +121,6 @@ class FrozenLearner(AbstractLearner):
 
     def describe(self) -> dict[str, Any]:
         """See `AbstractLearner.describe`."""
-        network = network_name(encoder.backbone for encoder in self.frozen_encoders)
-        return {"learner": self.head, "network": network, "networks_at_inference": len(self.encoders)}
+        backbones = [encoder.backbone for encoder in self.frozen_encoders]
+        count = sum(len(networks_of(backbone)) for backbone in backbones)
+        return {"learner": self.head, "network": network_name(backbones), "networks_at_inference": count}

@@ -12,12 +12,23 @@ import torch
 from jaxtyping import Float
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
-from torch import Tensor
+from torch import Tensor, nn
 
 from dfml.data import load_image
 from dfml.errors import InputError
 from dfml.learners.base import Predictor
-from dfml.nn import AnsweringBackbone, Encoder, InputSpec, architecture_of, build_backbone, norm_layers
+from dfml.nn import (
+    AnsweringBackbone,
+    Classifier,
+    Encoder,
+    InputSpec,
+    SideBySide,
+    answering_side_by_side,
+    architecture_of,
+    build_backbone,
+    networks_of,
+    norm_layers,
+)
 from dfml.nn.norm import Statistics
 
 PREDICTOR_SCHEMA = 2
@@ -100,11 +111,15 @@ def save_predictor(predictor: Predictor, folder: str | Path, class_names: Sequen
     weights = save_tensors(_tensors(predictor))
     encoders = []
     for encoder in predictor.encoders:
-        architecture, width = architecture_of(encoder.backbone)  # type: ignore[arg-type]
-        spec = cast(Encoder, encoder).spec.to_dict()
-        described = {"architecture": architecture, "width": width, "input_spec": spec}
-        if isinstance(encoder.backbone, AnsweringBackbone):
-            described["answers"] = {"classes": encoder.backbone.classes, "hidden": encoder.backbone.hidden}
+        backbone = cast(Encoder, encoder).backbone
+        kinds = [architecture_of(network) for network in networks_of(backbone)]
+        described: dict[str, Any] = {
+            "networks": [{"architecture": name, "width": width} for name, width in kinds],
+            "input_spec": cast(Encoder, encoder).spec.to_dict(),
+        }
+        if isinstance(backbone, AnsweringBackbone):
+            described["answers"] = {"classes": backbone.classes, "hidden": backbone.hidden}
+            described["side_by_side"] = isinstance(backbone.backbone, SideBySide)
         encoders.append(described)
     card = {
         "schema": PREDICTOR_SCHEMA,
@@ -156,12 +171,11 @@ def _build(card: dict[str, Any], tensors: dict[str, Tensor]) -> TaskClassifier:
     encoders, statistics = [], []
     for i, values in enumerate(card["encoders"]):
         spec = InputSpec(**values["input_spec"])
-        backbone = build_backbone(
-            values["architecture"], image_size=spec.size, channels=spec.channels, width=values["width"]
-        )
-        if values.get("answers"):
-            backbone = AnsweringBackbone(backbone, **values["answers"])
-        encoder = Encoder(backbone, spec).requires_grad_(False)
+        networks = [
+            build_backbone(n["architecture"], image_size=spec.size, channels=spec.channels, width=n["width"])
+            for n in values["networks"]
+        ]
+        encoder = Encoder(_joined(networks, values), spec).requires_grad_(False)
         prefix = f"encoders.{i}."
         encoder.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
         encoders.append(encoder)
@@ -176,6 +190,16 @@ def _build(card: dict[str, Any], tensors: dict[str, Tensor]) -> TaskClassifier:
         normalise=card["normalise"],
     )
     return TaskClassifier(predictor, card["class_names"])
+
+
+def _joined(networks: list[nn.Module], described: dict[str, Any]) -> nn.Module:
+    """The backbone that `save_predictor` described."""
+    answers = described.get("answers")
+    if described.get("side_by_side"):
+        pairs = zip(networks, answers["classes"], strict=True)  # type: ignore[index]
+        return answering_side_by_side([Classifier(n, len(known)) for n, known in pairs], answers["classes"])  # type: ignore[index]
+    (backbone,) = networks
+    return AnsweringBackbone(backbone, **answers) if answers else backbone
 
 
 def _check_parts(norm: str, encoders: list[Encoder], statistics: list[Statistics], weight: Tensor) -> None:

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 from dfml.errors import InputError
 from dfml.learners.frozen import FrozenLearner, HeadName
 from dfml.methods.base import AbstractBaseline, FixedState
-from dfml.nn import AnsweringBackbone, Encoder
+from dfml.nn import AnsweringBackbone, Encoder, answering_side_by_side
 from dfml.randomness import Rng
 from dfml.zoo.card import Capability
 from dfml.zoo.store import Zoo
@@ -28,7 +28,8 @@ class ZooEnsemble(AbstractBaseline):
 
     Args:
         compare: ``features``, as the tables of this field would; or ``answers``, the square roots of the teachers'
-            probabilities (`AnsweringBackbone`).
+            probabilities (`AnsweringBackbone`); or ``posterior``, the answers joined by what all teachers say together,
+            which is best where teachers share classes.
         head: nearest ``centroid``, ``ridge`` or ``logistic`` regression on the support.
         models: so many teachers, chosen greedily by what the zoo says of itself (`covering`); None is all of them.
     """
@@ -38,15 +39,21 @@ class ZooEnsemble(AbstractBaseline):
     def __init__(
         self,
         *,
-        compare: Literal["features", "answers"] = "features",
+        compare: Literal["features", "answers", "posterior"] = "features",
         head: HeadName = "centroid",
         models: int | None = None,
     ):
         self.compare, self.head, self.models = compare, head, models
 
     def init(self, zoo: Zoo, rng: Rng) -> FixedState:
-        """Copies of the teachers under one head."""
+        """Copies of the teachers under one head.
+
+        Raises:
+            InputError: too many ``models``; a ``posterior`` of teachers for different images.
+        """
         ids = zoo.ids if self.models is None else covering(zoo, self.models)
+        if self.compare == "posterior":
+            return FixedState(0, FrozenLearner(_together(zoo, ids), head=self.head))
         return FixedState(0, FrozenLearner([self._encoder(zoo.teacher(i)) for i in ids], head=self.head))
 
     def _encoder(self, teacher: LocalTeacher) -> Encoder:
@@ -56,6 +63,20 @@ class ZooEnsemble(AbstractBaseline):
         answering = AnsweringBackbone(network.backbone, [range(len(teacher.card.class_ids))])
         answering.heads = network.head
         return Encoder(answering.eval(), teacher.card.input_spec)
+
+
+def _together(zoo: Zoo, ids: list[str]) -> Encoder:
+    """One encoder of all these teachers' answers and their joint posterior."""
+    teachers = [zoo.teacher(i) for i in ids]
+    specs = {teacher.card.input_spec for teacher in teachers}
+    if len(specs) > 1:
+        raise InputError(
+            f"zoo {zoo.name}: {len(specs)} sizes or normalisations of images",
+            "one, for a posterior of all teachers",
+            "set --method.compare answers, or choose another zoo",
+        )
+    networks, classes = [copy.deepcopy(t.network) for t in teachers], [zoo.rows(i).tolist() for i in ids]
+    return Encoder(answering_side_by_side(networks, classes).eval(), specs.pop())
 
 
 def covering(zoo: Zoo, count: int) -> list[str]:

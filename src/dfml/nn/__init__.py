@@ -1,7 +1,16 @@
 """Networks: backbones, generators and the BatchNorm policy."""
 
 from dfml.nn.answers import AnsweringBackbone
-from dfml.nn.classifier import ARCHITECTURES, Classifier, architecture_of, build_backbone, network_name
+from dfml.nn.classifier import (
+    ARCHITECTURES,
+    Classifier,
+    SideBySide,
+    answering_side_by_side,
+    architecture_of,
+    build_backbone,
+    network_name,
+    networks_of,
+)
 from dfml.nn.encoder import Encoder, InputSpec
 from dfml.nn.fuse import inference_copy
 from dfml.nn.norm import BatchNorm2d, Norm, batch_statistics, given_statistics, norm_layers, record_statistics
@@ -14,12 +23,15 @@ __all__ = [
     "Encoder",
     "InputSpec",
     "Norm",
+    "SideBySide",
+    "answering_side_by_side",
     "architecture_of",
     "batch_statistics",
     "build_backbone",
     "given_statistics",
     "inference_copy",
     "network_name",
+    "networks_of",
     "norm_layers",
     "record_statistics",
 ]

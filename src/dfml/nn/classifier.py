@@ -1,7 +1,9 @@
 """A classifier is a backbone, which gives a flat feature vector, and a linear head."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import cast
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -35,6 +37,36 @@ class Classifier(nn.Module):
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n classes"]:
         """Logits."""
         return self.head(self.backbone(x))
+
+
+class SideBySide(nn.Module):
+    """Several classifiers of one input as one backbone: its features are all their logits, one after another."""
+
+    def __init__(self, networks: Iterable[Classifier]):
+        super().__init__()
+        classifiers = list(networks)
+        self.networks = nn.ModuleList(classifiers)
+        self.feature_size = sum(classifier.head.out_features for classifier in classifiers)
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n outputs"]:
+        """All logits; inputs are already normalised."""
+        return torch.cat([network(x) for network in self.networks], -1)
+
+
+def answering_side_by_side(networks: Iterable[Classifier], classes: Sequence[Sequence[int]]) -> AnsweringBackbone:
+    """An `AnsweringBackbone` whose answers are those of the classifiers themselves."""
+    answering = AnsweringBackbone(SideBySide(networks), classes)
+    answering.heads = nn.Identity()  # type: ignore[assignment]
+    return answering
+
+
+def networks_of(backbone: nn.Module) -> list[nn.Module]:
+    """The backbones that are run for its features: itself, or those side by side in it."""
+    if isinstance(backbone, AnsweringBackbone):
+        return networks_of(backbone.backbone)
+    if isinstance(backbone, SideBySide):
+        return [cast(Classifier, network).backbone for network in backbone.networks]
+    return [backbone]
 
 
 def build_backbone(architecture: str, *, image_size: int, channels: int = 3, width: int | None = None) -> nn.Module:
@@ -71,4 +103,5 @@ def architecture_of(backbone: nn.Module) -> tuple[str, int]:
 
 def network_name(backbones: Iterable[nn.Module]) -> str:
     """For results: architecture and width of each kind among the backbones, for example ``conv4-32+resnet10-64``."""
-    return "+".join(sorted({"{}-{}".format(*architecture_of(backbone)) for backbone in backbones}))
+    parts = {"{}-{}".format(*architecture_of(part)) for backbone in backbones for part in networks_of(backbone)}
+    return "+".join(sorted(parts))
