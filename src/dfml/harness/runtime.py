@@ -1,5 +1,6 @@
 """The processes and the device of a run: one process under Fabric, or those that torchrun or Slurm started."""
 
+import atexit
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -38,7 +39,14 @@ def launch(accelerator: str) -> tuple[Fabric, AbstractRanks]:
         )
     fabric = Fabric(accelerator=accelerator, devices=here, num_nodes=world // here, strategy="ddp")
     fabric.launch()
+    atexit.register(_leave)
     return fabric, FabricRanks(fabric)
+
+
+def _leave() -> None:
+    """A process that ends with its connections open may abort in one of torch's threads."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def _given(*names: str) -> int:
