@@ -74,7 +74,7 @@ def test_joint_logits_are_the_least_squares_solution():
 
 
 @pytest.mark.parametrize("classes", [[[0, 1], [2, 3]], [range(3000), range(2000, 5000)]])
-def test_no_joint_posterior_where_nothing_is_shared_or_classes_are_too_many(classes):
+def test_no_joint_posterior_where_nothing_is_shared_or_the_zoo_is_too_large(classes):
     network = _network(classes)
     assert network.joint is None
     assert network.feature_size == sum(len(each) for each in classes)

@@ -14,7 +14,7 @@ from dfml.nn.norm import BatchNorm2d
 HIDDEN_COUNTS = 10  # classifiers
 POSTERIOR_TEMPERATURE = 2.0
 POSTERIOR_RIDGE = 0.01  # of the least squares, beside one observation of a classifier
-POSTERIOR_CLASSES = 4096  # of more there is no joint posterior: its map would not fit the memory
+POSTERIOR_ENTRIES = 2**24  # of its map, outputs times classes (64 MiB): zoos beyond have no joint posterior
 
 
 class AnsweringBackbone(nn.Module):
@@ -50,7 +50,8 @@ class AnsweringBackbone(nn.Module):
         known = len({c for each in self.classes for c in each})
         self.shared = sum(self.sizes) / known - 1  # how many other classifiers know a class, in the mean
         self.joint: Tensor | None
-        joint = joint_logits(self.classes) if self.shared and known <= POSTERIOR_CLASSES else None
+        fits = sum(self.sizes) * known <= POSTERIOR_ENTRIES
+        joint = joint_logits(self.classes) if self.shared and fits else None
         self.register_buffer("joint", joint, persistent=False)
         self.feature_size = sum(self.sizes) + hidden + (0 if joint is None else known)
 
