@@ -1,9 +1,7 @@
 """Two ways of doing the same thing, timed side by side in one process."""
 
-import ctypes
 import json
 import os
-import platform
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -16,7 +14,7 @@ from unittest.mock import patch
 import torch
 import torch.nn.functional as F
 
-from dfml.harness.memory import MMAP_THRESHOLD, TOP_PAD, TRIM_THRESHOLD, keep_freed_memory
+from dfml.harness.memory import MMAP_THRESHOLD, TOP_PAD, TRIM_THRESHOLD, keep_freed_memory, set_allocator
 from dfml.nn import InputSpec
 from dfml.nn.pooling import MaxPool2x2
 
@@ -29,12 +27,7 @@ def memory_as_usual() -> Iterator[None]:
 
     glibc's thresholds grow with what is freed, up to these values, unless a program sets them (`keep_freed_memory`).
     """
-    if platform.libc_ver()[0] != "glibc":
-        yield
-        return
-    mallopt = ctypes.CDLL(None).mallopt
-    for name, value in {MMAP_THRESHOLD: 32 << 20, TRIM_THRESHOLD: 64 << 20, TOP_PAD: 128 << 10}.items():
-        mallopt(name, value)
+    set_allocator({MMAP_THRESHOLD: 32 << 20, TRIM_THRESHOLD: 64 << 20, TOP_PAD: 128 << 10})
     yield
     keep_freed_memory()
 

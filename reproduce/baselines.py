@@ -37,8 +37,8 @@ ENSEMBLES = {  # compared, head
     "zoo-ensemble-answers": ("answers", centroid_coefficients),
     "zoo-ensemble-answers-ridge": ("answers", ridge_coefficients),
     "zoo-ensemble-answers-logistic": ("answers", logistic_coefficients),
+    "zoo-ensemble-posterior-ridge": ("posterior", ridge_coefficients),
 }
-POSTERIOR = "zoo-ensemble-posterior-ridge"  # answers joined by their posterior, as a consolidated network's are
 FEW = {f"zoo-ensemble-of-{k}": k for k in (5, 20)}  # chosen without data, features, nearest centroids
 AVERAGE = "parameter-average"
 
@@ -68,20 +68,18 @@ def main() -> None:
         episodes = {f"{k}": s.zoo_ensemble.per_episode.numpy() for k, s in zip(shots, scores, strict=True)}
         np.savez(args.out / "zoo-ensemble-episodes.npz", **episodes)
     average = Average().init(zoo, Rng(0)).learner
-    posterior = ZooEnsemble(compare="posterior", head="ridge").init(zoo, Rng(0)).learner
-    judged = {AVERAGE: average, POSTERIOR: posterior}
-    others = {name: [evaluate(one, data.test, manifest) for manifest in manifests] for name, one in judged.items()}
+    others = {AVERAGE: [evaluate(average, data.test, manifest) for manifest in manifests]}
     for name, by_shot in (others | ensembles(zoo, data.test, manifests)).items():
         lines += [line(name, k, score, zoo, Path(data.name).stem) for k, score in zip(shots, by_shot, strict=True)]
     old = [json.loads(t) for t in args.results.read_text().splitlines()] if args.results.exists() else []
-    kept = [r for r in old if r["name"] not in (*ROWS, AVERAGE, POSTERIOR, *ENSEMBLES, *FEW)] + lines
+    kept = [r for r in old if r["name"] not in (*ROWS, AVERAGE, *ENSEMBLES, *FEW)] + lines
     args.results.write_text("".join(json.dumps(r) + "\n" for r in sorted(kept, key=lambda r: (r["name"], r["shot"]))))
 
 
 def ensembles(zoo: Zoo, images: ImageSet, manifests: list[Manifest]) -> dict[str, list[Score]]:
     """Every one of `ENSEMBLES` and `FEW` on each manifest."""
     scores: dict[str, list[Score]] = {}
-    for compare in ("features", "answers"):
+    for compare in ("features", "answers", "posterior"):
         kernels = kernels_of(ZooEnsemble(compare=compare), zoo, images, manifests)
         heads = {name: head for name, (compared, head) in ENSEMBLES.items() if compared == compare}
         scores |= {name: [scored(k, head) for k in kernels] for name, head in heads.items()}

@@ -22,15 +22,15 @@ from torch.func import functional_call
 
 from dfml.bank import Bank
 from dfml.data import load_data
+from dfml.episode_kernels import embed_all
 from dfml.functional.augmentation import shift_and_flip
-from dfml.functional.divergences import grouped_kl_divergence, kl_divergence
+from dfml.functional.divergences import kl_divergence
 from dfml.functional.inner import Parameters, sequential_displacement
 from dfml.harness.adapt import Run
 from dfml.harness.memory import keep_freed_memory
 from dfml.learners import LEARNERS
-from dfml.methods.consolidate import ConsolidateState
+from dfml.methods.consolidate import ConsolidateState, answers_loss, student_logits
 from dfml.nn import Encoder
-from dfml.nn.precision import mixed_precision
 from dfml.randomness import Rng
 from dfml.zoo import Zoo
 from run import Bench
@@ -47,14 +47,6 @@ def recovered(state: ConsolidateState, zoo: Zoo) -> tuple[Bank, dict[str, Tensor
         bank.add(shown.images, zoo.rows(name)[shown.labels], number)
         own[name] = shown.images
     return bank, own
-
-
-def answers_loss(state: ConsolidateState, student: Encoder, rng: Rng) -> Tensor:
-    """What `Consolidate.learn` descends."""
-    images, wanted = state.bank.sample(128, rng.generator("batch"))
-    with mixed_precision():
-        given = _Logits(student)(images).float()
-    return 4 * grouped_kl_divergence(wanted / 2, given / 2, student.backbone.sizes)
 
 
 def aligned(state: ConsolidateState, student: Encoder, zoo: Zoo, own: dict[str, Tensor], rng: Rng) -> list[Tensor]:
@@ -80,18 +72,20 @@ class _Logits(torch.nn.Module):
         self.student = student
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.student.backbone.logits(self.student.spec.normalise(images))
+        return student_logits(self.student, images)
 
 
-def go_on(kind: str, state: ConsolidateState, zoo: Zoo, bank: Bank, own: dict[str, Tensor], updates: int) -> Encoder:
+def go_on(kind: str, run: Run, bank: Bank, own: dict[str, Tensor], updates: int) -> Encoder:
     """The student after some more updates."""
+    method, state, zoo = run.method, run.state, run.zoo
     student = copy.deepcopy(state.average).train()
     learner = LEARNERS[kind](student) if kind in LEARNERS else None
     optimiser = torch.optim.Adam((learner or student).parameters(), lr=LR)
     for update in range(updates):
         rng = Rng(0).at("update", update)
         optimiser.zero_grad()
-        answers_loss(state, student.train(), rng).backward()
+        images, wanted = state.bank.sample(method.batch_size, rng.generator("batch"))
+        answers_loss(student.train(), images, wanted, temperature=method.temperature).backward()
         if learner is not None:
             episode = bank.episode(way=5, shot=1, queries=15, generator=rng.generator("episode"))
             learner.meta_loss(episode)[0].backward()
@@ -112,13 +106,14 @@ def main() -> None:
     torch.set_num_threads(1)
     keep_freed_memory()
     zoo = Zoo.open(args.zoo)
-    bench, state = Bench(zoo, load_data(args.data)), Run.open(args.run, zoo=zoo).state
-    bank, own = recovered(state, zoo)
+    bench, run = Bench(zoo, load_data(args.data)), Run.open(args.run, zoo=zoo)
+    bank, own = recovered(run.state, zoo)
     rows: list[dict[str, Any]] = []
-    students: dict[str, Callable[[], Encoder]] = {"before": lambda: state.average}
-    students |= {kind: partial(go_on, kind, state, zoo, bank, own, args.updates) for kind in VARIANTS}
+    students: dict[str, Callable[[], Encoder]] = {"before": lambda: run.state.average}
+    students |= {kind: partial(go_on, kind, run, bank, own, args.updates) for kind in VARIANTS}
     for kind, make in students.items():
-        rows.append({"on_top": kind, "updates": args.updates, "val": bench.compared(make())["joined"]["ridge"]})
+        features = embed_all(make(), bench.data.val, normalise=False)
+        rows.append({"on_top": kind, "updates": args.updates, "val": bench.scores(features)["ridge"]})
         print(json.dumps(rows[-1]), flush=True)
     Path(__file__).with_name("on_top.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 

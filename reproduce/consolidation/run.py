@@ -176,16 +176,18 @@ class Bench:
         """What a student's images can be compared by: its last block, all probabilities, their roots, its answers,
         these with the joint posterior or the hidden layer, and with both, which is what a learner uses.
         """
-        alone, with_posterior, with_hidden = (copy.deepcopy(student) for _ in range(3))
-        alone.backbone.hidden = with_posterior.backbone.hidden = 0  # says what is joined, not what is computed
-        alone.backbone.joint = with_hidden.backbone.joint = None
+        alone = copy.deepcopy(student)
+        alone.backbone.hidden, alone.backbone.joint = 0, None  # says what is joined, not what is computed
         answers = embed_all(alone, self.data.val, normalise=False)
+        joined = embed_all(student, self.data.val, normalise=False)
+        hidden = student.backbone.hidden
+        unit, rest = joined.tensor_split([answers.shape[1]], -1)
+        posterior, layer = rest.tensor_split([rest.shape[1] - hidden], -1)
         roots = answers + student.backbone.origin
         block = Encoder(student.backbone.backbone, student.spec)
         kinds = {"features": embed_all(block, self.data.val, normalise=False), "probabilities": roots**2}
-        kinds |= {"roots": roots, "answers": answers}
-        joined = {"with posterior": with_posterior, "with hidden": with_hidden, "joined": student}
-        kinds |= {name: embed_all(encoder, self.data.val, normalise=False) for name, encoder in joined.items()}
+        kinds |= {"roots": roots, "answers": answers, "with posterior": torch.cat([unit, posterior], -1)}
+        kinds |= {"with hidden": torch.cat([unit, layer], -1), "joined": joined}
         return {name: self.scores(features) for name, features in kinds.items()}
 
     def zoo_itself(self, compare: str) -> dict[str, list[float]]:

@@ -20,7 +20,6 @@ from dfml.baselines import baseline_scores
 from dfml.data import DataSplits, load_data
 from dfml.evaluate import FROZEN_EPISODES, check_disjoint
 from dfml.harness.results import evaluate_run
-from dfml.harness.run_folder import commit
 from dfml.harness.train import train
 from dfml.manifest import make_manifest
 from dfml.randomness import Rng
@@ -36,7 +35,7 @@ def measure(zoo: Zoo, data: DataSplits, out: Path) -> list[dict[str, Any]]:
     """Lines for one zoo, by shot."""
     manifests = [make_manifest(data.test, way=5, shot=k, episodes=FROZEN_EPISODES, split="test") for k in SHOTS]
     baselines = baseline_scores(zoo, data.test, manifests, rng=Rng(0).at("baselines"))
-    about = {"schema": 1, "models": len(zoo), "zoo": zoo.hash, "classes": len(zoo.class_ids), "commit": commit()}
+    about = {"schema": 1, "models": len(zoo), "zoo": zoo.hash, "classes": len(zoo.class_ids)}
     lines = []
     for shot, scores in zip(SHOTS, baselines, strict=True):
         named = {"single_teacher_mean": scores.single_teacher_mean, "zoo_ensemble": scores.zoo_ensemble}

@@ -203,15 +203,12 @@ class Consolidate(AbstractMethod[ConsolidateState]):
 
     def learn(self, state: ConsolidateState, rng: Rng) -> float:
         """``updates`` of the student on random images of the bank; their mean divergence."""
-        sizes, losses = cast(AnsweringBackbone, state.student.backbone).sizes, []
-        t = self.temperature
+        losses = []
         state.optimiser.param_groups[0]["lr"] = self.lr * _cosine(state.progress)
         state.student.train()
         for update in range(self.updates):
             images, wanted = state.bank.sample(self.batch_size, rng.generator("batch", update))
-            with mixed_precision():
-                given = _logits(state.student, images)
-            loss = t**2 * grouped_kl_divergence(wanted / t, given.float() / t, sizes)  # t^2: gradients keep their size
+            loss = answers_loss(state.student, images, wanted, temperature=self.temperature)
             state.optimiser.zero_grad()
             loss.backward()
             state.optimiser.step()
@@ -236,12 +233,23 @@ class Consolidate(AbstractMethod[ConsolidateState]):
         return state.recovery.show(teachers, self.images_per_class, rng)
 
 
-def _logits(student: Encoder, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n outputs"]:
+def answers_loss(
+    student: Encoder, images: Float[Tensor, "n c h w"], wanted: Float[Tensor, "n outputs"], *, temperature: float
+) -> Float[Tensor, ""]:
+    """Mean divergence of the student's heads from the answers, at a temperature (Hinton et al. 2015)."""
+    with mixed_precision():
+        given = student_logits(student, images)
+    sizes, t = cast(AnsweringBackbone, student.backbone).sizes, temperature
+    return t**2 * grouped_kl_divergence(wanted / t, given.float() / t, sizes)  # t^2: gradients keep their size
+
+
+def student_logits(student: Encoder, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n outputs"]:
+    """Logits of all heads on images in [0, 1]."""
     return cast(AnsweringBackbone, student.backbone).logits(student.spec.normalise(images))
 
 
 def _head(student: Encoder, outputs: slice, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n classes"]:
-    return _logits(student, images)[:, outputs]
+    return student_logits(student, images)[:, outputs]
 
 
 def _cosine(progress: float) -> float:

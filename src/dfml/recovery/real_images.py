@@ -37,12 +37,11 @@ class RealImages(AbstractRecovery):
             InputError: see `dfml.data.load_data`.
         """
         images = load_data(self.data, size=spec.size).train
-        self.images, self.spec, self.device = images, spec, torch.device("cpu")
+        self.images, self.spec = images, spec
         self.members = {name: (images.labels == c).nonzero()[:, 0] for c, name in enumerate(images.class_names)}
 
     def to(self, device: torch.device) -> None:
-        """Show the images there."""
-        self.device = device
+        """The images stay in memory; those that are shown go to their teacher's device."""
 
     def recover(
         self,
@@ -71,7 +70,7 @@ class RealImages(AbstractRecovery):
                 )
             members = [self.members[names[c]] for c in wanted.tolist()]
             drawn = torch.stack([m[torch.randint(len(m), (), generator=g)] for m in members])
-            shown.append(Recovered(self.spec.fit(self.images.batch(drawn).to(self.device)), wanted, {}))
+            shown.append(Recovered(self.spec.fit(self.images.batch(drawn).to(teacher.device)), wanted, {}))
         return shown
 
     def state_dict(self) -> dict[str, Any]:

@@ -102,7 +102,7 @@ class Zoo:
         Raises:
             InputError: an unknown model, or none.
         """
-        return Zoo(self.path, replace(self.index, models=tuple(self.entry(i) for i in ids)))
+        return Zoo(self.path, replace(self.index, models=tuple(self.entry(i) for i in ids)), self.device)
 
     def on(self, device: torch.device) -> "Zoo":
         """The same zoo with its teachers on a device."""
