@@ -29,7 +29,7 @@ from dfml.functional.inner import Parameters, sequential_displacement
 from dfml.harness.adapt import Run
 from dfml.harness.memory import keep_freed_memory
 from dfml.learners import LEARNERS
-from dfml.methods.consolidate import ConsolidateState, answers_loss, student_logits
+from dfml.methods.consolidate import ConsolidateState, student_logits
 from dfml.nn import Encoder
 from dfml.randomness import Rng
 from dfml.zoo import Zoo
@@ -85,7 +85,7 @@ def go_on(kind: str, run: Run, bank: Bank, own: dict[str, Tensor], updates: int)
         rng = Rng(0).at("update", update)
         optimiser.zero_grad()
         images, wanted = state.bank.sample(method.batch_size, rng.generator("batch"))
-        answers_loss(student.train(), images, wanted, temperature=method.temperature).backward()
+        method.loss(student.train(), images, wanted).backward()
         if learner is not None:
             episode = bank.episode(way=5, shot=1, queries=15, generator=rng.generator("episode"))
             learner.meta_loss(episode)[0].backward()

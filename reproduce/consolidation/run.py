@@ -12,7 +12,7 @@ import argparse
 import copy
 import json
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache, partial
 from itertools import combinations
 from pathlib import Path
 from statistics import fmean
@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from relations import RelatedConsolidate, Relations, with_features
 from torch import Tensor
 
 from dfml.bank import AnswerBank, as_bytes, as_floats
@@ -29,14 +30,15 @@ from dfml.functional.augmentation import distort_images, mix_images, shift_and_f
 from dfml.functional.heads import centroid_coefficients, ridge_coefficients
 from dfml.functional.priors import batchnorm_norms
 from dfml.manifest import make_manifest
-from dfml.methods.consolidate import Consolidate, ConsolidateState
+from dfml.methods.consolidate import WARM_UP, Consolidate, ConsolidateState
 from dfml.methods.zoo_ensemble import ZooEnsemble
 from dfml.nn import Encoder
 from dfml.randomness import Rng
-from dfml.recovery import MetaGenerator
+from dfml.recovery import DeepInversion, MetaGenerator
 from dfml.zoo import Zoo
 
-IMAGES, PER_VISIT, UPDATES_A_ROUND = 12_800, 100, 30
+PER_VISIT, UPDATES_A_ROUND = 100, 30
+PIXEL_LR = 0.01  # a fifth of what starts from noise
 HEADS = {"centroid": centroid_coefficients, "ridge": ridge_coefficients}
 HERE = Path(__file__).parent
 
@@ -46,9 +48,12 @@ class Cell:
     """Images of a kind, how they are varied, and how a student learns from the answers."""
 
     kind: str = "recovered"
+    images: int = 12_800
     distortion: float = 1.6
     mixed: float = 0.6
     updates: int = 1500
+    decay: bool = True  # of the step size
+    relations: tuple[Relations, float] | None = None  # a second target, and its weight
     method: dict[str, Any] = field(default_factory=dict)
 
 
@@ -59,6 +64,20 @@ CELLS = {
     "temperature-4": Cell(method={"temperature": 4.0}),
     "width-64": Cell(method={"width": 64}),
     "updates-4500": Cell(updates=4500),
+    "no-average": Cell(method={"average_decay": 0.0}),
+    "no-decay": Cell(decay=False),
+    "no-decay-no-average": Cell(decay=False, method={"average_decay": 0.0}),
+    "similar-answers-10": Cell(relations=("answers", 10.0)),
+    "similar-features-1": Cell(relations=("features", 1.0)),
+    "similar-features-10": Cell(relations=("features", 10.0)),
+    "images-3200": Cell(images=3200),
+    "images-25600": Cell(images=25_600),
+    "late": Cell("late"),
+    "bn-0": Cell("bn-0"),
+    "bn-0.3": Cell("bn-0.3"),
+    "bn-3": Cell("bn-3"),
+    "pixel-steps-10": Cell("pixel-steps-10"),
+    "pixel-steps-40": Cell("pixel-steps-40"),
     "recovered-plain": Cell(distortion=0.0, mixed=0.0),
     "distortion-2.5": Cell(distortion=2.5),
     "mixed-0": Cell(mixed=0.0),
@@ -69,40 +88,49 @@ CELLS = {
 }
 
 
-def real(zoo: Zoo, data: DataSplits) -> Tensor:
+def real(bench: "Bench", images: int) -> Tensor:
     """The classes that the teachers were trained on: not data-free, the upper end."""
-    return _some(data.train.images)
+    return _some(bench.data.train.images, images)
 
 
-def glyphs(zoo: Zoo, data: DataSplits) -> Tensor:
+def glyphs(bench: "Bench", images: int) -> Tensor:
     """Images of another domain."""
-    return _some(load_data("glyphs").train.images)
+    return _some(load_data("glyphs").train.images, images)
 
 
-def _some(images: Tensor) -> Tensor:
-    return as_floats(images[torch.randint(len(images), (IMAGES,), generator=Rng(0).generator("images"))])
+def _some(data: Tensor, images: int) -> Tensor:
+    return as_floats(data[torch.randint(len(data), (images,), generator=Rng(0).generator("images"))])
 
 
-def noise(zoo: Zoo, data: DataSplits) -> Tensor:
+def noise(bench: "Bench", images: int) -> Tensor:
     """Coloured noise, coarse and fine, as natural images have more of the coarse."""
-    g, size = Rng(0).generator("noise"), (zoo.input_spec.size,) * 2
-    octaves = (torch.randn(IMAGES, 3, k, k, generator=g) * k**-0.7 for k in (2, 4, 8, 16, 32))
+    g, size = Rng(0).generator("noise"), (bench.zoo.input_spec.size,) * 2
+    octaves = (torch.randn(images, 3, k, k, generator=g) * k**-0.7 for k in (2, 4, 8, 16, 32))
     return (0.5 + 0.25 * sum(F.interpolate(o, size, mode="bicubic") for o in octaves)).clamp(0, 1)
 
 
-def recovered(zoo: Zoo, data: DataSplits) -> Tensor:
-    """What the meta-generator shows while it learns, one teacher after the other."""
-    recovery, labels = MetaGenerator(), torch.arange(5).repeat(PER_VISIT // 5)
+def recovered(bench: "Bench", images: int, *, bn_weight: float = 1.0, pixel_steps: int = 0) -> Tensor:
+    """What the meta-generator shows while it learns, one teacher after the other; then some steps on the pixels."""
+    zoo, labels = bench.zoo, torch.arange(5).repeat(PER_VISIT // 5)
+    recovery, pixels = MetaGenerator(bn_weight=bn_weight), DeepInversion(steps=pixel_steps, lr=PIXEL_LR)
     recovery.prepare(zoo.input_spec, Rng(0))
     shown = []
-    for visit in range(IMAGES // PER_VISIT):
+    for visit in range(images // PER_VISIT):
         rng = Rng(0).at("visit", visit)
         teacher = zoo.teacher(zoo.ids[torch.randint(len(zoo), (1,), generator=rng.generator("teacher")).item()])
-        shown.append(recovery.recover([teacher], [labels], rng=rng)[0].images)
+        batch = recovery.recover([teacher], [labels], rng=rng)[0].images
+        shown.append(pixels.refine(batch, teacher, labels, rng)[0] if pixel_steps else batch)
     return torch.cat(shown)
 
 
-KINDS = {"noise": noise, "glyphs": glyphs, "recovered": recovered, "real": real}
+def late(bench: "Bench", images: int) -> Tensor:
+    """Of twice as many visits the second half."""
+    return bench.images("recovered", 2 * images)[images:]
+
+
+KINDS = {"noise": noise, "glyphs": glyphs, "recovered": recovered, "real": real, "late": late}
+KINDS |= {f"bn-{weight:g}": partial(recovered, bn_weight=weight) for weight in (0.0, 0.3, 3.0)}
+KINDS |= {f"pixel-steps-{steps}": partial(recovered, pixel_steps=steps) for steps in (10, 40)}
 
 
 class Bench:
@@ -110,16 +138,17 @@ class Bench:
 
     def __init__(self, zoo: Zoo, data: DataSplits):
         self.zoo, self.data = zoo, data
-        self.images = cache(lambda kind: KINDS[kind](zoo, data))
-        self.bank = cache(self._bank)
+        self.images = cache(lambda kind, count: KINDS[kind](self, count))
+        self.bank = lru_cache(1)(self._bank)
+        self.bank_with_features = lru_cache(1)(lambda *of: with_features(self.bank(*of), zoo))
         self.manifests = [make_manifest(data.val, way=5, shot=k, episodes=10_000, split="val") for k in (1, 5)]
 
-    def _bank(self, kind: str, distortion: float, mixed: float) -> AnswerBank:
+    def _bank(self, kind: str, count: int, distortion: float, mixed: float) -> AnswerBank:
         """All teachers' answers on the varied images."""
-        images = shift_and_flip(self.images(kind), Rng(0).generator("augment"))
+        images = shift_and_flip(self.images(kind, count), Rng(0).generator("augment"))
         images = distort_images(images, Rng(0).generator("distort"), strength=distortion)
         images = as_bytes(mix_images(images, Rng(0).generator("mix"), share=mixed))
-        bank = AnswerBank(capacity=IMAGES, shape=tuple(images.shape[1:]), outputs=5 * len(self.zoo))
+        bank = AnswerBank(capacity=count, shape=tuple(images.shape[1:]), outputs=5 * len(self.zoo))
         for batch in images.split(2000):
             bank.add(batch, torch.cat([self.zoo.teacher(i).answers(as_floats(batch)) for i in self.zoo.ids], -1))
         return bank
@@ -128,7 +157,8 @@ class Bench:
         """What teachers make of the images: how sure they are (mean highest probability), how often two that share
         classes prefer the same of these (percent), and how far the BatchNorm statistics are from their own.
         """
-        answers, ids = bank.answers.float(), [self.zoo.entry(i).class_ids for i in self.zoo.ids]
+        ids = [self.zoo.entry(i).class_ids for i in self.zoo.ids]
+        answers = bank.answers[:, : 5 * len(ids)].float()
         same = []
         for a, b in combinations(range(len(ids)), 2):
             if len(both := sorted(set(ids[a]) & set(ids[b]))) > 1:
@@ -150,13 +180,18 @@ class Bench:
 
     def student(self, cell: Cell) -> tuple[ConsolidateState, float]:
         """A student of these answers, and its last divergence."""
-        method = Consolidate(
-            recovery=MetaGenerator(), validation_teachers=0, updates=UPDATES_A_ROUND, capacity=1, **cell.method
-        )
+        options = {"recovery": MetaGenerator(), "validation_teachers": 0, "updates": UPDATES_A_ROUND, "capacity": 1}
+        if cell.relations:
+            relations, weight = cell.relations
+            method = RelatedConsolidate(relations=relations, weight=weight, **options, **cell.method)
+        else:
+            method = Consolidate(**options, **cell.method)
         state = method.init(self.zoo, Rng(0))
-        state.bank = self.bank(cell.kind, cell.distortion, cell.mixed)
+        banked = self.bank_with_features if cell.relations else self.bank
+        state.bank = banked(cell.kind, cell.images, cell.distortion, cell.mixed)
         for done in range(0, cell.updates, UPDATES_A_ROUND):
-            state.progress = done / cell.updates  # of the step size's schedule
+            progress = done / cell.updates  # of the step size's schedule
+            state.progress = progress if cell.decay else min(progress, WARM_UP)
             divergence = method.learn(state, Rng(1).at(done))
         return state, divergence
 
@@ -212,7 +247,7 @@ def main() -> None:
             row["val"] = {compare: bench.zoo_itself(compare) for compare in ("features", "answers")}
         else:
             state, divergence = bench.student(CELLS[name])
-            row |= {"images": IMAGES, "updates": CELLS[name].updates, "divergence": round(divergence, 4)}
+            row |= {"images": CELLS[name].images, "updates": CELLS[name].updates, "divergence": round(divergence, 4)}
             row |= {"val": bench.compared(state.average), "answers": bench.image_facts(state.bank)}
         print(json.dumps(row), flush=True)
         with path.open("a") as file:

@@ -208,7 +208,7 @@ class Consolidate(AbstractMethod[ConsolidateState]):
         state.student.train()
         for update in range(self.updates):
             images, wanted = state.bank.sample(self.batch_size, rng.generator("batch", update))
-            loss = answers_loss(state.student, images, wanted, temperature=self.temperature)
+            loss = self.loss(state.student, images, wanted)
             state.optimiser.zero_grad()
             loss.backward()
             state.optimiser.step()
@@ -217,6 +217,15 @@ class Consolidate(AbstractMethod[ConsolidateState]):
             losses.append(loss.detach())
         state.student.eval()
         return float(torch.stack(losses).mean())
+
+    def loss(
+        self, student: Encoder, images: Float[Tensor, "n c h w"], wanted: Float[Tensor, "n outputs"]
+    ) -> Float[Tensor, ""]:
+        """Mean divergence of the student's heads from the answers, at the temperature (Hinton et al. 2015)."""
+        with mixed_precision():
+            given = student_logits(student, images)
+        sizes, t = cast(AnsweringBackbone, student.backbone).sizes, self.temperature
+        return t**2 * grouped_kl_divergence(wanted / t, given.float() / t, sizes)  # t^2: gradients keep their size
 
     def learner(self, state: ConsolidateState) -> AbstractLearner:
         """Ridge regression on all heads' answers and the layer under them."""
@@ -231,16 +240,6 @@ class Consolidate(AbstractMethod[ConsolidateState]):
     def recovered_sheet(self, state: ConsolidateState, teachers: list[Teacher], rng: Rng) -> list[Recovered]:
         """What the meta-generator shows of these teachers now."""
         return state.recovery.show(teachers, self.images_per_class, rng)
-
-
-def answers_loss(
-    student: Encoder, images: Float[Tensor, "n c h w"], wanted: Float[Tensor, "n outputs"], *, temperature: float
-) -> Float[Tensor, ""]:
-    """Mean divergence of the student's heads from the answers, at a temperature (Hinton et al. 2015)."""
-    with mixed_precision():
-        given = student_logits(student, images)
-    sizes, t = cast(AnsweringBackbone, student.backbone).sizes, temperature
-    return t**2 * grouped_kl_divergence(wanted / t, given.float() / t, sizes)  # t^2: gradients keep their size
 
 
 def student_logits(student: Encoder, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n outputs"]:

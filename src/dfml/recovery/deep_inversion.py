@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from dfml.functional.augmentation import shift_and_flip
@@ -78,9 +78,14 @@ class DeepInversion(AbstractRecovery):
         ]
 
     def _visit(self, teacher: Teacher, labels: Tensor, rng: Rng) -> list[Tensor]:
-        """Images, and the un-weighted terms before the last step."""
         noise = 0.5 + 0.25 * torch.randn(len(labels), *self.shape, generator=rng.generator("noise"))
-        pixels, labels = noise.clamp(0, 1).to(teacher.device).requires_grad_(), labels.to(teacher.device)
+        return self.refine(noise.clamp(0, 1), teacher, labels, rng)
+
+    def refine(
+        self, images: Float[Tensor, "n c h w"], teacher: Teacher, labels: Int[Tensor, " n"], rng: Rng
+    ) -> list[Tensor]:
+        """Images after ``steps`` from these, and the un-weighted terms before the last step."""
+        pixels, labels = images.detach().clone().to(teacher.device).requires_grad_(), labels.to(teacher.device)
         adam = torch.optim.Adam([pixels], lr=self.lr)
         for step in range(self.steps):
             with mixed_precision():
