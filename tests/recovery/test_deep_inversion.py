@@ -40,7 +40,8 @@ def test_images_can_be_refined_by_a_few_steps():
     start = torch.rand(18, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     before = start.clone()
     refined, terms = recovery.refine(start, teacher, LABELS, Rng(0))
-    assert torch.equal(start, before) and not torch.equal(refined, start)
+    assert torch.equal(start, before)
+    assert not torch.equal(refined, start)
     assert (refined - start).abs().max() <= 0.031  # three steps of Adam move a pixel by at most three step sizes
     longer = DeepInversion(steps=30, lr=0.01).refine(start, teacher, LABELS, Rng(0))[1]
     assert longer[0] < terms[0]  # the class prior falls
