@@ -123,6 +123,7 @@ class Bank:
             labels[s].flatten().to(self.device),
             self.read(classes[q].flatten(), slots[q].flatten()),
             labels[q].flatten().to(self.device),
+            way,
         )
 
     def _balanced(self, c: int, count: int, generator: torch.Generator) -> Int[Tensor, " count"]:

@@ -12,17 +12,36 @@ from dfml.errors import InputError
 
 @dataclass(frozen=True)
 class Episode:
-    """Images float32 in [0, 1], NCHW; labels 0..way-1. Shots may differ between classes."""
+    """Images float32 in [0, 1], NCHW; labels 0..way-1. Shots may differ between classes.
+
+    ``way`` is read off the labels unless given; on a GPU reading waits for all work before it.
+    """
 
     support_x: Float[Tensor, "support c h w"]
     support_y: Int[Tensor, " support"]
     query_x: Float[Tensor, "query c h w"]
     query_y: Int[Tensor, " query"]
+    way: int = 0
 
-    @property
-    def way(self) -> int:
-        """The number of classes."""
-        return int(self.support_y.max()) + 1
+    def __post_init__(self):
+        if not self.way:
+            object.__setattr__(self, "way", int(self.support_y.max()) + 1)
+
+
+def can_stack(episodes: Sequence[Episode]) -> bool:
+    """Whether these episodes have as many classes, support images and queries."""
+    return len({(e.way, e.support_x.shape, e.query_x.shape) for e in episodes}) == 1
+
+
+def stack(
+    episodes: Sequence[Episode],
+) -> tuple[
+    Float[Tensor, "e support c h w"], Int[Tensor, "e support"], Float[Tensor, "e query c h w"], Int[Tensor, "e query"]
+]:
+    """Support images and labels, query images and labels of several episodes (`can_stack`)."""
+    names = ("support_x", "support_y", "query_x", "query_y")
+    support_x, support_y, query_x, query_y = (torch.stack([getattr(e, name) for e in episodes]) for name in names)
+    return support_x, support_y, query_x, query_y
 
 
 @dataclass(frozen=True)

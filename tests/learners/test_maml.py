@@ -50,7 +50,7 @@ def test_inner_loop_equals_plain_gradient_descent():
     e = _episode()
     with torch.no_grad():
         features = F.normalize(learner.encoder(e.support_x), dim=-1)
-        centroids = class_means(features, e.support_y)
+        centroids = class_means(features, e.support_y, 3)
     w, b = 2 * 5.0 * centroids, -5.0 * (centroids**2).sum(-1)
     for _ in range(3):
         w, b = w.detach().requires_grad_(), b.detach().requires_grad_()
@@ -66,7 +66,7 @@ def test_inner_loop_of_all_parameters_equals_plain_gradient_descent():
     e = _episode()
     copied = copy.deepcopy(learner.encoder)
     with torch.no_grad():
-        centroids = class_means(F.normalize(copied(e.support_x), dim=-1), e.support_y)
+        centroids = class_means(F.normalize(copied(e.support_x), dim=-1), e.support_y, 3)
     w, b = nn.Parameter(2 * 5.0 * centroids), nn.Parameter(-5.0 * (centroids**2).sum(-1))
     plain = torch.optim.SGD([*copied.parameters(), w, b], lr=0.05)
     for _ in range(2):

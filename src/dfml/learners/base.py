@@ -123,6 +123,11 @@ class AbstractLearner(nn.Module, ABC):
     def meta_loss(self, episode: Episode) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
         """The differentiable loss of one training episode, and the accuracy on its queries in percent."""
 
+    def meta_losses(self, episodes: Sequence[Episode]) -> tuple[Float[Tensor, " e"], Float[Tensor, " e"]]:
+        """`meta_loss` of several episodes. A learner that can computes them all at once, to the same numbers."""
+        losses, accuracies = zip(*(self.meta_loss(episode) for episode in episodes), strict=True)
+        return torch.stack(losses), torch.stack(accuracies)
+
     def describe(self) -> dict[str, Any]:
         """Plain values that name the learner in results: its kind, network and number of networks at inference."""
         return {"learner": type(self).__name__.lower()}
@@ -133,9 +138,9 @@ def percent_right(logits: Float[Tensor, "q way"], labels: Int[Tensor, " q"]) -> 
     return 100 * (logits.argmax(-1) == labels).float().mean()
 
 
-def class_means(features: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) -> Float[Tensor, "way d"]:
+def class_means(features: Float[Tensor, "n d"], labels: Int[Tensor, " n"], way: int) -> Float[Tensor, "{way} d"]:
     """Mean feature of each class 0..way-1; shots may be uneven."""
-    onehot = F.one_hot(labels).to(features.dtype)
+    onehot = F.one_hot(labels, way).to(features.dtype)
     return (onehot.T @ features) / onehot.sum(0)[:, None]
 
 

@@ -1,22 +1,30 @@
 """MAML and ANIL: adapt by gradient steps, on everything or on the head alone."""
 
 import copy
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.func import functional_call
+from torch.func import functional_call, vmap
 
-from dfml.episode import Episode
+from dfml.episode import Episode, can_stack, stack
 from dfml.errors import InputError
 from dfml.functional.inner import Parameters, gradient_steps
 from dfml.learners.base import AbstractLearner, Predictor, centroid_head, class_means, percent_right
 from dfml.nn import Encoder, Norm, batch_statistics, given_statistics, record_statistics
 
 Head = Literal["prototype", "literal"]
+Each = Callable[[Callable[..., Any]], Callable[..., Any]]
+"""Turns a function of a task into one of several tasks, whose arguments are stacked; `_alone` leaves it as it is."""
+
+
+def _alone(function: Callable[..., Any]) -> Callable[..., Any]:
+    return function
 
 
 class MAML(AbstractLearner):
@@ -62,32 +70,37 @@ class MAML(AbstractLearner):
         features = functional_call(self.encoder, encoder, (images,)) if encoder else self.encoder(images)
         return features if self.head is not None else F.normalize(features, dim=-1)
 
-    def _start(self, support_x: Tensor, support_y: Tensor) -> Parameters:
+    def _start(self, way: int, support_x: Tensor, support_y: Tensor) -> Parameters:
         """The parameters that the inner loop starts from: the head's and, for MAML, the encoder's."""
         encoder: Parameters = {}
         if self.adapts == "all":
             encoder = {f"encoder.{k}": p for k, p in self.encoder.named_parameters()}
         if self.head is not None:
-            if int(support_y.max()) + 1 != self.head.out_features:
+            if way != self.head.out_features:
                 raise InputError(
-                    f"a {int(support_y.max()) + 1}-way task for a literal {self.head.out_features}-way head",
+                    f"a {way}-way task for a literal {self.head.out_features}-way head",
                     f"{self.head.out_features} classes",
                     "train with learner.head = prototype, which takes any number of classes",
                 )
             return encoder | {"weight": self.head.weight, "bias": self.head.bias}
-        centroids = class_means(self._features(encoder, support_x), support_y)
+        centroids = class_means(self._features(encoder, support_x), support_y, way)
         weight, bias = centroid_head(centroids, self.scale)  # type: ignore[arg-type]
         return encoder | {"weight": weight, "bias": bias}
 
-    def _adapted(self, start: Parameters, x: Tensor, y: Tensor, *, steps: int, second_order: bool) -> Parameters:
-        """The task's parameters after the inner loop, as a function of ``start``."""
-        frozen = self._features({}, x) if self.adapts == "head" else None
+    def _adapted(
+        self, start: Parameters, x: Tensor, y: Tensor, *, steps: int, second_order: bool, each: Each = _alone
+    ) -> Parameters:
+        """The task's parameters after the inner loop, as a function of ``start``; of ``each`` of several tasks."""
+        seen = each(partial(self._features, {}))(x) if self.adapts == "head" else x
 
-        def loss(p: Parameters) -> Tensor:
-            features = self._features(p, x) if frozen is None else frozen
+        def loss(p: Parameters, seen: Tensor, y: Tensor) -> Tensor:
+            features = seen if self.adapts == "head" else self._features(p, seen)
             return F.cross_entropy(F.linear(features, p["weight"], p["bias"]), y)
 
-        return gradient_steps(loss, start, steps=steps, lr=self.inner_lr, second_order=second_order)
+        def total(p: Parameters) -> Tensor:  # the gradient of a sum has each task's own gradient at its parameters
+            return each(loss)(p, seen, y).sum()
+
+        return gradient_steps(total, start, steps=steps, lr=self.inner_lr, second_order=second_order)
 
     @torch.enable_grad()
     def adapt(
@@ -96,7 +109,8 @@ class MAML(AbstractLearner):
         """A predictor with its own adapted copy of the encoder."""
         norm = norm or self.norm
         with self._statistics(norm):
-            start = {k: p.detach().requires_grad_() for k, p in self._start(support_x, support_y).items()}
+            way = int(support_y.max()) + 1
+            start = {k: p.detach().requires_grad_() for k, p in self._start(way, support_x, support_y).items()}
             adapted = self._adapted(start, support_x, support_y, steps=self.test_steps, second_order=False)
         encoder = copy.deepcopy(self.encoder).requires_grad_(False)
         own = {k.removeprefix("encoder."): p.detach() for k, p in adapted.items() if k.startswith("encoder.")}
@@ -117,19 +131,32 @@ class MAML(AbstractLearner):
 
     def meta_loss(self, episode: Episode) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
         """Query loss after the inner loop; with norm ``support`` queries use the support's, with gradients."""
+        images = (episode.support_x, episode.support_y, episode.query_x, episode.query_y)
+        return self._meta_loss(_alone, episode.way, *images)
+
+    def meta_losses(self, episodes: Sequence[Episode]) -> tuple[Float[Tensor, " e"], Float[Tensor, " e"]]:
+        """All inner loops side by side, each with parameters of its own."""
+        if len(episodes) == 1 or not can_stack(episodes):
+            return super().meta_losses(episodes)
+        return self._meta_loss(vmap, episodes[0].way, *stack(episodes))
+
+    def _meta_loss(
+        self, each: Each, way: int, support_x: Tensor, support_y: Tensor, query_x: Tensor, query_y: Tensor
+    ) -> tuple[Tensor, Tensor]:
         with self._statistics(self.norm):
+            start = each(partial(self._start, way))(support_x, support_y)
             adapted = self._adapted(
-                self._start(episode.support_x, episode.support_y),
-                episode.support_x,
-                episode.support_y,
-                steps=self.train_steps,
-                second_order=self.second_order,
+                start, support_x, support_y, steps=self.train_steps, second_order=self.second_order, each=each
             )
-            if self.norm != "support":
-                logits = F.linear(self._features(adapted, episode.query_x), adapted["weight"], adapted["bias"])
+        return each(self._score)(adapted, support_x, query_x, query_y)
+
+    def _score(self, adapted: Parameters, support_x: Tensor, query_x: Tensor, query_y: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss and accuracy of a task's queries."""
+        inside = self._statistics(self.norm)
         if self.norm == "support":
             with record_statistics(self.encoder) as statistics:
-                self._features(adapted, episode.support_x)
-            with given_statistics(self.encoder, statistics):
-                logits = F.linear(self._features(adapted, episode.query_x), adapted["weight"], adapted["bias"])
-        return F.cross_entropy(logits, episode.query_y), percent_right(logits, episode.query_y)
+                self._features(adapted, support_x)
+            inside = given_statistics(self.encoder, statistics)
+        with inside:
+            logits = F.linear(self._features(adapted, query_x), adapted["weight"], adapted["bias"])
+        return F.cross_entropy(logits, query_y), percent_right(logits, query_y)

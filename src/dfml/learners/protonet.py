@@ -1,14 +1,18 @@
 """Prototypical networks."""
 
+from collections.abc import Sequence
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.func import vmap
 
-from dfml.episode import Episode
+from dfml.episode import Episode, can_stack, stack
 from dfml.learners.base import AbstractLearner, Predictor, centroid_head, class_means, percent_right
 from dfml.learners.frozen import FrozenLearner
-from dfml.nn import Encoder, Norm
+from dfml.nn import Encoder, Norm, several_batches
 
 
 class ProtoNet(AbstractLearner):
@@ -41,11 +45,27 @@ class ProtoNet(AbstractLearner):
 
     def meta_loss(self, episode: Episode) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
         """Cross-entropy of the queries over ``-scale |f - c|^2``."""
+        features = self._training_features(torch.cat([episode.support_x, episode.query_x]))
+        return self._score(episode.way, features, episode.support_y, episode.query_y)
+
+    def meta_losses(self, episodes: Sequence[Episode]) -> tuple[Float[Tensor, " e"], Float[Tensor, " e"]]:
+        """One batch of all episodes' images, each normalised among its own."""
+        if len(episodes) == 1 or not can_stack(episodes):
+            return super().meta_losses(episodes)
+        support_x, support_y, query_x, query_y = stack(episodes)
+        with several_batches(self.encoder, len(episodes)):
+            features = self._training_features(torch.cat([support_x, query_x], 1).flatten(0, 1))
+        score = partial(self._score, episodes[0].way)
+        return vmap(score)(features.unflatten(0, (len(episodes), -1)), support_y, query_y)
+
+    def _training_features(self, images: Tensor) -> Tensor:
         was_training = self.encoder.training
-        features = self.encoder.train()(torch.cat([episode.support_x, episode.query_x]))
+        features = self.encoder.train()(images)
         self.encoder.train(was_training)
-        if self.normalise:
-            features = F.normalize(features, dim=-1)
-        support, query = features.split([len(episode.support_x), len(episode.query_x)])
-        logits = F.linear(query, *centroid_head(class_means(support, episode.support_y), self.scale))
-        return F.cross_entropy(logits, episode.query_y), percent_right(logits, episode.query_y)
+        return F.normalize(features, dim=-1) if self.normalise else features
+
+    def _score(self, way: int, features: Tensor, support_y: Tensor, query_y: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss and accuracy of the queries, whose features stand behind the support's."""
+        support, query = features.split([len(support_y), len(query_y)])
+        logits = F.linear(query, *centroid_head(class_means(support, support_y, way), self.scale))
+        return F.cross_entropy(logits, query_y), percent_right(logits, query_y)

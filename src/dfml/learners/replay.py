@@ -8,11 +8,9 @@ from torch import Tensor
 from dfml.bank import Bank
 from dfml.episode import Episode
 from dfml.learners.base import AbstractLearner, Metrics
-from dfml.nn import norm_layers
+from dfml.nn import norm_layers, one_after_another
 from dfml.randomness import Rng
 from dfml.ranks import ALONE, AbstractRanks
-
-MOMENTUM = 0.1  # of torch's BatchNorm, which every network here keeps
 
 
 def replay(
@@ -27,6 +25,7 @@ def replay(
     shot: int,
     queries: int,
     rng: Rng,
+    together: bool | None = None,
     ranks: AbstractRanks = ALONE,
 ) -> tuple[Metrics, Episode | None]:
     """Optimiser steps on the sum of ``episodes`` losses, until ``patience`` of them in a row give no better accuracy.
@@ -42,12 +41,15 @@ def replay(
         shot: support images per class.
         queries: query images per class.
         rng: of this call alone.
+        together: compute a meta-batch's episodes at once (of each process: its share); None: not on a CPU.
         ranks: processes that share the episodes.
 
     Returns:
         Metrics and the last episode; empty and None if the bank is too small yet or patience is 0.
     """
     best, waited, batch, losses, last = -1.0, 0, 0, 0.0, None
+    if together is None:
+        together = bank.device.type != "cpu"
     if len(bank.ready(shot + queries)) < way:
         return {}, None
 
@@ -56,7 +58,7 @@ def replay(
 
     while waited < patience and (limit is None or batch < limit):
         optimiser.zero_grad()
-        met = meta_gradient(learner, draw, episodes, ranks)
+        met = meta_gradient(learner, draw, episodes, ranks, together=together)
         optimiser.step()
         last = draw(episodes - 1)
         batch += 1
@@ -69,7 +71,12 @@ def replay(
 
 
 def meta_gradient(
-    learner: AbstractLearner, draw: Callable[[int], Episode], episodes: int, ranks: AbstractRanks
+    learner: AbstractLearner,
+    draw: Callable[[int], Episode],
+    episodes: int,
+    ranks: AbstractRanks,
+    *,
+    together: bool = False,
 ) -> Metrics:
     """Leave the gradient of the summed losses in the parameters; BatchNorm's running statistics follow the episodes.
 
@@ -78,22 +85,23 @@ def meta_gradient(
     """
     parameters, statistics = list(learner.parameters()), _running_statistics(learner)
     before = [s.clone() for s in statistics]
+    shares = min(ranks.world, episodes) if together else episodes
+    groups = [group.tolist() for group in torch.arange(episodes).tensor_split(shares)]
 
-    def play(index: int) -> list[Tensor]:
+    def play(group: list[int]) -> list[Tensor]:
         torch._foreach_copy_(statistics, before)
-        loss, accuracy = learner.meta_loss(draw(index))
-        gradients = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
-        return [torch.stack([loss.detach(), accuracy]), *gradients, *(s.clone() for s in statistics)]
+        losses, accuracies = learner.meta_losses([draw(i) for i in group])
+        gradients = torch.autograd.grad(losses.sum(), parameters, allow_unused=True, materialize_grads=True)
+        met = torch.stack([losses.detach().sum(), accuracies.sum()])
+        return [met, *gradients, *(s.clone() for s in statistics)]
 
-    played = ranks.map(play, range(episodes))
+    played = ranks.map(play, groups)
     for p, *gradients in zip(parameters, *(row[1 : 1 + len(parameters)] for row in played), strict=True):
         p.grad = torch.stack(gradients).sum(0)
-    # One after the other the statistics r move by r <- (1 - m) r + m s. Here each episode started from the same r.
-    torch._foreach_copy_(statistics, before)
-    for row in played:
-        for now, start, after in zip(statistics, before, row[1 + len(parameters) :], strict=True):
-            now.copy_(after + (1 - MOMENTUM) * (now - start))
-    loss, accuracy = torch.stack([row[0] for row in played]).mean(0).tolist()
+    after = zip(*(row[1 + len(parameters) :] for row in played), strict=True)
+    for statistic, start, ends in zip(statistics, before, after, strict=True):
+        one_after_another(statistic, start, [(end, len(group)) for end, group in zip(ends, groups, strict=True)])
+    loss, accuracy = (torch.stack([row[0] for row in played]).sum(0) / episodes).tolist()
     return {"loss": loss, "accuracy": accuracy}
 
 

@@ -117,6 +117,7 @@ class FREE(AbstractMethod[FreeState]):
         replay_limit: at most so many meta-batches a step; None: no limit.
         replay_episodes: episodes of a meta-batch; their losses are summed.
         replay_lr: Adam's step size in replay.
+        replay_together: compute the episodes of a meta-batch at once, to the same numbers; None: not on a CPU.
         way: classes of a pseudo-episode.
         shot: support images per class.
         queries: query images per class.
@@ -158,6 +159,7 @@ class FREE(AbstractMethod[FreeState]):
         replay_limit: int | None = None,
         replay_episodes: int = 10,
         replay_lr: float = 1e-3,
+        replay_together: bool | None = None,
         way: int = 5,
         shot: int = 1,
         queries: int = 15,
@@ -178,7 +180,7 @@ class FREE(AbstractMethod[FreeState]):
         self.shared_optimiser, self.divergence = shared_optimiser, DIVERGENCES[distillation]
         self.bank_capacity, self.bank_keeps, self.bank_floor = bank_capacity, bank_keeps, bank_floor
         self.replay_patience, self.replay_limit = replay_patience, replay_limit
-        self.replay_episodes, self.replay_lr = replay_episodes, replay_lr
+        self.replay_episodes, self.replay_lr, self.replay_together = replay_episodes, replay_lr, replay_together
         self.way, self.shot, self.queries = way, shot, queries
         self.stale_student, self.flip, self.average_decay = stale_student, flip, average_decay
         self.validation_teachers, self.validation_episodes = validation_teachers, validation_episodes
@@ -299,6 +301,7 @@ class FREE(AbstractMethod[FreeState]):
                 shot=self.shot,
                 queries=self.queries,
                 rng=rng.at("replay"),
+                together=self.replay_together,
                 ranks=state.ranks,
             )
             metrics |= replayed

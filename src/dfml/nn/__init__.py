@@ -13,7 +13,16 @@ from dfml.nn.classifier import (
 )
 from dfml.nn.encoder import Encoder, InputSpec
 from dfml.nn.fuse import inference_copy
-from dfml.nn.norm import BatchNorm2d, Norm, batch_statistics, given_statistics, norm_layers, record_statistics
+from dfml.nn.norm import (
+    BatchNorm2d,
+    Norm,
+    batch_statistics,
+    given_statistics,
+    norm_layers,
+    one_after_another,
+    record_statistics,
+    several_batches,
+)
 
 __all__ = [
     "ARCHITECTURES",
@@ -33,5 +42,7 @@ __all__ = [
     "network_name",
     "networks_of",
     "norm_layers",
+    "one_after_another",
     "record_statistics",
+    "several_batches",
 ]

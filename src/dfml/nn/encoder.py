@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dfml.errors import InputError
+from dfml.nn.layout import channels_last
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class InputSpec:
         """(images - mean) / std, per channel; images in [0, 1]. Channels-last, which networks run faster in."""
         mean = torch.tensor(self.mean, device=images.device, dtype=images.dtype)[:, None, None]
         std = torch.tensor(self.std, device=images.device, dtype=images.dtype)[:, None, None]
-        return ((images - mean) / std).contiguous(memory_format=torch.channels_last)
+        return channels_last((images - mean) / std)
 
     def fit(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c size size"]:
         """Resize (antialiased) to ``size`` where needed.

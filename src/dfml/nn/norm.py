@@ -5,9 +5,9 @@ statistics of the support set (inductive: a query's answer does not depend on ot
 normalises each batch with its own statistics (transductive when the batch holds several queries).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 Norm = Literal["running", "support", "query_batch"]
+MOMENTUM = 0.1  # of torch's BatchNorm, which every network here keeps
 Statistics = dict[int, tuple[Tensor, Tensor]]  # layer's position -> (mean, biased variance)
 
 
@@ -24,8 +25,9 @@ class BatchNorm2d(nn.BatchNorm2d):
     Outside `batch_norm` blocks it behaves as torch's. Inside, it never touches the running statistics.
     """
 
-    mode: Literal["torch", "batch", "record", "recorded"] = "torch"
+    mode: Literal["torch", "batch", "record", "recorded", "several"] = "torch"
     recorded: tuple[Tensor, Tensor] | None = None
+    batches: int = 1
 
     def forward(self, input: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
         """Normalise over batch and space; see the module docstring for whose statistics."""
@@ -33,16 +35,39 @@ class BatchNorm2d(nn.BatchNorm2d):
             if self.training or self.running_mean is None:
                 return super().forward(input)
             return self._affine(input, self.running_mean, self.running_var)  # type: ignore[arg-type]
+        if self.mode == "several":
+            return self._several(input)
         if self.mode == "record":
             self.recorded = torch.var_mean(input, (0, 2, 3), correction=0)[::-1]
         if self.mode == "recorded":
             return self._affine(input, *self.recorded)  # type: ignore[misc]
         return F.batch_norm(input, None, None, self.weight, self.bias, True, 0.0, self.eps)
 
+    def _several(self, input: Tensor) -> Tensor:
+        """As in training, each of several batches by its own statistics; the running ones follow one after another."""
+        apart = input.unflatten(0, (self.batches, -1)).transpose(0, 1).flatten(1, 2)  # more channels, fewer images
+        running = cast(list[Tensor], [self.running_mean, self.running_var])
+        mean, variance = after = [statistic.repeat(self.batches) for statistic in running]
+        weight, bias = self.weight.repeat(self.batches), self.bias.repeat(self.batches)
+        output = F.batch_norm(apart, mean, variance, weight, bias, True, MOMENTUM, self.eps)
+        for statistic, each in zip(running, after, strict=True):
+            one_after_another(statistic, statistic.clone(), [(end, 1) for end in each.chunk(self.batches)])
+        return output.unflatten(1, (self.batches, -1)).transpose(0, 1).flatten(0, 1)
+
     def _affine(self, input: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
         """Normalisation by given statistics as one multiply-add: torch's own backward is ten times slower on a CPU."""
         scale = self.weight * (variance + self.eps).rsqrt()
         return torch.addcmul((self.bias - mean * scale)[:, None, None], input, scale[:, None, None])
+
+
+def one_after_another(running: Tensor, start: Tensor, ends: Sequence[tuple[Tensor, int]]) -> None:
+    """Give ``running`` the value that running statistics take after several shares of batches, one after another.
+
+    A batch moves them by r <- (1 - m) r + m s. Each share is what it made of ``start``, and how many batches it had.
+    """
+    running.copy_(start)
+    for end, batches in ends:
+        running.copy_(end + (1 - MOMENTUM) ** batches * (running - start))
 
 
 def norm_layers(network: nn.Module) -> list[BatchNorm2d]:
@@ -51,7 +76,7 @@ def norm_layers(network: nn.Module) -> list[BatchNorm2d]:
 
 
 @contextmanager
-def _mode(network: nn.Module, mode: Literal["batch", "record", "recorded"]) -> Iterator[list[BatchNorm2d]]:
+def _mode(network: nn.Module, mode: Literal["batch", "record", "recorded", "several"]) -> Iterator[list[BatchNorm2d]]:
     layers = norm_layers(network)
     for layer in layers:
         layer.mode = mode
@@ -60,6 +85,15 @@ def _mode(network: nn.Module, mode: Literal["batch", "record", "recorded"]) -> I
     finally:
         for layer in layers:
             layer.mode, layer.recorded = "torch", None
+
+
+@contextmanager
+def several_batches(network: nn.Module, batches: int) -> Iterator[None]:
+    """Inside, a batch is ``batches`` of equal size, one behind the other, and BatchNorm trains on each by itself."""
+    with _mode(network, "several") as layers:
+        for layer in layers:
+            layer.batches = batches
+        yield
 
 
 @contextmanager
