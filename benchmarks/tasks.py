@@ -87,7 +87,8 @@ def recover(zoo: Zoo) -> Comparison:
     )
 
 
-def _bank() -> Bank:
+def random_bank() -> Bank:
+    """A bank of random images."""
     bank = Bank(classes=CLASSES, capacity=40, shape=(3, 32, 32))
     for c in range(CLASSES):
         images = torch.rand(40, 3, 32, 32, generator=Rng(0).generator("image", c))
@@ -151,7 +152,7 @@ FILES = tempfile.TemporaryDirectory()
 
 def replays(zoo: Zoo) -> list[Comparison]:
     """Meta-gradient of 5-way 1-shot episodes with 75 queries and five inner steps, images of the bank included."""
-    bank = _bank()
+    bank = random_bank()
     read = _from_files(bank, Path(FILES.name))
 
     def drawn(generator: torch.Generator) -> Episode:
@@ -182,8 +183,8 @@ def replays(zoo: Zoo) -> list[Comparison]:
 
 def episodes_at_test(zoo: Zoo) -> Comparison:
     """Adapting to a 5-way 1-shot task by ten steps and answering 75 queries."""
-    bank, learner = _bank(), _learner(second_order=True)
-    drawn = bank.episode(way=5, shot=1, queries=15, generator=Rng(0).generator("episode"))
+    learner = _learner(second_order=True)
+    drawn = random_bank().episode(way=5, shot=1, queries=15, generator=Rng(0).generator("episode"))
 
     def run() -> None:
         for _ in range(EPISODES):

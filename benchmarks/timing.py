@@ -15,7 +15,6 @@ import torch
 import torch.nn.functional as F
 
 from dfml.harness.memory import MMAP_THRESHOLD, TOP_PAD, TRIM_THRESHOLD, keep_freed_memory, set_allocator
-from dfml.nn import InputSpec
 from dfml.nn.pooling import MaxPool2x2
 
 HERE = Path(__file__).parent
@@ -35,13 +34,12 @@ def memory_as_usual() -> Iterator[None]:
 @contextmanager
 def as_published() -> Iterator[None]:
     """Inside, arithmetic and memory are as in the published code: float32, torch's own max-pooling, channels first."""
-    normalise = InputSpec.normalise
     with (
         memory_as_usual(),
         patch("dfml.nn.generators.channels_last", lambda x: x),
         patch("dfml.nn.precision.bfloat16_is_fast", lambda: False),
         patch.object(MaxPool2x2, "forward", lambda _, x: F.max_pool2d(x, 2)),
-        patch.object(InputSpec, "normalise", lambda spec, images: normalise(spec, images).contiguous()),
+        patch("dfml.nn.encoder.channels_last", lambda x: x),
     ):
         yield
 
@@ -67,6 +65,8 @@ class Side:
         with self.inside():
             start = time.perf_counter()
             self.run()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
             return self.times * (time.perf_counter() - start)
 
 
@@ -114,7 +114,9 @@ class Comparison:
 
 
 def device() -> str:
-    """What the numbers are of: CPU threads, and the load that other work put on the machine."""
+    """What the numbers are of: a GPU, or CPU threads and the load that other work put on the machine."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
     return f"cpu x{torch.get_num_threads()}, load {os.getloadavg()[0]:.1f}"
 
 

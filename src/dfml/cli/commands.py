@@ -95,6 +95,7 @@ def evaluate(
     zoo: str | None = None,
     jobs: int | None = None,
     executor: Literal["local", "ray"] = "local",
+    accelerator: Literal["cpu", "auto"] = "cpu",
 ) -> None:
     """Judge a run on classes that no teacher has seen; prints a table and writes result.json.
 
@@ -110,6 +111,7 @@ def evaluate(
         zoo: the zoo of the run, where it has moved.
         jobs: parts of the work at once; one, or one a CPU of the cluster, unless given.
         executor: processes of this machine, or the Ray cluster of RAY_ADDRESS.
+        accelerator: auto computes on a GPU where torch finds one.
     """
     from dfml.harness.adapt import Run
     from dfml.harness.jobs import start_jobs
@@ -117,7 +119,7 @@ def evaluate(
 
     opened = Run.open(run, zoo=zoo)
     options: dict[str, Any] = {"split": split, "shots": shots, "way": way, "queries": queries}
-    options |= {"episodes": episodes, "baselines": baselines}
+    options |= {"episodes": episodes, "baselines": baselines, "accelerator": accelerator}
     workers = jobs if jobs is not None or executor == "ray" else 1
     with start_jobs(executor, workers) as running, bar("evaluating") as progress:
         scores = opened.evaluate(data, progress=progress, jobs=running, **options)

@@ -34,6 +34,7 @@ def zoo_build(
     seed: int = 0,
     jobs: int | None = None,
     executor: Literal["local", "ray"] = "local",
+    accelerator: Literal["cpu", "auto"] = "cpu",
     width: int | None = None,
     epochs: int | None = None,
     flips: bool = True,
@@ -47,8 +48,9 @@ def zoo_build(
         models: how many.
         way: classes of each.
         seed: draws classes and initial weights.
-        jobs: models at once; one a core, or one a CPU of the cluster, unless given.
+        jobs: models at once; one a core, one a CPU of the cluster, or four a GPU, unless given.
         executor: processes of this machine, or the Ray cluster of RAY_ADDRESS.
+        accelerator: auto trains on the GPUs that torch finds here.
         width: channels of the first block; the architecture's usual ones unless given.
         epochs: of training; the architecture's usual number unless given.
         flips: mirror images in training; ``--no-flips`` where mirroring changes the class.
@@ -70,6 +72,7 @@ def zoo_build(
             seed=seed,
             jobs=jobs,
             executor=executor,
+            accelerator=accelerator,
             width=width,
             training=training,
             on_model=progress,

@@ -4,12 +4,13 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 from dfml.data.image_set import DataSplits
 from dfml.errors import InputError
-from dfml.harness.jobs import start_jobs
+from dfml.harness.jobs import Accelerator, devices, start_jobs
 from dfml.harness.zoo_plan import TRAINING, TrainingRecipe, ZooPlan, train_teacher
 from dfml.harness.zoo_view import zoo_progress, zoo_table
 from dfml.zoo.card import ModelCard
@@ -18,6 +19,8 @@ from dfml.zoo.index import INDEX, Index, write_index
 from dfml.zoo.store import Zoo
 
 __all__ = ["TRAINING", "TrainingRecipe", "build_zoo", "zoo_progress", "zoo_table"]
+
+JOBS_A_GPU = 4  # one small network leaves most of a GPU idle
 
 
 def build_zoo(
@@ -30,6 +33,7 @@ def build_zoo(
     seed: int = 0,
     jobs: int | None = None,
     executor: str = "local",
+    accelerator: Accelerator = "cpu",
     width: int | None = None,
     training: TrainingRecipe | None = None,
     on_model: Callable[[int, int, float], None] | None = None,
@@ -46,8 +50,9 @@ def build_zoo(
         models: how many teachers.
         way: classes a teacher.
         seed: of class draws, weights and training.
-        jobs: models at once; None is one a core, or one a CPU of the cluster.
+        jobs: models at once; None is one a core, one a CPU of the cluster, or four a GPU.
         executor: where they are trained, ``local`` or ``ray``; this process alone writes the zoo.
+        accelerator: ``auto`` trains on the GPUs that torch finds here, model after model on the next one.
         width: channels of the first block; None is the architecture's usual one.
         training: None is the architecture's usual one.
         on_model: called after each model with the models done, all models, and the mean accuracy in percent so far.
@@ -70,11 +75,14 @@ def build_zoo(
             on_model(len(done), models, sum(done.values()) / max(1, len(done)))
 
     tell()
+    found = devices(accelerator)
+    if jobs is None and found[0].type != "cpu":
+        jobs = JOBS_A_GPU * len(found)
     try:
         if missing:
             # Jobs start first: Ray takes the signals for itself.
             with start_jobs(executor, jobs, tasks=len(missing)) as running, _sigterm_interrupts():
-                for card, content in running.run(train_teacher, map(plan.task, missing)):
+                for card, content in running.run(train_teacher, map(plan.task, missing, cycle(map(str, found)))):
                     write_packed(out, card, content)
                     done[card.id] = card.accuracy["mean"]
                     tell()

@@ -21,6 +21,7 @@ from typing import Any, Literal, cast, get_type_hints
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
 
 from dfml.errors import InputError
+from dfml.harness.jobs import Accelerator
 from dfml.methods.base import AbstractMethod
 from dfml.nn import ARCHITECTURES
 
@@ -54,7 +55,7 @@ class RunOptions(BaseModel):
     val_every: int = Field(20, gt=0)
     checkpoint_minutes: float = Field(2.0, ge=0)
     keep_checkpoints: int = Field(2, gt=0)
-    accelerator: Literal["cpu", "auto"] = "cpu"
+    accelerator: Accelerator = "cpu"
     threads: int | None = Field(None, gt=0)
 
 

@@ -10,13 +10,23 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from dfml.errors import InputError
 from dfml.harness.memory import keep_freed_memory
 from dfml.spread import Jobs, Result, Task
+
+Accelerator = Literal["cpu", "auto"]
+
+
+def devices(accelerator: Accelerator) -> list[torch.device]:
+    """The CPU, or with ``auto`` all GPUs that torch finds on this machine, if any."""
+    kind = torch.accelerator.current_accelerator(check_available=True) if accelerator == "auto" else None
+    if kind is None:
+        return [torch.device("cpu")]
+    return [torch.device(kind.type, i) for i in range(torch.accelerator.device_count())]
 
 
 def cores() -> int:

@@ -11,6 +11,7 @@ from dfml.baselines import BaselineScores, baseline_scores
 from dfml.data import DataSplits, ImageSet, load_data
 from dfml.evaluate import EPISODES, FROZEN_EPISODES, Progress, check_disjoint, evaluate_shots
 from dfml.harness.adapt import Run
+from dfml.harness.jobs import Accelerator, devices
 from dfml.harness.run_folder import commit
 from dfml.manifest import make_manifest
 from dfml.randomness import Rng
@@ -76,6 +77,7 @@ def evaluate_run(
     episodes: int | None = None,
     baselines: bool = False,
     transductive: bool = True,
+    accelerator: Accelerator = "cpu",
     progress: Progress | None = None,
     jobs: Jobs = HERE,
 ) -> Evaluation:
@@ -91,6 +93,7 @@ def evaluate_run(
         episodes: None is 600 where there is an inner loop and 10,000 for frozen features.
         baselines: also random, single teachers and the zoo ensemble, on the same episodes.
         transductive: also with BatchNorm statistics of the query batch.
+        accelerator: ``auto`` computes on a GPU where torch finds one.
         progress: called with what is done and to do.
         jobs: what episodes and teachers are shared out to; see `dfml.harness.jobs.start_jobs`.
 
@@ -100,7 +103,8 @@ def evaluate_run(
     splits = data if isinstance(data, DataSplits) else load_data(data)
     images: ImageSet = getattr(splits, split)
     check_disjoint(run.zoo, images)
-    learner = run.learner
+    device = devices(accelerator)[0]
+    learner = run.learner.to(device)
     kind = {"split": split, "way": way, "queries": queries}
     scores = evaluate_shots(
         learner,
@@ -116,7 +120,7 @@ def evaluate_run(
     if baselines:
         manifests = [make_manifest(images, shot=s, episodes=episodes or FROZEN_EPISODES, **kind) for s in shots]  # type: ignore[arg-type]
         rng = Rng(run.folder.config.run.seed).at("baselines")
-        read = baseline_scores(run.zoo, images, manifests, rng=rng, progress=progress, jobs=jobs)
+        read = baseline_scores(run.zoo.on(device), images, manifests, rng=rng, progress=progress, jobs=jobs)
         compared = dict(zip(shots, read, strict=True))
     about = learner.describe()
     results = [

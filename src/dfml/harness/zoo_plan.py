@@ -49,6 +49,7 @@ class TeacherTask:
     held_out: np.ndarray
     training: TrainingRecipe
     rng: Rng
+    device: str = "cpu"
 
 
 def train_teacher(task: TeacherTask) -> tuple[ModelCard, bytes]:
@@ -62,11 +63,11 @@ def train_teacher(task: TeacherTask) -> tuple[ModelCard, bytes]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(task.rng.integer("weights"))
         backbone = build_backbone(card.architecture, image_size=spec.size, channels=spec.channels, width=card.width)
-        network = Classifier(backbone, len(card.class_names))
+        network = Classifier(backbone, len(card.class_names)).to(task.device)
     train_classifier(images[~held_out], labels[~held_out], network, spec, rng=task.rng, **asdict(task.training))
     network.load_state_dict(halve(network))
     accuracy = held_out_accuracy(images[held_out], labels[held_out], network, spec)
-    return pack(replace(card, accuracy=accuracy), network)
+    return pack(replace(card, accuracy=accuracy), network.cpu())
 
 
 @dataclass(frozen=True)
@@ -143,14 +144,14 @@ class ZooPlan:
             model, self.recipe["architecture"], self.width, names, ids, self.spec, "", provenance=provenance
         )
 
-    def task(self, i: int) -> TeacherTask:
-        """The training of model ``i``: of each class the last images are held out."""
+    def task(self, i: int, device: str = "cpu") -> TeacherTask:
+        """The training of model ``i`` on a device: of each class the last images are held out."""
         chosen = self.images.classes(self.classes(i))
         held_out = torch.zeros(len(chosen), dtype=torch.bool)
         for members in chosen.members.values():
             held_out[members[int(len(members) * (1 - HELD_OUT)) :]] = True
         arrays = chosen.images.numpy(), chosen.labels.numpy(), held_out.numpy()
-        return TeacherTask(self.card(i), *arrays, self.training, self.rng(i))
+        return TeacherTask(self.card(i), *arrays, self.training, self.rng(i), device)
 
 
 def input_spec(images: ImageSet) -> InputSpec:

@@ -33,6 +33,8 @@ def train_classifier(
 ) -> None:
     """Train ``network`` in place with cross-entropy and one cycle of the learning rate; the last step's weights stay.
 
+    It is trained on the device that it is on.
+
     Args:
         images: training images at the size of ``spec``.
         labels: 0..classes-1.
@@ -57,12 +59,14 @@ def train_classifier(
             "resize the images, or change the input spec or the epochs",
         )
     network.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    device = _device(network)
+    images, labels = images.to(device), labels.to(device)
     steps = -(-len(images) // batch_size)
     update = _optimiser(network, optimiser, lr)
     schedule = torch.optim.lr_scheduler.OneCycleLR(update, max_lr=lr, total_steps=epochs * steps)
     padded = F.pad(images.float(), (shift,) * 4, mode="replicate").byte().permute(0, 2, 3, 1).contiguous()
     for epoch in range(epochs):
-        total = torch.zeros(())
+        total = torch.zeros((), device=device)
         generator = rng.generator("epoch", epoch)
         order = torch.randperm(len(images), generator=generator)
         for chosen, batch in _batches(padded, order, steps, spec.size, flips, shift, generator):
@@ -77,6 +81,10 @@ def train_classifier(
         if on_epoch is not None:
             on_epoch(epoch + 1, float(total) / steps)
     network.eval()
+
+
+def _device(network: nn.Module) -> torch.device:
+    return next(network.parameters()).device
 
 
 def _optimiser(network: nn.Module, name: Optimiser, lr: float) -> torch.optim.Optimizer:
@@ -95,13 +103,16 @@ def _batches(
     generator: torch.Generator,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Indices and augmented images uint8 [b, c, size, size]; crop and mirror are one gather."""
-    line = torch.arange(size)
-    for chosen in order.chunk(steps):
-        n = len(chosen)
+    line, places = torch.arange(size), []
+    for n in map(len, order.chunk(steps)):
         corner = torch.randint(2 * shift + 1, (2, n, 1), generator=generator)
         mirrored = torch.rand(n, 1, generator=generator) < (0.5 if flips else 0.0)
-        rows = line + corner[0]
-        columns = torch.where(mirrored, line.flip(0), line) + corner[1]
+        places.append(torch.stack([line + corner[0], torch.where(mirrored, line.flip(0), line) + corner[1]], 1))
+    everything = zip(
+        order.to(padded.device).chunk(steps), torch.cat(places).to(padded.device).chunk(steps), strict=True
+    )
+    for chosen, place in everything:
+        rows, columns = place.unbind(1)
         yield chosen, padded[chosen[:, None, None], rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
@@ -120,6 +131,7 @@ def held_out_accuracy(
         ``{"mean": percent, "ci95": percent, "n": images}``; as the card of a model keeps it.
     """
     network.eval()
+    images, labels = images.to(_device(network)), labels.to(_device(network))
     right = sum(
         int((network(scale(part, spec)).argmax(-1) == truth).sum())
         for part, truth in zip(images.split(500), labels.split(500), strict=True)

@@ -1,0 +1,105 @@
+"""All at once against one after the other, and compiled against not: which is faster on this device?
+
+    python benchmarks/batched.py [--device cuda] [--threads 1] [--repeats 3]
+
+What dfml does by itself on a CPU (loops, nothing compiled) and elsewhere (all at once) was chosen by this. On a GPU
+`torch.compile` takes the update's kernels into a CUDA graph. Lines go to ``results.jsonl``.
+"""
+
+import argparse
+from collections.abc import Callable
+
+import torch
+
+import tasks
+from dfml.bank import AnswerBank
+from dfml.harness.memory import keep_freed_memory
+from dfml.learners import LEARNERS
+from dfml.learners.replay import meta_gradient
+from dfml.methods.consolidate import Consolidate
+from dfml.nn import Encoder, build_backbone
+from dfml.randomness import Rng
+from dfml.ranks import ALONE
+from dfml.recovery import MetaGenerator
+from dfml.zoo import Zoo
+from run import KEPT
+from timing import Comparison, Side, show, write
+
+TEACHERS, EPISODES = 16, 10
+LEARNING = {
+    "maml-second-order": ("maml", {}),
+    "maml-first-order": ("maml", {"second_order": False}),
+    "anil": ("anil", {}),
+    "protonet": ("protonet", {}),
+}
+
+
+def visits(zoo: Zoo, device: torch.device) -> Comparison:
+    """100 images of each of 16 teachers."""
+    teachers, labels = [zoo.on(device).teacher(i) for i in zoo.ids[:TEACHERS]], [tasks.LABELS] * TEACHERS
+
+    def side(engine: str) -> Side:
+        recovery = MetaGenerator(adversarial_weight=0.0, engine=engine)
+        recovery.prepare(zoo.input_spec, Rng(0))
+        recovery.to(device)
+        return Side(engine, lambda: recovery.recover(teachers, labels, rng=Rng(1)))
+
+    return Comparison("visits", side("batched"), [side("loop")], facts={"images": TEACHERS * len(tasks.LABELS)})
+
+
+def episodes(zoo: Zoo, device: torch.device, name: str) -> Comparison:
+    """The meta-gradient of ten 5-way 1-shot episodes with 75 queries."""
+    kind, options = LEARNING[name]
+    torch.manual_seed(0)
+    encoder = Encoder(build_backbone("conv4", image_size=32), zoo.input_spec)
+    learner = LEARNERS[kind](encoder, **options).to(device, memory_format=torch.channels_last)
+    bank = tasks.random_bank()
+    bank.to(device)
+    generators = [Rng(i).generator("episode") for i in range(EPISODES)]
+    drawn = [bank.episode(way=5, shot=1, queries=15, generator=generator) for generator in generators]
+
+    def run(together: bool) -> Callable[[], object]:
+        return lambda: meta_gradient(learner, drawn.__getitem__, EPISODES, ALONE, together=together)
+
+    together, loop = Side("batched", run(True)), Side("loop", run(False))
+    return Comparison(f"episodes-{name}", together, [loop], facts={"episodes": EPISODES})
+
+
+def compiled(zoo: Zoo, device: torch.device) -> Comparison:
+    """Ten updates of consolidation's Conv4-32."""
+
+    def side(name: str, *, compile_it: bool) -> Side:
+        method = Consolidate(recovery=MetaGenerator(), updates=10, capacity=1, validation_teachers=0)
+        state = method.init(zoo, Rng(0))
+        state.bank = AnswerBank(capacity=512, shape=(3, 32, 32), outputs=5 * len(zoo))
+        state.bank.add(torch.randint(0, 256, (512, 3, 32, 32), dtype=torch.uint8), torch.randn(512, 5 * len(zoo)))
+        state.to(device)
+        if compile_it:
+            mode = "reduce-overhead" if device.type == "cuda" else "default"
+            state.student.backbone.logits = torch.compile(state.student.backbone.logits, mode=mode)
+        return Side(name, lambda: method.learn(state, Rng(0)))
+
+    others = [side("not compiled", compile_it=False)]
+    return Comparison("compiled-update", side("compiled", compile_it=True), others, facts={"updates": 10})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--zoo", default=str(KEPT))
+    parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--repeats", type=int, default=3)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    keep_freed_memory()
+    zoo = Zoo.open(args.zoo)
+    comparisons = [visits(zoo, args.device), *(episodes(zoo, args.device, name) for name in LEARNING)]
+    comparisons.append(compiled(zoo, args.device))
+    named = "" if args.device.type == "cpu" else f"{args.device.type}: "
+    lines = [line | {"name": named + line["name"]} for c in comparisons for line in c.lines(args.repeats)]
+    write(lines)
+    show(lines)
+
+
+if __name__ == "__main__":
+    main()
