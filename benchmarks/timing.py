@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from dfml.harness.memory import MMAP_THRESHOLD, TOP_PAD, TRIM_THRESHOLD, keep_freed_memory, set_allocator
+from dfml.nn import BatchNorm2d
 from dfml.nn.pooling import MaxPool2x2
 
 HERE = Path(__file__).parent
@@ -33,12 +34,13 @@ def memory_as_usual() -> Iterator[None]:
 
 @contextmanager
 def as_published() -> Iterator[None]:
-    """Inside, arithmetic and memory are as in the published code: float32, torch's own max-pooling, channels first."""
+    """Inside, arithmetic and memory are as in the published code: float32, channels first, torch's own layers."""
     with (
         memory_as_usual(),
         patch("dfml.nn.generators.channels_last", lambda x: x),
         patch("dfml.nn.precision.bfloat16_is_fast", lambda: False),
         patch.object(MaxPool2x2, "forward", lambda _, x: F.max_pool2d(x, 2)),
+        patch.object(BatchNorm2d, "_affine", lambda n, x, *s: F.batch_norm(x, *s, n.weight, n.bias, False, 0.0, n.eps)),
         patch("dfml.nn.encoder.channels_last", lambda x: x),
     ):
         yield

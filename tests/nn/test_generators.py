@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from dfml.nn.generators import GENERATORS, PixelShuffleGenerator, build_generator
+from dfml.nn.generators import GENERATORS, PixelShuffleGenerator, _double, build_generator
 
 
 @pytest.mark.parametrize("name", GENERATORS)
@@ -27,3 +27,11 @@ def test_sub_pixels_start_equal_so_that_there_is_no_checkerboard_yet():
         up = torch.nn.functional.pixel_shuffle(layer(torch.randn(2, layer.in_channels, 4, 4)) - bias, 2)
         torch.testing.assert_close(up[..., ::2, ::2], up[..., 1::2, 1::2])
         assert up[..., ::2, ::2].std() > 0
+
+
+def test_doubling_is_a_convolution_with_pixel_shuffle():
+    torch.manual_seed(0)
+    for bias in (False, True):
+        layer = torch.nn.Conv2d(6, 5 * 4, 3, padding=1, bias=bias)
+        x = torch.randn(2, 6, 4, 3)
+        torch.testing.assert_close(_double(layer, x), torch.nn.functional.pixel_shuffle(layer(x), 2))

@@ -56,3 +56,27 @@ def test_parameter_counts_of_the_papers():
     assert sum(p.numel() for p in large.parameters()) == 32_901
     resnet = Classifier(build_backbone("resnet10", image_size=32), 5)
     assert 4.8e6 < sum(p.numel() for p in resnet.parameters()) < 5.0e6
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_frozen_layer_gives_the_numbers_and_input_gradients_of_torch_and_keeps_bfloat16(dtype):
+    torch.manual_seed(0)
+    ours = BatchNorm2d(3)
+    ours(torch.randn(50, 3, 4, 4) * 3 + 1)
+    ours.eval().requires_grad_(False).weight.copy_(torch.tensor([2.0, -1.0, 0.5]))
+    theirs = torch.nn.BatchNorm2d(3).eval()
+    theirs.load_state_dict(ours.state_dict())
+    x, pull = torch.randn(4, 3, 5, 5), torch.randn(4, 3, 5, 5)
+    if dtype == torch.float64:
+        ours, theirs, x, pull = ours.double(), theirs.double(), x.double(), pull.double()
+    given = x.to(dtype).requires_grad_()
+    expected = x.to(dtype).to(x.dtype).requires_grad_()
+    answer, truth = ours(given), theirs(expected)
+    assert answer.dtype == dtype
+    tolerance = {"atol": 2e-2, "rtol": 1e-2} if dtype == torch.bfloat16 else {}
+    torch.testing.assert_close(answer.to(truth.dtype), truth, **tolerance)
+    (ours_at,), (theirs_at,) = (
+        torch.autograd.grad(answer, given, pull.to(answer)),
+        torch.autograd.grad(truth, expected, pull),
+    )
+    torch.testing.assert_close(ours_at.to(x.dtype), theirs_at, **tolerance)

@@ -28,15 +28,14 @@ def shift_and_flip(
     n, c, h, w = images.shape
     draws = n if per_sample else 1
     dy, dx = torch.randint(0, 2 * shift + 1, (2, draws, 1), generator=generator).to(images.device)
-    rows = (torch.arange(h, device=images.device) + dy).expand(n, h)
+    rows = (torch.arange(h, device=images.device) + dy - shift).clamp(0, h - 1).expand(n, h)
     columns = torch.arange(w, device=images.device)
     if flip:
         mirror = torch.rand(draws, 1, generator=generator).to(images.device) < 0.5
         columns = torch.where(mirror, w - 1 - columns, columns)
-    columns = (columns + dx).expand(n, w)
-    index = rows[:, :, None] * (w + 2 * shift) + columns[:, None, :]
-    padded = F.pad(images, (shift,) * 4, mode="replicate").flatten(2)
-    return padded.gather(2, index.view(n, 1, h * w).expand(n, c, h * w)).view(n, c, h, w)
+    columns = (columns + dx - shift).clamp(0, w - 1).expand(n, w)
+    index = rows[:, :, None] * w + columns[:, None, :]
+    return images.flatten(2).gather(2, index.view(n, 1, h * w).expand(n, c, h * w)).view(n, c, h, w)
 
 
 def distort_images(

@@ -39,7 +39,8 @@ class _Moments(torch.autograd.Function):
         x, mean = ctx.saved_tensors
         count = x.numel() // x.shape[1]
         scale = 2 / count * grad_variance
-        return torch.addcmul((grad_mean / count - scale * mean)[:, None, None], x, scale[:, None, None])
+        shift = grad_mean / count - scale * mean
+        return torch.addcmul(shift.to(x.dtype)[:, None, None], x, scale.to(x.dtype)[:, None, None])
 
 
 def batch_moments(x: Float[Tensor, "n c h w"]) -> tuple[Float[Tensor, " c"], Float[Tensor, " c"]]:

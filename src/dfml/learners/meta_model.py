@@ -1,5 +1,6 @@
 """The network under training: an encoder, one head row per zoo class, and the learner around the encoder."""
 
+from itertools import compress
 from typing import Any, Literal
 
 import torch
@@ -88,8 +89,9 @@ def build_meta_model(
 def update_average(average: nn.Module, model: nn.Module, *, decay: float, step: int) -> None:
     """average <- d average + (1 - d) model, parameters and buffers, with d rising to ``decay`` over the first steps."""
     d = min(decay, (1 + step) / (10 + step))
-    for a, b in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
-        if a.is_floating_point():
-            a.lerp_(b, 1 - d)
-        else:
-            a.copy_(b)
+    ours, theirs = list(average.state_dict().values()), list(model.state_dict().values())
+    real = [a.is_floating_point() for a in ours]
+    torch._foreach_lerp_(list(compress(ours, real)), list(compress(theirs, real)), 1 - d)
+    for a, b in zip(ours, theirs, strict=True):
+        if not a.is_floating_point():
+            a.copy_(b)  # BatchNorm's count of batches

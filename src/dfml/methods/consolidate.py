@@ -152,7 +152,7 @@ class Consolidate(AbstractMethod[ConsolidateState]):
             step=0,
             student=student,
             average=copy.deepcopy(student),
-            optimiser=torch.optim.Adam(student.parameters(), lr=self.lr),
+            optimiser=torch.optim.Adam(student.parameters(), lr=self.lr, fused=True),
             recovery=self.recovery,
             bank=AnswerBank(capacity=self.capacity, shape=(spec.channels, spec.size, spec.size), outputs=outputs),
             validation=validation,

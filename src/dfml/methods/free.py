@@ -201,9 +201,9 @@ class FREE(AbstractMethod[FreeState]):
             rng=rng,
         )
         replay_adam = torch.optim.Adam(
-            model.parameters() if self.shared_optimiser else model.learner.parameters(), lr=self.replay_lr
+            model.parameters() if self.shared_optimiser else model.learner.parameters(), lr=self.replay_lr, foreach=True
         )
-        outer = torch.optim.Adam(model.distilled_parameters().values(), lr=self.outer_lr)
+        outer = torch.optim.Adam(model.distilled_parameters().values(), lr=self.outer_lr, foreach=True)
         validation = PseudoValidation(
             zoo, count=self.validation_teachers, images_per_class=self.images_per_class, rng=rng
         )

@@ -78,10 +78,23 @@ class PixelShuffleGenerator(nn.Module):
     def forward(self, codes: Float[Tensor, "n latent"]) -> Float[Tensor, "n c size size"]:
         """Images in [0, 1]."""
         x = channels_last(self.linear(codes).view(-1, 128, self.start, self.start))
-        x = F.leaky_relu(self.norm1(F.pixel_shuffle(self.up1(self.norm(x)), 2)), 0.2)
-        x = F.leaky_relu(self.norm2(F.pixel_shuffle(self.up2(x), 2)), 0.2)
-        x = F.leaky_relu(F.pixel_shuffle(self.up3(x), 2), 0.2)
+        x = F.leaky_relu(self.norm1(_double(self.up1, self.norm(x))), 0.2)
+        x = F.leaky_relu(self.norm2(_double(self.up2, x)), 0.2)
+        x = F.leaky_relu(_double(self.up3, x), 0.2)
         return self.last(x).sigmoid()[..., : self.size, : self.size]
+
+
+def _double(convolution: nn.Conv2d, x: Float[Tensor, "n i h w"]) -> Float[Tensor, "n o h2 w2"]:
+    """``F.pixel_shuffle(convolution(x), 2)``, whose copies are several times faster on a CPU in channels-last layout.
+
+    Output channels are taken by place, not by colour: the two neighbours of a row are then one run of memory.
+    """
+    weight, bias = (
+        None if p is None else p.unflatten(0, (-1, 4)).transpose(0, 1).flatten(0, 1)
+        for p in (convolution.weight, convolution.bias)
+    )
+    places = F.conv2d(x, weight, bias, padding=1).permute(0, 2, 3, 1).unflatten(3, (2, 2, -1))  # [n, h, w, 2, 2, o]
+    return places.transpose(2, 3).flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
 
 
 GENERATORS: dict[str, type[nn.Module]] = {"pixelshuffle": PixelShuffleGenerator, "published": PublishedGenerator}

@@ -7,12 +7,14 @@ normalises each batch with its own statistics (transductive when the batch holds
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from dfml.nn.layout import inside_transform
 
 Norm = Literal["running", "support", "query_batch"]
 MOMENTUM = 0.1  # of torch's BatchNorm, which every network here keeps
@@ -55,9 +57,27 @@ class BatchNorm2d(nn.BatchNorm2d):
         return output.unflatten(1, (self.batches, -1)).transpose(0, 1).flatten(0, 1)
 
     def _affine(self, input: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
-        """Normalisation by given statistics as one multiply-add: torch's own backward is ten times slower on a CPU."""
+        """Normalisation by given statistics: torch's own backward is ten times slower on a CPU."""
+        fixed = not any(t.requires_grad for t in (mean, variance, self.weight, self.bias))
+        if fixed and not inside_transform():
+            return _Fixed.apply(input, mean, variance, self.weight, self.bias, self.eps)
         scale = self.weight * (variance + self.eps).rsqrt()
         return torch.addcmul((self.bias - mean * scale)[:, None, None], input, scale[:, None, None])
+
+
+class _Fixed(torch.autograd.Function):
+    """Normalisation in which only the input can change, as in a frozen teacher: a bfloat16 input stays one."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, input: Tensor, mean: Tensor, variance: Tensor, weight: Tensor, bias: Tensor, eps: float
+    ) -> Tensor:
+        ctx.save_for_backward((weight * (variance + eps).rsqrt())[:, None, None].to(input.dtype))
+        return F.batch_norm(input, mean, variance, weight, bias, False, 0.0, eps)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        return gradient * ctx.saved_tensors[0], None, None, None, None, None
 
 
 def one_after_another(running: Tensor, start: Tensor, ends: Sequence[tuple[Tensor, int]]) -> None:
