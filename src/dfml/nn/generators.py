@@ -89,11 +89,13 @@ def _double(convolution: nn.Conv2d, x: Float[Tensor, "n i h w"]) -> Float[Tensor
 
     Output channels are taken by place, not by colour: the two neighbours of a row are then one run of memory.
     """
-    weight, bias = (
-        None if p is None else p.unflatten(0, (-1, 4)).transpose(0, 1).flatten(0, 1)
-        for p in (convolution.weight, convolution.bias)
-    )
-    places = F.conv2d(x, weight, bias, padding=1).permute(0, 2, 3, 1).unflatten(3, (2, 2, -1))  # [n, h, w, 2, 2, o]
+
+    def by_place(p: Tensor) -> Tensor:
+        return p.unflatten(0, (-1, 4)).transpose(0, 1).flatten(0, 1)
+
+    bias = None if convolution.bias is None else by_place(convolution.bias)
+    doubled = F.conv2d(x, by_place(convolution.weight), bias, padding=1)
+    places = doubled.permute(0, 2, 3, 1).unflatten(3, (2, 2, -1))  # [n, h, w, 2, 2, o]
     return places.transpose(2, 3).flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
 
 
