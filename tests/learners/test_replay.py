@@ -65,6 +65,7 @@ class InShares(AbstractRanks):
     """A process that does the work of several."""
 
     rank, world = 0, 2
+    gather = None  # nothing here shares a batch
 
     def map(self, function, items):
         return [function(item) for item in items]

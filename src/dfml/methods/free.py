@@ -24,6 +24,7 @@ from dfml.methods.base import AbstractMethod, AbstractState
 from dfml.methods.pseudo_validation import PseudoValidation
 from dfml.nn.precision import mixed_precision
 from dfml.randomness import Rng
+from dfml.ranks import AbstractRanks
 from dfml.recovery import AbstractRecovery, Recovered, Student, mean_terms
 from dfml.zoo.card import Capability, ModelCard
 from dfml.zoo.store import Zoo
@@ -285,6 +286,7 @@ class FREE(AbstractMethod[FreeState]):
                     fast_optimiser=self.fast_optimiser,
                     scale=self.reptile_scale,
                     generator=rng.generator("order", r),
+                    ranks=state.ranks,
                 )
             if met is not None:
                 metrics["distillation"] = float(met)
@@ -356,12 +358,20 @@ class FREE(AbstractMethod[FreeState]):
         ]
 
     def _distillation(
-        self, model: MetaModel, images: Tensor, answers: Tensor, rows: Tensor, parameters: Parameters
+        self,
+        model: MetaModel,
+        images: Tensor,
+        answers: Tensor,
+        rows: Tensor,
+        parameters: Parameters,
+        *,
+        ranks: AbstractRanks,
     ) -> Tensor:
+        share, weight = ranks.share(len(images))
         # The learner holds the same encoder a second time: tying would leave the fast weights in its place.
         with mixed_precision():
-            logits = functional_call(model, parameters, (images, rows), tie_weights=False)
-        return self.divergence(answers, logits.float())
+            logits = functional_call(model, parameters, (images[share], rows), tie_weights=False)
+        return weight * self.divergence(answers[share], logits.float())
 
     def learner(self, state: FreeState) -> AbstractLearner:
         """The moving average, or the last iterate without one.

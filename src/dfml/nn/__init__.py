@@ -22,6 +22,7 @@ from dfml.nn.norm import (
     one_after_another,
     record_statistics,
     several_batches,
+    shared_batches,
 )
 
 __all__ = [
@@ -45,4 +46,5 @@ __all__ = [
     "one_after_another",
     "record_statistics",
     "several_batches",
+    "shared_batches",
 ]
