@@ -15,12 +15,12 @@ torch.set_num_threads(1)
 network, images = build_backbone("conv4", image_size=32, channels=3, width=64), torch.rand(64, 3, 32, 32)
 def step():
     network(images).square().mean().backward()
-for _ in range(12):  # until the heap has the size that the steps need
-    step()
-before = faults()
-for _ in range(5):
-    step()
-print(faults() - before)
+def five_steps():
+    before = faults()
+    for _ in range(5):
+        step()
+    return faults() - before
+print(min(five_steps() for _ in range(6)))  # the heap may grow once more while others do not
 """
 
 
