@@ -4,18 +4,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-import torch
-from jaxtyping import Float
 from torch import Tensor
 
 Item = TypeVar("Item")
 
 
 class AbstractRanks(ABC):
-    """The processes of a run. Each holds the same state and takes the same steps (H9).
+    """The processes of a run. Each holds the same state and takes the same steps (H9); only `map` divides work.
 
-    Work is divided in two ways. `map` divides independent items: sums over them are taken in the items' order, so their
-    bits do not depend on how many processes there are. `share` divides one batch, whose sums differ in their rounding.
+    Whatever is summed over items is summed from what `map` gives, in the items' order, so that a run's numbers do not
+    depend on how many processes share it.
 
     Args:
         rank: of this process, from 0.
@@ -24,11 +22,6 @@ class AbstractRanks(ABC):
 
     rank: int
     world: int
-
-    @property
-    def of_a_batch(self) -> "AbstractRanks":
-        """Those who share single batches, which takes an exchange at every layer: all, or everyone alone."""
-        return self
 
     @abstractmethod
     def map(self, function: Callable[[Item], list[Tensor]], items: Sequence[Item]) -> list[list[Tensor]]:
@@ -39,29 +32,6 @@ class AbstractRanks(ABC):
             items: the same in every process.
         """
 
-    @abstractmethod
-    def gather(self, values: Float[Tensor, " n"]) -> Float[Tensor, "world n"]:
-        """Every process's values, as many in each, in their order."""
-
-    def share(self, count: int) -> tuple[slice, float]:
-        """The part of a batch that this process computes, and its weight in the batch's mean.
-
-        Where there are fewer images than processes, everyone computes all of them (and BatchNorm's running variance
-        takes them for so many more).
-        """
-        if count < self.world:
-            return slice(None), 1 / self.world
-        first, last = (rank * count // self.world for rank in (self.rank, self.rank + 1))
-        return slice(first, last), (last - first) / count
-
-    def sum(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """Of each tensor the sum over processes, the same bits in every one."""
-        if self.world == 1:
-            return list(tensors)
-        total = self.gather(torch.cat([t.detach().flatten() for t in tensors])).sum(0)
-        parts = total.split([t.numel() for t in tensors])
-        return [part.view(t.shape) for part, t in zip(parts, tensors, strict=True)]
-
 
 class OneRank(AbstractRanks):
     """A process alone."""
@@ -71,10 +41,6 @@ class OneRank(AbstractRanks):
     def map(self, function: Callable[[Item], list[Tensor]], items: Sequence[Item]) -> list[list[Tensor]]:
         """All items, here."""
         return [function(item) for item in items]
-
-    def gather(self, values: Float[Tensor, " n"]) -> Float[Tensor, "1 n"]:
-        """These."""
-        return values[None]
 
 
 ALONE = OneRank()

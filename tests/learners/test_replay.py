@@ -65,7 +65,6 @@ class InShares(AbstractRanks):
     """A process that does the work of several."""
 
     rank, world = 0, 2
-    gather = None  # nothing here shares a batch
 
     def map(self, function, items):
         return [function(item) for item in items]

@@ -1,15 +1,10 @@
-import copy
-from unittest.mock import patch
-
 import pytest
 import torch
 
 from dfml.bank import as_floats
 from dfml.methods.consolidate import Consolidate
 from dfml.randomness import Rng
-from dfml.ranks import ALONE
 from dfml.recovery import MetaGenerator
-from threads import in_threads
 from toys import ToyZoo, run_steps
 
 QUICK = {
@@ -75,24 +70,3 @@ def test_a_meta_batch_is_visited_together(zoo, monkeypatch, meta_batch, groups):
     (_, metrics) = run_steps(method, method.init(zoo, Rng(0)), zoo, 0, 2)
     assert visited == 2 * groups
     assert metrics["adversarial"] != 0  # the student answers for each of them
-
-
-def test_processes_that_share_the_batches_learn_as_one(zoo):
-    method = _method(updates=2, validation_teachers=0, average_decay=0.5)
-    states = [method.init(zoo, Rng(0)) for _ in range(4)]
-    run_steps(method, states[0], zoo, 0, 1)
-    for state in states[1:]:
-        state.load_state_dict(copy.deepcopy(states[0].state_dict()))
-
-    def learned(ranks, state):
-        state.ranks = ranks
-        loss = method.learn(state, Rng(1))
-        return loss, state.average(as_floats(state.bank.images[:10]))
-
-    with patch("dfml.nn.precision.bfloat16_is_fast", lambda: False):
-        loss, features = learned(ALONE, states[0])
-        shares = in_threads(lambda ranks: learned(ranks, states[1 + ranks.rank]), world=3)
-    for other_loss, other_features in shares:
-        assert other_loss == pytest.approx(loss, rel=1e-5)
-        torch.testing.assert_close(other_features, features, atol=1e-4, rtol=1e-3)
-        assert torch.equal(other_features, shares[0][1])

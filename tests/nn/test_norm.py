@@ -1,21 +1,8 @@
-import copy
-
 import pytest
 import torch
 
 from dfml.errors import InputError
-from dfml.nn import (
-    BatchNorm2d,
-    Classifier,
-    batch_statistics,
-    build_backbone,
-    given_statistics,
-    norm_layers,
-    record_statistics,
-    shared_batches,
-)
-from dfml.ranks import ALONE
-from threads import in_threads
+from dfml.nn import BatchNorm2d, Classifier, batch_statistics, build_backbone, given_statistics, record_statistics
 
 
 def test_behaves_as_torch_outside_the_blocks():
@@ -93,26 +80,3 @@ def test_a_frozen_layer_gives_the_numbers_and_input_gradients_of_torch_and_keeps
         torch.autograd.grad(truth, expected, pull),
     )
     torch.testing.assert_close(ours_at.to(x.dtype), theirs_at, **tolerance)
-
-
-@pytest.mark.parametrize("images", [8, 5])
-def test_a_shared_batch_is_normalised_as_a_whole(images):
-    torch.manual_seed(0)
-    network = build_backbone("conv4", image_size=16, width=4).double().train()
-    x, pull = torch.rand(images, 3, 16, 16).double(), torch.rand(images, network.feature_size).double()
-
-    def run(ranks):
-        own, part = copy.deepcopy(network), ranks.share(images)[0]
-        shown = x[part].clone().requires_grad_()
-        with shared_batches(own, ranks):
-            features = own(shown)
-        of_images, *of_weights = torch.autograd.grad((features * pull[part]).sum(), [shown, *own.parameters()])
-        running = [statistic for layer in norm_layers(own) for statistic in (layer.running_mean, layer.running_var)]
-        return features, of_images, ranks.sum(of_weights), running
-
-    whole, shares = run(ALONE), in_threads(run)
-    for k in range(2):
-        torch.testing.assert_close(torch.cat([share[k] for share in shares]), whole[k])
-    for k in range(2, 4):
-        for share in shares:
-            torch.testing.assert_close(share[k], whole[k])

@@ -83,7 +83,6 @@ class Two(AbstractRanks):
     """Counts the groups that one of two processes would get."""
 
     rank, world = 0, 2
-    gather = None  # nothing here shares a batch
 
     def map(self, function, items):
         self.groups = [list(item) for item in items]

@@ -1,13 +1,12 @@
 """The differentiable inner loop that serves the whole library."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 Parameters = dict[str, Tensor]
-Total = Callable[[list[Tensor]], list[Tensor]]
 
 
 def gradient_steps(
@@ -34,54 +33,40 @@ def gradient_steps(
 
 
 def sequential_displacement(
-    losses: Sequence[Callable[[Parameters], Tensor]],
+    losses: list[Callable[[Parameters], Tensor]],
     parameters: Parameters,
     *,
     lr: float,
     optimiser: type[torch.optim.Optimizer] = torch.optim.SGD,
-    total: Total = list,
 ) -> tuple[Parameters, Float[Tensor, " losses"]]:
     """(theta_0 - theta_n) / lr after one step on each loss in turn, and the losses met: implicit gradient alignment.
 
     With SGD it is to first order the sum of the losses' gradients g_i. Averaged over all orders its next part is
     -(lr/2) grad sum_{i<j} <g_i, g_j>, so descending it raises the inner products of the gradients (the argument of
     Reptile, Nichol et al. 2018, section 5, with one step a task). Adam's sign-like first steps have no such reading.
-
-    Args:
-        losses: scalars of the parameters.
-        parameters: theta_0.
-        lr: of the steps.
-        optimiser: that takes them.
-        total: where each of several processes has a part of every loss, the sums of their tensors.
     """
     theta = {k: p.detach().clone().requires_grad_() for k, p in parameters.items()}
     fast = optimiser(theta.values(), lr=lr)  # type: ignore[call-arg]
     met = []
     for loss in losses:
-        value, *gradients = _at(loss, theta, total)
-        for p, g in zip(theta.values(), gradients, strict=True):
+        value = loss(theta)
+        for p, g in zip(theta.values(), torch.autograd.grad(value, list(theta.values())), strict=True):
             p.grad = g
         fast.step()
-        met.append(value)
+        met.append(value.detach())
     return {k: (parameters[k].detach() - p.detach()) / lr for k, p in theta.items()}, torch.stack(met)
 
 
 def summed_gradient(
-    losses: Sequence[Callable[[Parameters], Tensor]], parameters: Parameters, *, total: Total = list
+    losses: list[Callable[[Parameters], Tensor]], parameters: Parameters
 ) -> tuple[Parameters, Float[Tensor, " losses"]]:
     """The sum of the losses' gradients, all at ``parameters``: what alignment is compared with, at the same cost."""
     theta = {k: p.detach().requires_grad_() for k, p in parameters.items()}
-    summed = {k: torch.zeros_like(p) for k, p in theta.items()}
+    total = {k: torch.zeros_like(p) for k, p in theta.items()}
     met = []
     for loss in losses:
-        value, *gradients = _at(loss, theta, total)
-        for k, g in zip(theta, gradients, strict=True):
-            summed[k] += g
-        met.append(value)
-    return summed, torch.stack(met)
-
-
-def _at(loss: Callable[[Parameters], Tensor], theta: Parameters, total: Total) -> list[Tensor]:
-    """The loss and its gradients at ``theta``."""
-    value = loss(theta)
-    return total([value.detach(), *torch.autograd.grad(value, list(theta.values()))])
+        value = loss(theta)
+        for k, g in zip(theta, torch.autograd.grad(value, list(theta.values())), strict=True):
+            total[k] += g
+        met.append(value.detach())
+    return total, torch.stack(met)

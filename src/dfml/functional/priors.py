@@ -25,19 +25,12 @@ class BatchNormStatistics:
     running_variance: Float[Tensor, " channels"]
 
 
-def measured_moments(x: Float[Tensor, "n c h w"]) -> tuple[Float[Tensor, " c"], Float[Tensor, " c"]]:
-    """As `batch_moments`, without gradient. Of bfloat16 images they are float32."""
-    # torch gives them in the type of the running statistics, which it leaves as they are here.
-    running = [x.new_zeros(x.shape[1], dtype=torch.float32) if x.dtype == torch.bfloat16 else None for _ in range(2)]
-    return torch.ops.aten.batch_norm_update_stats(x, *running, 0.0)
-
-
 class _Moments(torch.autograd.Function):
     """Mean and biased variance per channel: one pass forward and one backward, where torch.var_mean takes eight."""
 
     @staticmethod
     def forward(ctx, x: Tensor) -> tuple[Tensor, Tensor]:
-        mean, variance = measured_moments(x)
+        mean, variance = torch.ops.aten.batch_norm_update_stats(x, None, None, 0.0)
         ctx.save_for_backward(x, mean)
         return mean, variance
 

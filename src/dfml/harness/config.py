@@ -40,7 +40,6 @@ BUDGET = (
     "keep_checkpoints",
     "accelerator",
     "threads",
-    "share_batches",
 )  # may change on resume
 Sections = dict[str, dict[str, Any]]
 Constructor = Callable[..., Any]  # a class, or a partial of one
@@ -58,7 +57,6 @@ class RunOptions(BaseModel):
     keep_checkpoints: int = Field(2, gt=0)
     accelerator: Accelerator = "cpu"
     threads: int | None = Field(None, gt=0)
-    share_batches: bool = True  # of several processes; without, a run has the bits of one process
 
 
 class NetworkOptions(BaseModel):

@@ -19,15 +19,11 @@ from dfml.ranks import ALONE, AbstractRanks
 Item = TypeVar("Item")
 
 
-def launch(accelerator: str, *, share_batches: bool = True) -> tuple[Fabric, AbstractRanks]:
+def launch(accelerator: str) -> tuple[Fabric, AbstractRanks]:
     """Fabric on this machine's device, and the processes of the run.
 
     Under ``torchrun`` or ``srun`` with several tasks these are the processes that they started, on one or several
     machines; otherwise this one alone. Modules are not wrapped: what is shared goes through `AbstractRanks.map`.
-
-    Args:
-        accelerator: ``auto`` is a GPU where torch finds one.
-        share_batches: also share single batches, on CPUs; without, a run's bits are those of one process.
 
     Raises:
         InputError: a group of processes that does not fill every machine equally.
@@ -44,7 +40,7 @@ def launch(accelerator: str, *, share_batches: bool = True) -> tuple[Fabric, Abs
     fabric = Fabric(accelerator=accelerator, devices=here, num_nodes=world // here, strategy="ddp")
     fabric.launch()
     atexit.register(_leave)
-    return fabric, FabricRanks(fabric, share_batches=share_batches)
+    return fabric, FabricRanks(fabric)
 
 
 def _leave() -> None:
@@ -64,16 +60,10 @@ def is_first_process() -> bool:
 
 
 class FabricRanks(AbstractRanks):
-    """Processes that Fabric connected.
+    """Processes that Fabric connected."""
 
-    Args:
-        fabric: after its launch.
-        share_batches: see `launch`.
-    """
-
-    def __init__(self, fabric: Fabric, *, share_batches: bool = True):
+    def __init__(self, fabric: Fabric):
         self.rank, self.world, self.device = fabric.global_rank, fabric.world_size, fabric.device
-        self.share_batches = share_batches and self.device.type == "cpu"
 
     def map(self, function: Callable[[Item], list[Tensor]], items: Sequence[Item]) -> list[list[Tensor]]:
         """Item i is computed by process i modulo their number; everyone gathers everything.
@@ -88,19 +78,6 @@ class FabricRanks(AbstractRanks):
         gathered = self._gather(flat.to(self.device), max(sizes))
         parts = [iter(_split(values, rank)) for values, rank in zip(gathered, shapes, strict=True)]
         return [next(parts[i % self.world]) for i in range(len(items))]
-
-    @property
-    def of_a_batch(self) -> AbstractRanks:
-        """All on CPUs, if asked for. A GPU takes a whole batch in the time of a few exchanges."""
-        return self if self.share_batches else ALONE
-
-    def gather(self, values: Tensor) -> Tensor:
-        """See `AbstractRanks.gather`.
-
-        Raises:
-            LostRank: another process is gone.
-        """
-        return torch.stack(self._gather(values.contiguous(), len(values)))
 
     def _gather_plain(self, value: Any) -> list[Any]:
         everyone: list[Any] = [None] * self.world

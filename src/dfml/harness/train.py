@@ -58,7 +58,7 @@ def train_configured(
     """`train`, with a configuration that is resolved already."""
     method = config.build()
     check_capabilities(method, zoo)
-    fabric, ranks = launch(config.run.accelerator, share_batches=config.run.share_batches)
+    fabric, ranks = launch(config.run.accelerator)
     if ranks.rank == 0:
         folder = RunFolder.reopen(out, config, zoo) if resume else RunFolder.create(out, config, zoo)
     fabric.barrier()

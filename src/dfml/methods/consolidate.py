@@ -19,7 +19,7 @@ from dfml.learners import AbstractLearner, FrozenLearner, Metrics
 from dfml.learners.meta_model import update_average
 from dfml.methods.base import AbstractMethod, AbstractState
 from dfml.methods.pseudo_validation import PseudoValidation
-from dfml.nn import AnsweringBackbone, Encoder, build_backbone, shared_batches
+from dfml.nn import AnsweringBackbone, Encoder, build_backbone
 from dfml.nn.precision import mixed_precision
 from dfml.randomness import Rng
 from dfml.recovery import AbstractRecovery, Recovered, Student, mean_terms
@@ -203,24 +203,20 @@ class Consolidate(AbstractMethod[ConsolidateState]):
 
     def learn(self, state: ConsolidateState, rng: Rng) -> float:
         """``updates`` of the student on random images of the bank; their mean divergence."""
-        losses, ranks = [], state.ranks.of_a_batch
-        share, weight = ranks.share(self.batch_size)
+        losses = []
         state.optimiser.param_groups[0]["lr"] = self.lr * _cosine(state.progress)
         state.student.train()
         for update in range(self.updates):
             images, wanted = state.bank.sample(self.batch_size, rng.generator("batch", update))
-            with shared_batches(state.student, ranks):
-                loss = weight * self.loss(state.student, images[share], wanted[share])
+            loss = self.loss(state.student, images, wanted)
             state.optimiser.zero_grad()
             loss.backward()
-            gradients = [p.grad for p in state.student.parameters() if p.grad is not None]
-            torch._foreach_copy_(gradients, ranks.sum(gradients))
             state.optimiser.step()
             update_average(state.average, state.student, decay=self.average_decay, step=state.updates)
             state.updates += 1
             losses.append(loss.detach())
         state.student.eval()
-        return float(ranks.sum([torch.stack(losses).mean()])[0])
+        return float(torch.stack(losses).mean())
 
     def loss(
         self, student: Encoder, images: Float[Tensor, "n c h w"], wanted: Float[Tensor, "n outputs"]

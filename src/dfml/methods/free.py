@@ -24,7 +24,6 @@ from dfml.methods.base import AbstractMethod, AbstractState
 from dfml.methods.pseudo_validation import PseudoValidation
 from dfml.nn.precision import mixed_precision
 from dfml.randomness import Rng
-from dfml.ranks import AbstractRanks
 from dfml.recovery import AbstractRecovery, Recovered, Student, mean_terms
 from dfml.zoo.card import Capability, ModelCard
 from dfml.zoo.store import Zoo
@@ -286,7 +285,6 @@ class FREE(AbstractMethod[FreeState]):
                     fast_optimiser=self.fast_optimiser,
                     scale=self.reptile_scale,
                     generator=rng.generator("order", r),
-                    ranks=state.ranks,
                 )
             if met is not None:
                 metrics["distillation"] = float(met)
@@ -358,20 +356,12 @@ class FREE(AbstractMethod[FreeState]):
         ]
 
     def _distillation(
-        self,
-        model: MetaModel,
-        images: Tensor,
-        answers: Tensor,
-        rows: Tensor,
-        parameters: Parameters,
-        *,
-        ranks: AbstractRanks,
+        self, model: MetaModel, images: Tensor, answers: Tensor, rows: Tensor, parameters: Parameters
     ) -> Tensor:
-        share, weight = ranks.share(len(images))
         # The learner holds the same encoder a second time: tying would leave the fast weights in its place.
         with mixed_precision():
-            logits = functional_call(model, parameters, (images[share], rows), tie_weights=False)
-        return weight * self.divergence(answers[share], logits.float())
+            logits = functional_call(model, parameters, (images, rows), tie_weights=False)
+        return self.divergence(answers, logits.float())
 
     def learner(self, state: FreeState) -> AbstractLearner:
         """The moving average, or the last iterate without one.

@@ -22,7 +22,6 @@ from dfml.nn.norm import (
     one_after_another,
     record_statistics,
     several_batches,
-    shared_batches,
 )
 
 __all__ = [
@@ -46,5 +45,4 @@ __all__ = [
     "one_after_another",
     "record_statistics",
     "several_batches",
-    "shared_batches",
 ]

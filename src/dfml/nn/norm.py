@@ -14,9 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dfml.functional.priors import measured_moments
 from dfml.nn.layout import inside_transform
-from dfml.ranks import ALONE, AbstractRanks
 
 Norm = Literal["running", "support", "query_batch"]
 MOMENTUM = 0.1  # of torch's BatchNorm, which every network here keeps
@@ -29,16 +27,13 @@ class BatchNorm2d(nn.BatchNorm2d):
     Outside `batch_norm` blocks it behaves as torch's. Inside, it never touches the running statistics.
     """
 
-    mode: Literal["torch", "batch", "record", "recorded", "several", "share"] = "torch"
+    mode: Literal["torch", "batch", "record", "recorded", "several"] = "torch"
     recorded: tuple[Tensor, Tensor] | None = None
     batches: int = 1
-    ranks: AbstractRanks = ALONE
 
     def forward(self, input: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
         """Normalise over batch and space; see the module docstring for whose statistics."""
-        if self.mode == "share" and self.training:
-            return self._share(input)
-        if self.mode in ("torch", "share"):
+        if self.mode == "torch":
             if self.training or self.running_mean is None:
                 return super().forward(input)
             return self._affine(input, self.running_mean, self.running_var)  # type: ignore[arg-type]
@@ -60,14 +55,6 @@ class BatchNorm2d(nn.BatchNorm2d):
         for statistic, each in zip(running, after, strict=True):
             one_after_another(statistic, statistic.clone(), [(end, 1) for end in each.chunk(self.batches)])
         return output.unflatten(1, (self.batches, -1)).transpose(0, 1).flatten(0, 1)
-
-    def _share(self, input: Tensor) -> Tensor:
-        """As in training, on a share of a batch: statistics are those of the whole batch."""
-        output, mean, unbiased = _Share.apply(input, self.weight, self.bias, self.eps, self.ranks)
-        with torch.no_grad():
-            for running, seen in ((self.running_mean, mean), (self.running_var, unbiased)):
-                cast(Tensor, running).lerp_(seen, MOMENTUM)
-        return output
 
     def _affine(self, input: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
         """Normalisation by given statistics: torch's own backward is ten times slower on a CPU."""
@@ -93,43 +80,6 @@ class _Fixed(torch.autograd.Function):
         return gradient * ctx.saved_tensors[0], None, None, None, None, None
 
 
-class _Share(torch.autograd.Function):
-    """BatchNorm of a batch that is spread over processes: one exchange forward, one backward.
-
-    Gradients of weight and bias are those of the share; their sum over processes is the batch's.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, input: Tensor, weight: Tensor, bias: Tensor, eps: float, ranks: AbstractRanks
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        own_mean, own_variance = measured_moments(input)
-        count = own_mean.new_full((1,), input.numel() // input.shape[1])
-        shares = ranks.gather(torch.cat([own_mean, own_variance, count]))
-        means, variances, counts = shares.split([len(own_mean), len(own_mean), 1], 1)
-        total = counts.sum()
-        mean = (means * counts).sum(0) / total
-        variance = ((variances + (means - mean) ** 2) * counts).sum(0) / total
-        ctx.save_for_backward(input, weight, mean, variance, total)
-        ctx.eps, ctx.ranks = eps, ranks
-        unbiased = variance * total / (total - 1)
-        ctx.mark_non_differentiable(mean, unbiased)
-        return F.batch_norm(input, mean, variance, weight, bias, False, 0.0, eps), mean, unbiased
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-        input, weight, mean, variance, total = ctx.saved_tensors
-        _, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
-            gradient, input, weight, mean, variance, None, None, False, ctx.eps, [False, True, True]
-        )
-        sum_weight, sum_bias = ctx.ranks.sum([of_weight, of_bias])
-        inverse = (variance + ctx.eps).rsqrt()
-        scale, slope = weight * inverse, -weight * inverse**2 * sum_weight / total
-        shift = -scale * sum_bias / total - slope * mean
-        scale, slope, shift = (v.to(input.dtype)[:, None, None] for v in (scale, slope, shift))
-        return torch.addcmul(shift, input, slope).addcmul_(gradient, scale), of_weight, of_bias, None, None
-
-
 def one_after_another(running: Tensor, start: Tensor, ends: Sequence[tuple[Tensor, int]]) -> None:
     """Give ``running`` the value that running statistics take after several shares of batches, one after another.
 
@@ -146,9 +96,7 @@ def norm_layers(network: nn.Module) -> list[BatchNorm2d]:
 
 
 @contextmanager
-def _mode(
-    network: nn.Module, mode: Literal["batch", "record", "recorded", "several", "share"]
-) -> Iterator[list[BatchNorm2d]]:
+def _mode(network: nn.Module, mode: Literal["batch", "record", "recorded", "several"]) -> Iterator[list[BatchNorm2d]]:
     layers = norm_layers(network)
     for layer in layers:
         layer.mode = mode
@@ -165,18 +113,6 @@ def several_batches(network: nn.Module, batches: int) -> Iterator[None]:
     with _mode(network, "several") as layers:
         for layer in layers:
             layer.batches = batches
-        yield
-
-
-@contextmanager
-def shared_batches(network: nn.Module, ranks: AbstractRanks) -> Iterator[None]:
-    """Inside, a batch is spread over processes, and BatchNorm trains on all of it."""
-    if ranks.world == 1:
-        yield
-        return
-    with _mode(network, "share") as layers:
-        for layer in layers:
-            layer.ranks = ranks
         yield
 
 
