@@ -30,7 +30,10 @@ class _Moments(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x: Tensor) -> tuple[Tensor, Tensor]:
-        mean, variance = torch.ops.aten.batch_norm_update_stats(x, None, None, 0.0)
+        # Torch gives them in the type of the running statistics: float32 where the images are bfloat16.
+        half = x.dtype == torch.bfloat16
+        running = [x.new_zeros(x.shape[1], dtype=torch.float32) if half else None for _ in range(2)]
+        mean, variance = torch.ops.aten.batch_norm_update_stats(x, *running, 0.0)
         ctx.save_for_backward(x, mean)
         return mean, variance
 
