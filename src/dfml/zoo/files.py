@@ -1,9 +1,11 @@
 """Weights on disk: float16 safetensors, written atomically, checked against their card when read."""
 
+import copy
 import hashlib
 import json
 import os
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -79,9 +81,9 @@ def read_network(folder: Path, card: ModelCard) -> Classifier:
     state = _checked_state(path, card)
     spec = card.input_spec
     try:
-        with torch.device("meta"):
-            backbone = build_backbone(card.architecture, image_size=spec.size, channels=spec.channels, width=card.width)
-            network = Classifier(backbone, len(card.class_names))
+        network = copy.deepcopy(
+            _without_weights(card.architecture, card.width, spec.size, spec.channels, len(card.class_names))
+        )
     except InputError as error:
         raise InputError(
             f"card {card.id}: {error.given}", error.wanted, "correct the card, or remove the model"
@@ -98,6 +100,13 @@ def read_network(folder: Path, card: ModelCard) -> Classifier:
         )
     network.load_state_dict({n: v.float() if v.is_floating_point() else v for n, v in state.items()}, assign=True)
     return network.eval().requires_grad_(False)
+
+
+@lru_cache(maxsize=16)
+def _without_weights(architecture: str, width: int, size: int, channels: int, classes: int) -> Classifier:
+    """Building one takes longer than reading the weights of a small network, so copies are taken of it."""
+    with torch.device("meta"):
+        return Classifier(build_backbone(architecture, image_size=size, channels=channels, width=width), classes)
 
 
 def _checked_state(path: Path, card: ModelCard) -> dict[str, Tensor]:
