@@ -3,7 +3,7 @@
     python second_device.py RECIPE LEARNER ZOO
 
 trains three steps on either device and prints, as JSON, the metrics of both and what the second one was read for.
-``RECIPE`` is also ``zoo``, which trains a teacher.
+``RECIPE`` is also ``zoo``, which trains teachers.
 """
 
 import json
@@ -22,7 +22,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from dfml.data import load_data
 from dfml.harness.resolving import resolve
-from dfml.harness.zoo_plan import TrainingRecipe, ZooPlan, train_teacher
+from dfml.harness.zoo_plan import TrainingRecipe, ZooPlan, train_teachers
 from dfml.randomness import Rng
 from dfml.zoo import Zoo
 from dfml.zoo.teacher import OnDemand
@@ -142,14 +142,16 @@ def train(recipe: str, options: dict, zoo: Zoo, device: torch.device) -> dict:
     return {"metrics": metrics, "reads": read}
 
 
-def train_one(device: str) -> dict:
-    """A teacher: its accuracy, its weights' hash, and the places that read from the device."""
+def train_zoo(device: str) -> dict:
+    """Two teachers: their accuracies and the places that read from the device; the first alone, too, with its hash."""
     training = TrainingRecipe(epochs=2, batch_size=32, flips=False)
-    task = ZooPlan.make(load_data("glyphs"), "conv4", 1, 3, 0, 4, training).task(0, device)
+    plan = ZooPlan.make(load_data("glyphs"), "conv4", 2, 3, 0, 4, training)
     reads.clear()
     with SecondDevice() if device == NAME else nullcontext():
-        card, _ = train_teacher(task)
-    return {"metrics": [card.accuracy, {"sha256": card.sha256}], "reads": list(reads)}
+        ((alone, _),) = train_teachers([plan.task(0, device)])
+        together = train_teachers([plan.task(i, device) for i in range(2)])
+    metrics = [{"sha256": alone.sha256}, *(card.accuracy for card, _ in ((alone, b""), *together))]
+    return {"metrics": metrics, "reads": list(reads)}
 
 
 if __name__ == "__main__":
@@ -162,7 +164,7 @@ if __name__ == "__main__":
     with patch("dfml.nn.precision.bfloat16_is_fast", lambda: False):
         zoo = Zoo.open(path)
         if recipe == "zoo":
-            both = [train_one(name) for name in ("cpu", NAME)]
+            both = [train_zoo(name) for name in ("cpu", NAME)]
         else:
             both = [train(recipe, options, zoo, torch.device(name)) for name in ("cpu", NAME)]
     print(json.dumps(both), flush=True)

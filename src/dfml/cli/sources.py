@@ -48,7 +48,7 @@ def zoo_build(
         models: how many.
         way: classes of each.
         seed: draws classes and initial weights.
-        jobs: models at once; one a core, one a CPU of the cluster, or four a GPU, unless given.
+        jobs: at once; one a core, one a CPU of the cluster, or one a GPU, unless given.
         executor: processes of this machine, or the Ray cluster of RAY_ADDRESS.
         accelerator: auto trains on the GPUs that torch finds here.
         width: channels of the first block; the architecture's usual ones unless given.

@@ -4,14 +4,14 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import cycle
+from itertools import chain, cycle
 from pathlib import Path
 from typing import Any
 
 from dfml.data.image_set import DataSplits
 from dfml.errors import InputError
 from dfml.harness.jobs import Accelerator, devices, start_jobs
-from dfml.harness.zoo_plan import TRAINING, TrainingRecipe, ZooPlan, train_teacher
+from dfml.harness.zoo_plan import TRAINING, TrainingRecipe, ZooPlan, train_teachers
 from dfml.harness.zoo_view import zoo_progress, zoo_table
 from dfml.zoo.card import ModelCard
 from dfml.zoo.files import read_network, write_packed
@@ -20,7 +20,7 @@ from dfml.zoo.store import Zoo
 
 __all__ = ["TRAINING", "TrainingRecipe", "build_zoo", "zoo_progress", "zoo_table"]
 
-JOBS_A_GPU = 4  # one small network leaves most of a GPU idle
+TOGETHER = 25  # teachers that a GPU trains at once: one small network leaves most of it idle
 
 
 def build_zoo(
@@ -50,9 +50,9 @@ def build_zoo(
         models: how many teachers.
         way: classes a teacher.
         seed: of class draws, weights and training.
-        jobs: models at once; None is one a core, one a CPU of the cluster, or four a GPU.
+        jobs: at once; None is one a core, one a CPU of the cluster, or one a GPU.
         executor: where they are trained, ``local`` or ``ray``; this process alone writes the zoo.
-        accelerator: ``auto`` trains on the GPUs that torch finds here, model after model on the next one.
+        accelerator: ``auto`` trains on the GPUs that torch finds here, `TOGETHER` models a job (elsewhere one).
         width: channels of the first block; None is the architecture's usual one.
         training: None is the architecture's usual one.
         on_model: called after each model with the models done, all models, and the mean accuracy in percent so far.
@@ -75,14 +75,16 @@ def build_zoo(
             on_model(len(done), models, sum(done.values()) / max(1, len(done)))
 
     tell()
-    found = devices(accelerator)
-    if jobs is None and found[0].type != "cpu":
-        jobs = JOBS_A_GPU * len(found)
+    found, each = devices(accelerator), 1
+    if found[0].type != "cpu":
+        jobs, each = jobs or len(found), TOGETHER
+    groups = [missing[i : i + each] for i in range(0, len(missing), each)]
+    tasks = ([plan.task(i, str(device)) for i in group] for group, device in zip(groups, cycle(found), strict=False))
     try:
         if missing:
             # Jobs start first: Ray takes the signals for itself.
-            with start_jobs(executor, jobs, tasks=len(missing)) as running, _sigterm_interrupts():
-                for card, content in running.run(train_teacher, map(plan.task, missing, cycle(map(str, found)))):
+            with start_jobs(executor, jobs, tasks=len(groups)) as running, _sigterm_interrupts():
+                for card, content in chain.from_iterable(running.run(train_teachers, tasks)):
                     write_packed(out, card, content)
                     done[card.id] = card.accuracy["mean"]
                     tell()

@@ -1,11 +1,13 @@
 """What the models of a zoo will be, and the training of one of them: pure, so that any process can do it."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from dfml.data.image_set import DataSplits, ImageSet
 from dfml.errors import InputError
@@ -14,6 +16,7 @@ from dfml.randomness import Rng
 from dfml.zoo.card import ModelCard
 from dfml.zoo.files import content_hash, halve, pack
 from dfml.zoo.train_one import Optimiser, held_out_accuracy, train_classifier
+from dfml.zoo.train_together import train_together
 
 HELD_OUT = 0.2
 RECIPE_SCHEMA = 1
@@ -52,21 +55,40 @@ class TeacherTask:
     device: str = "cpu"
 
 
-def train_teacher(task: TeacherTask) -> tuple[ModelCard, bytes]:
-    """Train, round to float16, and measure the rounded network on the held-out images.
+def train_teachers(tasks: Sequence[TeacherTask]) -> list[tuple[ModelCard, bytes]]:
+    """Train, round to float16, and measure the rounded networks on the held-out images.
+
+    Several teachers, which have one device and one way of training, are trained at once where they have as many images.
 
     Returns:
-        The finished card and the weight file's bytes.
+        Of each the finished card and the weight file's bytes.
     """
-    images, labels = torch.from_numpy(task.images), torch.from_numpy(task.labels)
-    held_out, spec, card = torch.from_numpy(task.held_out), task.card.input_spec, task.card
+    first, networks = tasks[0], [_new_network(task) for task in tasks]
+    spec, recipe, rngs = first.card.input_spec, asdict(first.training), [task.rng for task in tasks]
+    data = [tuple(map(torch.from_numpy, (task.images, task.labels, task.held_out))) for task in tasks]
+    known = [(images[~held_out], labels[~held_out]) for images, labels, held_out in data]
+    if len(tasks) > 1 and len({len(labels) for _, labels in known}) == 1:
+        images, labels = (torch.stack(each).to(first.device) for each in zip(*known, strict=True))
+        train_together(images, labels, networks, spec, rngs=rngs, **recipe)
+    else:
+        for (images, labels), network, rng in zip(known, networks, rngs, strict=True):
+            train_classifier(images, labels, network, spec, rng=rng, **recipe)
+    return [_finish(task.card, network, *each) for task, network, each in zip(tasks, networks, data, strict=True)]
+
+
+def _new_network(task: TeacherTask) -> Classifier:
+    card, spec = task.card, task.card.input_spec
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(task.rng.integer("weights"))
         backbone = build_backbone(card.architecture, image_size=spec.size, channels=spec.channels, width=card.width)
-        network = Classifier(backbone, len(card.class_names)).to(task.device)
-    train_classifier(images[~held_out], labels[~held_out], network, spec, rng=task.rng, **asdict(task.training))
+        return Classifier(backbone, len(card.class_names)).to(task.device)
+
+
+def _finish(
+    card: ModelCard, network: Classifier, images: Tensor, labels: Tensor, held_out: Tensor
+) -> tuple[ModelCard, bytes]:
     network.load_state_dict(halve(network))
-    accuracy = held_out_accuracy(images[held_out], labels[held_out], network, spec)
+    accuracy = held_out_accuracy(images[held_out], labels[held_out], network, card.input_spec)
     return pack(replace(card, accuracy=accuracy), network.cpu())
 
 

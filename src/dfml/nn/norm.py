@@ -29,6 +29,7 @@ class BatchNorm2d(nn.BatchNorm2d):
 
     mode: Literal["torch", "batch", "record", "recorded", "several"] = "torch"
     recorded: tuple[Tensor, Tensor] | None = None
+    count: int = 0  # of numbers behind each of the recorded
     batches: int = 1
 
     def forward(self, input: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
@@ -41,6 +42,7 @@ class BatchNorm2d(nn.BatchNorm2d):
             return self._several(input)
         if self.mode == "record":
             self.recorded = torch.var_mean(input, (0, 2, 3), correction=0)[::-1]
+            self.count = input.numel() // input.shape[1]
         if self.mode == "recorded":
             return self._affine(input, *self.recorded)  # type: ignore[misc]
         return F.batch_norm(input, None, None, self.weight, self.bias, True, 0.0, self.eps)

@@ -1,6 +1,6 @@
 """Train one teacher: a classifier on a few thousand images in memory, quickly, on one thread."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Literal
 
 import torch
@@ -62,9 +62,9 @@ def train_classifier(
     device = _device(network)
     images, labels = images.to(device), labels.to(device)
     steps = -(-len(images) // batch_size)
-    update = _optimiser(network, optimiser, lr)
+    update = make_optimiser(network.parameters(), optimiser, lr)
     schedule = torch.optim.lr_scheduler.OneCycleLR(update, max_lr=lr, total_steps=epochs * steps)
-    padded = F.pad(images.float(), (shift,) * 4, mode="replicate").byte().permute(0, 2, 3, 1).contiguous()
+    padded = pad(images, shift)
     for epoch in range(epochs):
         total = torch.zeros((), device=device)
         generator = rng.generator("epoch", epoch)
@@ -87,10 +87,31 @@ def _device(network: nn.Module) -> torch.device:
     return next(network.parameters()).device
 
 
-def _optimiser(network: nn.Module, name: Optimiser, lr: float) -> torch.optim.Optimizer:
+def make_optimiser(
+    parameters: Iterable[Tensor], name: Optimiser, lr: float, *, fused: bool = True
+) -> torch.optim.Optimizer:
+    """Adam, or SGD with momentum 0.9 and weight decay 5e-4."""
     if name == "adam":
-        return torch.optim.Adam(network.parameters(), lr=lr, fused=True)
-    return torch.optim.SGD(network.parameters(), lr=lr, momentum=0.9, weight_decay=5e-4, nesterov=True, fused=True)
+        return torch.optim.Adam(parameters, lr=lr, fused=fused, foreach=not fused)
+    kind = {"momentum": 0.9, "weight_decay": 5e-4}
+    return torch.optim.SGD(parameters, lr=lr, nesterov=True, fused=fused, foreach=not fused, **kind)
+
+
+def pad(images: UInt8[Tensor, "n c h w"], shift: int) -> UInt8[Tensor, "n hp wp c"]:
+    """With ``shift`` more pixels at every edge, which is repeated; channels last."""
+    return F.pad(images.float(), (shift,) * 4, mode="replicate").byte().permute(0, 2, 3, 1).contiguous()
+
+
+def draw_places(
+    order: Int[Tensor, " n"], steps: int, size: int, flips: bool, shift: int, generator: torch.Generator
+) -> Int[Tensor, "n 2 size"]:
+    """For every image of an epoch the rows and columns of its padded form that it is shown as."""
+    line, places = torch.arange(size), []
+    for n in map(len, order.chunk(steps)):
+        corner = torch.randint(2 * shift + 1, (2, n, 1), generator=generator)
+        mirrored = torch.rand(n, 1, generator=generator) < (0.5 if flips else 0.0)
+        places.append(torch.stack([line + corner[0], torch.where(mirrored, line.flip(0), line) + corner[1]], 1))
+    return torch.cat(places)
 
 
 def _batches(
@@ -103,14 +124,8 @@ def _batches(
     generator: torch.Generator,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Indices and augmented images uint8 [b, c, size, size]; crop and mirror are one gather."""
-    line, places = torch.arange(size), []
-    for n in map(len, order.chunk(steps)):
-        corner = torch.randint(2 * shift + 1, (2, n, 1), generator=generator)
-        mirrored = torch.rand(n, 1, generator=generator) < (0.5 if flips else 0.0)
-        places.append(torch.stack([line + corner[0], torch.where(mirrored, line.flip(0), line) + corner[1]], 1))
-    everything = zip(
-        order.to(padded.device).chunk(steps), torch.cat(places).to(padded.device).chunk(steps), strict=True
-    )
+    places = draw_places(order, steps, size, flips, shift, generator).to(padded.device)
+    everything = zip(order.to(padded.device).chunk(steps), places.chunk(steps), strict=True)
     for chosen, place in everything:
         rows, columns = place.unbind(1)
         yield chosen, padded[chosen[:, None, None], rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
