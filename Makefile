@@ -19,13 +19,17 @@ test: $(BIN)/dfml lint
 test-slow: $(BIN)/dfml
 	$(BIN)/python -m pytest -m slow
 
-# Speed, side by side, in under ten minutes on 2 cores; `bench-long` adds time to accuracy and large zoos.
+# Speed, side by side, in under ten minutes on 2 cores; with DATA=... also what recovered images teach.
 bench: $(BIN)/dfml
 	$(BIN)/python benchmarks/run.py
+	$(BIN)/python benchmarks/scale.py
+	$(if $(DATA),$(BIN)/python benchmarks/frontier.py --data "$(DATA)",@echo "no DATA=...: no quality-time frontier")
 
 bench-long: bench
-	$(BIN)/python benchmarks/scale.py
+	$(BIN)/python benchmarks/roofline.py
+	$(BIN)/python benchmarks/processes.py
 	$(BIN)/python benchmarks/time_to_accuracy.py --data "$(DATA)"
+	$(BIN)/python benchmarks/precision.py --data "$(DATA)"
 
 lint: $(BIN)/dfml
 	$(BIN)/ruff check src tests reproduce benchmarks

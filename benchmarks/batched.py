@@ -8,24 +8,27 @@ What dfml does by itself on a CPU (loops, nothing compiled) and elsewhere (all a
 
 import argparse
 from collections.abc import Callable
+from dataclasses import asdict
 
 import torch
 
 import tasks
 from dfml.bank import AnswerBank
 from dfml.harness.memory import keep_freed_memory
+from dfml.harness.zoo_plan import TRAINING
 from dfml.learners import LEARNERS
 from dfml.learners.replay import meta_gradient
 from dfml.methods.consolidate import Consolidate
-from dfml.nn import Encoder, build_backbone
+from dfml.nn import Classifier, Encoder, build_backbone
 from dfml.randomness import Rng
 from dfml.ranks import ALONE
 from dfml.recovery import MetaGenerator
-from dfml.zoo import Zoo
+from dfml.zoo import Zoo, train_classifier
+from dfml.zoo.train_together import train_together
 from run import KEPT
 from timing import Comparison, Side, show, write
 
-TEACHERS, EPISODES = 16, 10
+TEACHERS, EPISODES, BUILT = 16, 10, 8
 LEARNING = {
     "maml-second-order": ("maml", {}),
     "maml-first-order": ("maml", {"second_order": False}),
@@ -65,6 +68,26 @@ def episodes(zoo: Zoo, device: torch.device, name: str) -> Comparison:
     return Comparison(f"episodes-{name}", together, [loop], facts={"episodes": EPISODES})
 
 
+def zoo_building(zoo: Zoo, device: torch.device) -> Comparison:
+    """Eight Conv4 teachers, one epoch of 640 images each."""
+    images = torch.randint(0, 256, (BUILT, 640, 3, 32, 32), dtype=torch.uint8, device=device)
+    labels = torch.arange(5, device=device).repeat(128).expand(BUILT, -1)
+    recipe = {k: v for k, v in asdict(TRAINING["conv4"]).items() if k != "epochs"} | {"epochs": 1}
+    rngs = [Rng(i) for i in range(BUILT)]
+
+    def networks() -> list[Classifier]:
+        return [Classifier(build_backbone("conv4", image_size=32), 5).to(device) for _ in range(BUILT)]
+
+    def together() -> None:
+        train_together(images, labels, networks(), zoo.input_spec, rngs=rngs, **recipe)
+
+    def loop() -> None:
+        for own, wanted, network, rng in zip(images, labels, networks(), rngs, strict=True):
+            train_classifier(own, wanted, network, zoo.input_spec, rng=rng, **recipe)
+
+    return Comparison("zoo-building", Side("batched", together), [Side("loop", loop)], facts={"teachers": BUILT})
+
+
 def compiled(zoo: Zoo, device: torch.device) -> Comparison:
     """Ten updates of consolidation's Conv4-32."""
 
@@ -94,7 +117,7 @@ def main() -> None:
     keep_freed_memory()
     zoo = Zoo.open(args.zoo)
     comparisons = [visits(zoo, args.device), *(episodes(zoo, args.device, name) for name in LEARNING)]
-    comparisons.append(compiled(zoo, args.device))
+    comparisons += [zoo_building(zoo, args.device), compiled(zoo, args.device)]
     named = "" if args.device.type == "cpu" else f"{args.device.type}: "
     lines = [line | {"name": named + line["name"]} for c in comparisons for line in c.lines(args.repeats)]
     write(lines)

@@ -29,7 +29,7 @@ LABELS = torch.arange(5).repeat(PER_CLASS)
 
 
 def recover_for(seconds: float, recovery: AbstractRecovery, zoo: Zoo) -> tuple[Bank, int, float]:
-    """Visit random teachers, four at a time, until the time is up.
+    """Visit random teachers, four at a time, for as long as the next visits are likely to end in time; at least once.
 
     Returns:
         A bank of everything that was shown, the visits, and the seconds that they took.
@@ -38,8 +38,9 @@ def recover_for(seconds: float, recovery: AbstractRecovery, zoo: Zoo) -> tuple[B
     recovery.prepare(zoo.input_spec, Rng(0))
     rows = {c: i for i, c in enumerate(zoo.class_ids)}
     bank = Bank(classes=len(rows), capacity=4000, shape=(3, zoo.input_spec.size, zoo.input_spec.size))
-    visits = 0
-    while time.perf_counter() - start < seconds:
+    visits, last = 0, 0.0
+    while not visits or time.perf_counter() - start + last < seconds:
+        begun = time.perf_counter()
         rng = Rng(0).at("visit", visits)
         chosen = torch.randperm(TEACHERS, generator=rng.generator("choose"))[:PER_VISIT].tolist()
         teachers = [zoo.teacher(zoo.ids[i]) for i in chosen]
@@ -47,6 +48,7 @@ def recover_for(seconds: float, recovery: AbstractRecovery, zoo: Zoo) -> tuple[B
             classes = torch.tensor([rows[c] for c in zoo.cards[zoo.ids[i]].class_ids])
             bank.add(shown.images, classes[shown.labels], i)
         visits += PER_VISIT
+        last = time.perf_counter() - begun
     return bank, visits, time.perf_counter() - start
 
 

@@ -1,5 +1,6 @@
 """What is timed: recovery, replay and test episodes, consolidation, zoo building. No data is needed."""
 
+import copy
 import io
 import itertools
 import tempfile
@@ -27,7 +28,7 @@ from dfml.randomness import Rng
 from dfml.recovery import AbstractRecovery, DeepInversion, MetaGenerator
 from dfml.zoo import Zoo
 from dfml.zoo.train_one import train_classifier
-from timing import Comparison, Side, as_published
+from timing import Comparison, Side, as_published, memory_as_usual
 
 VISITED, PER_CLASS = 4, 20
 CLASSES, EPISODES = 20, 4  # of a bank; timed at once
@@ -78,6 +79,7 @@ def recover(zoo: Zoo) -> Comparison:
         Side("ours", visits(MetaGenerator(**ours))),
         [
             Side("published", visits(MetaGenerator(**options), published=True), inside=as_published),
+            Side("published, in nothing but torch", _bare_published(), inside=memory_as_usual),
             Side("pixel inversion", visits(DeepInversion(steps=TIMED_STEPS)), times),
             Side("per-teacher generator", visits(alone), times),
         ],
@@ -126,25 +128,59 @@ def _learner(*, second_order: bool) -> MAML:
     return MAML(encoder, head="literal", second_order=second_order, norm="query_batch")
 
 
-def _bare_episode(*, second_order: bool) -> float:
-    """Seconds of the same inner loop and meta-gradient in nothing but torch, its images at hand."""
-    sizes = [3, 32, 32, 32, 32]
+def _bare_network() -> nn.Sequential:
+    """A Conv4 classifier in nothing but torch."""
     blocks = [
-        (nn.Conv2d(i, o, 3, padding=1), nn.BatchNorm2d(o, track_running_stats=False), nn.ReLU(), nn.MaxPool2d(2))
-        for i, o in itertools.pairwise(sizes)
+        (nn.Conv2d(i, o, 3, padding=1), nn.BatchNorm2d(o), nn.ReLU(), nn.MaxPool2d(2))
+        for i, o in itertools.pairwise([3, 32, 32, 32, 32])
     ]
-    network = nn.Sequential(*itertools.chain(*blocks), nn.Flatten(), nn.Linear(128, 5))
-    support, query = torch.rand(5, 3, 32, 32), torch.rand(75, 3, 32, 32)
+    return nn.Sequential(*itertools.chain(*blocks), nn.Flatten(), nn.Linear(128, 5))
+
+
+def _bare_episode(steps: int, *, second_order: bool, meta_gradient: bool = True) -> float:
+    """Seconds of the same inner loop, and of the meta-gradient or the answers, in nothing but torch."""
+    network, support, query = _bare_network(), torch.rand(5, 3, 32, 32), torch.rand(75, 3, 32, 32)
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.track_running_stats, layer.running_mean, layer.running_var = False, None, None
 
     def run() -> None:
         fast = dict(network.named_parameters())
-        for _ in range(5):
+        for _ in range(steps):
             loss = F.cross_entropy(functional_call(network, fast, support), torch.arange(5))
             gradients = torch.autograd.grad(loss, list(fast.values()), create_graph=second_order)
             fast = {k: p - 0.01 * g for (k, p), g in zip(fast.items(), gradients, strict=True)}
-        F.cross_entropy(functional_call(network, fast, query), torch.arange(5).repeat(15)).backward()
+        with torch.set_grad_enabled(meta_gradient):
+            answers = functional_call(network, fast, query)
+        if meta_gradient:
+            F.cross_entropy(answers, torch.arange(5).repeat(15)).backward()
 
     return median(Side("bare", run).seconds() for _ in range(9))
+
+
+def _bare_published() -> Any:
+    """The published recovery in nothing but torch: a copy of the generator, five Adam steps, a student's answers."""
+    layers = [nn.BatchNorm2d(128)]
+    for inputs, outputs in ((128, 128), (128, 64)):
+        layers += [nn.Upsample(scale_factor=2), nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)]
+        layers += [nn.BatchNorm2d(outputs), nn.LeakyReLU(0.2)]
+    start = [nn.Linear(256, 128 * 8 * 8), nn.Unflatten(1, (128, 8, 8))]
+    generator = nn.Sequential(*start, *layers, nn.Conv2d(64, 3, 3, padding=1), nn.Sigmoid())
+    student, *teachers = (_bare_network().eval().requires_grad_(False) for _ in range(VISITED + 1))
+
+    def visit(teacher: nn.Module) -> None:
+        adapted, codes = copy.deepcopy(generator), torch.randn(len(LABELS), 256).requires_grad_()
+        adam = torch.optim.Adam([*adapted.parameters(), codes], lr=1e-3, betas=(0.5, 0.999))
+        for _ in range(5):
+            seen = F.pad(adapted(codes), (4,) * 4)[:, :, 2:34, 3:35].flip(3)
+            answers, other = teacher(seen), student(seen.detach())
+            agree = (answers.argmax(1) == other.argmax(1)).float()
+            apart = F.kl_div(answers.softmax(1), other.softmax(1), reduction="none").sum(1)
+            adam.zero_grad()
+            (F.cross_entropy(answers, LABELS) - (apart * agree).mean()).backward()
+            adam.step()
+
+    return lambda: [visit(teacher) for teacher in teachers]
 
 
 FILES = tempfile.TemporaryDirectory()
@@ -173,7 +209,7 @@ def replays(zoo: Zoo) -> list[Comparison]:
             name,
             side("ours", drawn, second_order=second),
             [published],
-            EPISODES * _bare_episode(second_order=second),
+            EPISODES * _bare_episode(5, second_order=second),
             known=authors(name, zoo, EPISODES),
             facts={"episodes": EPISODES},
         )
@@ -194,6 +230,7 @@ def episodes_at_test(zoo: Zoo) -> Comparison:
         "test-episode",
         Side("ours", run),
         [Side("published", run, inside=as_published)],
+        EPISODES * _bare_episode(10, second_order=False, meta_gradient=False),
         known=authors("test-episode", zoo, EPISODES),
         facts={"episodes": EPISODES},
     )

@@ -34,7 +34,7 @@ from dfml.methods.consolidate import WARM_UP, Consolidate, ConsolidateState
 from dfml.methods.zoo_ensemble import ZooEnsemble
 from dfml.nn import Encoder
 from dfml.randomness import Rng
-from dfml.recovery import DeepInversion, MetaGenerator
+from dfml.recovery import MetaGenerator
 from dfml.zoo import Zoo
 
 PER_VISIT, UPDATES_A_ROUND = 100, 30
@@ -78,6 +78,7 @@ CELLS = {
     "bn-3": Cell("bn-3"),
     "pixel-steps-10": Cell("pixel-steps-10"),
     "pixel-steps-40": Cell("pixel-steps-40"),
+    "pixel-steps-20-large": Cell("pixel-steps-20-large"),
     "recovered-plain": Cell(distortion=0.0, mixed=0.0),
     "distortion-2.5": Cell(distortion=2.5),
     "mixed-0": Cell(mixed=0.0),
@@ -109,17 +110,18 @@ def noise(bench: "Bench", images: int) -> Tensor:
     return (0.5 + 0.25 * sum(F.interpolate(o, size, mode="bicubic") for o in octaves)).clamp(0, 1)
 
 
-def recovered(bench: "Bench", images: int, *, bn_weight: float = 1.0, pixel_steps: int = 0) -> Tensor:
+def recovered(
+    bench: "Bench", images: int, *, bn_weight: float = 1.0, pixel_steps: int = 0, pixel_lr: float = PIXEL_LR
+) -> Tensor:
     """What the meta-generator shows while it learns, one teacher after the other; then some steps on the pixels."""
     zoo, labels = bench.zoo, torch.arange(5).repeat(PER_VISIT // 5)
-    recovery, pixels = MetaGenerator(bn_weight=bn_weight), DeepInversion(steps=pixel_steps, lr=PIXEL_LR)
+    recovery = MetaGenerator(bn_weight=bn_weight, pixel_steps=pixel_steps, pixel_lr=pixel_lr)
     recovery.prepare(zoo.input_spec, Rng(0))
     shown = []
     for visit in range(images // PER_VISIT):
         rng = Rng(0).at("visit", visit)
         teacher = zoo.teacher(zoo.ids[torch.randint(len(zoo), (1,), generator=rng.generator("teacher")).item()])
-        batch = recovery.recover([teacher], [labels], rng=rng)[0].images
-        shown.append(pixels.refine(batch, teacher, labels, rng)[0] if pixel_steps else batch)
+        shown.append(recovery.recover([teacher], [labels], rng=rng)[0].images)
     return torch.cat(shown)
 
 
@@ -131,6 +133,7 @@ def late(bench: "Bench", images: int) -> Tensor:
 KINDS = {"noise": noise, "glyphs": glyphs, "recovered": recovered, "real": real, "late": late}
 KINDS |= {f"bn-{weight:g}": partial(recovered, bn_weight=weight) for weight in (0.0, 0.3, 3.0)}
 KINDS |= {f"pixel-steps-{steps}": partial(recovered, pixel_steps=steps) for steps in (10, 40)}
+KINDS["pixel-steps-20-large"] = partial(recovered, pixel_steps=20, pixel_lr=0.05)
 
 
 class Bench:

@@ -10,28 +10,21 @@ judged by nearest centroids on *validation* classes. Lines go to ``results.jsonl
 
 import argparse
 import json
-import time
+import sys
 from pathlib import Path
 
 import matplotlib
 import torch
-from torch import nn
 
-from dfml.bank import Bank
 from dfml.data import load_data
-from dfml.evaluate import evaluate
-from dfml.functional.augmentation import shift_and_flip
-from dfml.functional.divergences import kl_divergence
 from dfml.functional.priors import batchnorm_norms
-from dfml.learners import FrozenLearner
-from dfml.manifest import make_manifest
-from dfml.nn import Encoder, build_backbone
 from dfml.randomness import Rng
 from dfml.recovery import MetaGenerator
 from dfml.zoo import Zoo
 
-TEACHERS, PER_VISIT, PER_CLASS = 20, 4, 20
-STUDENT_STEPS, BATCH, ANSWERING = 300, 128, 6
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
+from student import LABELS, PER_VISIT, STUDENT_STEPS, TEACHERS, distil, judge, recover_for
+
 HERE = Path(__file__).parent
 CELLS = {
     f"{generator}-bn{weight:g}": {"generator": generator, "bn_weight": weight}
@@ -45,56 +38,16 @@ def winner_steps(winner: str) -> dict[str, dict]:
     return {f"{winner}-steps{k}": CELLS[winner] | {"steps": k, "lr": lr} for k, lr in ((2, 5e-3), (10, 2e-3))}
 
 
-def recover(zoo: Zoo, options: dict, seconds: float) -> tuple[Bank, dict]:
-    """Visit random teachers until the time is up; the bank holds everything that was shown."""
-    recovery = MetaGenerator(adversarial_weight=0.0, **options)
-    recovery.prepare(zoo.input_spec, Rng(0))
-    rows = {c: i for i, c in enumerate(zoo.class_ids)}
-    bank = Bank(classes=len(rows), capacity=4000, shape=(3, zoo.input_spec.size, zoo.input_spec.size))
-    labels, visits, start, in_class, distance = torch.arange(5).repeat(PER_CLASS), 0, time.perf_counter(), [], []
-    while time.perf_counter() - start < seconds:
-        rng = Rng(0).at("visit", visits)
-        chosen = torch.randperm(TEACHERS, generator=rng.generator("choose"))[:PER_VISIT].tolist()
-        teachers = [zoo.teacher(zoo.ids[i]) for i in chosen]
-        for i, shown in zip(chosen, recovery.recover(teachers, [labels] * PER_VISIT, rng=rng), strict=True):
-            classes = torch.tensor([rows[c] for c in zoo.cards[zoo.ids[i]].class_ids])
-            bank.add(shown.images, classes[shown.labels], i)
-        visits += PER_VISIT
-    used = time.perf_counter() - start
-    for teacher in teachers:
-        (shown,) = recovery.recover([teacher], [labels], rng=Rng(1), learn=False)
+def image_quality(zoo: Zoo, recovery: MetaGenerator) -> dict[str, float]:
+    """What some teachers make of new images of theirs, percent in the wanted class and distance of the statistics."""
+    in_class, distance = [], []
+    for i in torch.randperm(TEACHERS, generator=Rng(1).generator("choose"))[:PER_VISIT].tolist():
+        teacher = zoo.teacher(zoo.ids[i])
+        (shown,) = recovery.recover([teacher], [LABELS], rng=Rng(1), learn=False)
         with torch.no_grad(), teacher.capture() as statistics:
-            in_class.append(float((teacher.logits(shown.images).argmax(-1) == labels).float().mean()))
+            in_class.append(float((teacher.logits(shown.images).argmax(-1) == LABELS).float().mean()))
         distance.append(float(batchnorm_norms(statistics)))
-    quality = {"in_class": 100 * sum(in_class) / PER_VISIT, "statistics_distance": sum(distance) / PER_VISIT}
-    return bank, {"visits": visits, "images": visits * len(labels), "seconds": round(used, 1)} | quality
-
-
-def distil(zoo: Zoo, bank: Bank, seed: int = 0) -> Encoder:
-    """The fixed student."""
-    torch.manual_seed(seed)
-    spec, teachers = zoo.input_spec, [zoo.teacher(i) for i in zoo.ids[:TEACHERS]]
-    encoder = Encoder(build_backbone("conv4", image_size=spec.size), spec)
-    heads = nn.Linear(encoder.feature_size, 5 * TEACHERS)
-    parameters = [*encoder.parameters(), *heads.parameters()]
-    optimiser = torch.optim.Adam(parameters, lr=5e-3)
-    cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, 5e-3, total_steps=STUDENT_STEPS)
-    classes = torch.repeat_interleave(torch.arange(len(bank.counts)), bank.counts)
-    slots = torch.cat([torch.arange(int(n)) for n in bank.counts])
-    for step in range(STUDENT_STEPS):
-        g = Rng(seed).generator("student", step)
-        pick = torch.randint(len(slots), (BATCH,), generator=g)
-        images = shift_and_flip(bank.read(classes[pick], slots[pick]), g)
-        answering = torch.randperm(TEACHERS, generator=g)[:ANSWERING].tolist()
-        with torch.no_grad():
-            targets = [teachers[t].logits(images) for t in answering]
-        answers = heads(encoder(images)).view(BATCH, TEACHERS, 5)
-        loss = torch.stack([kl_divergence(y, answers[:, t]) for t, y in zip(answering, targets, strict=True)]).mean()
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        cycle.step()
-    return encoder.eval()
+    return {"in_class": 100 * sum(in_class) / PER_VISIT, "statistics_distance": sum(distance) / PER_VISIT}
 
 
 def main() -> None:
@@ -106,7 +59,6 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     zoo, val = Zoo.open(args.zoo), load_data(args.data).val
-    manifests = {s: make_manifest(val, way=5, shot=s, episodes=10_000, split="val") for s in (1, 5)}
     path = HERE / "results.jsonl"
     done = {}
     if path.exists():
@@ -116,10 +68,11 @@ def main() -> None:
     for name, options in (CELLS | extra).items():
         if (args.cells is not None and name not in args.cells) or (args.cells is None and name in done):
             continue
-        bank, row = recover(zoo, options, args.seconds)
-        learner = FrozenLearner([distil(zoo, bank)])
-        for shot, manifest in manifests.items():
-            score = evaluate(learner, val, manifest, norm="running")
+        recovery = MetaGenerator(adversarial_weight=0.0, **options)
+        bank, visits, seconds = recover_for(args.seconds, recovery, zoo)
+        row = {"visits": visits, "images": visits * len(LABELS), "seconds": round(seconds, 1)}
+        row |= image_quality(zoo, recovery)
+        for shot, score in judge(distil(zoo, bank), val).items():
             row |= {f"val_{shot}shot": round(score.mean, 2), f"ci95_{shot}shot": round(score.ci95, 2)}
         row = {"cell": name, "options": options, "student_steps": STUDENT_STEPS, "zoo": zoo.hash} | row
         print(json.dumps(row), flush=True)

@@ -135,3 +135,15 @@ def test_published_switches_change_the_outcome(options):
             recovery.recover([teacher], [LABELS], students=[student], rng=Rng(i))
         outcomes.append(torch.cat([p.detach().flatten() for p in recovery.generator.parameters()]))
     assert not torch.equal(*outcomes)
+
+
+def test_pixel_steps_come_on_top_and_change_nothing_of_what_the_generator_learns():
+    teacher, plain, refined = toy_teacher(), _prepared(), _prepared(pixel_steps=10)
+    (before,), (after,) = (r.recover([teacher], [LABELS], rng=Rng(3)) for r in (plain, refined))
+    for a, b in zip(plain.generator.parameters(), refined.generator.parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert before.terms == after.terms
+    assert 0 <= float(after.images.min()) < float(after.images.max()) <= 1
+    with torch.no_grad():
+        losses = [float(class_prior(teacher.logits(shown.images), LABELS)) for shown in (before, after)]
+    assert losses[1] < losses[0]

@@ -93,8 +93,9 @@ def make_optimiser(
     """Adam, or SGD with momentum 0.9 and weight decay 5e-4."""
     if name == "adam":
         return torch.optim.Adam(parameters, lr=lr, fused=fused, foreach=not fused)
-    kind = {"momentum": 0.9, "weight_decay": 5e-4}
-    return torch.optim.SGD(parameters, lr=lr, nesterov=True, fused=fused, foreach=not fused, **kind)
+    return torch.optim.SGD(
+        parameters, lr=lr, momentum=0.9, weight_decay=5e-4, nesterov=True, fused=fused, foreach=not fused
+    )
 
 
 def pad(images: UInt8[Tensor, "n c h w"], shift: int) -> UInt8[Tensor, "n hp wp c"]:

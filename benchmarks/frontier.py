@@ -1,0 +1,112 @@
+"""The quality-time frontier of recovery: seconds against what a fixed student learns from the images.
+
+    python benchmarks/frontier.py --data DATA [--zoo ZOO] [--seconds 60] [--threads 2]
+
+Every other way recovers from 20 teachers for a minute. Then ours does for that minute divided by the ratio that it
+claims, from a random generator: its warm-up is in that time. The same student is distilled for the same steps on what
+each gave (`student.py`) and judged on *validation* classes; differences are paired. ``passes``: at both shots the lower
+bound of ours - theirs is at least -0.5 points. Lines go to ``results.jsonl``. Run it alone on the machine.
+"""
+
+import argparse
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+
+from dfml.data import ImageSet, load_data
+from dfml.harness.config import load_recipe
+from dfml.harness.jobs import cores
+from dfml.harness.memory import keep_freed_memory
+from dfml.recovery import AbstractRecovery, DeepInversion, MetaGenerator
+from dfml.score import Score, paired_difference
+from dfml.zoo import Zoo
+from run import KEPT
+from student import LABELS, distil, judge, recover_for
+from timing import as_published, device, write
+
+STEPS_ALONE = 200  # of a per-teacher generator; its last reading counts as one
+CLAIMED = {"published": (8, 15), "pixel inversion": (8,), "per-teacher generator": (20,)}
+WORSE = 0.5  # points that count as equal
+
+
+def options(recipe: str) -> dict[str, Any]:
+    return {k: v for k, v in load_recipe(recipe)["recovery"].items() if k != "name"}
+
+
+def ours() -> MetaGenerator:
+    """The recovery of the recipe `free`, which gives the best plain images, and twenty pixel steps."""
+    return MetaGenerator(**options("free"), pixel_steps=20)
+
+
+def other(name: str) -> tuple[AbstractRecovery, AbstractContextManager]:
+    if name == "published":
+        return MetaGenerator(**options("published")), as_published()
+    if name == "pixel inversion":
+        return DeepInversion(), nullcontext()
+    return MetaGenerator(**options("free") | {"steps": STEPS_ALONE - 1, "meta_lr": 0.0}), nullcontext()
+
+
+def taught(
+    zoo: Zoo, val: ImageSet, seconds: float, recovery: AbstractRecovery, inside: AbstractContextManager
+) -> tuple[float, int, dict[int, Score]]:
+    """Seconds that recovery took, images, and the scores of a student of them."""
+    with inside:
+        bank, visits, took = recover_for(seconds, recovery, zoo)
+    return took, visits * len(LABELS), judge(distil(zoo, bank), val)
+
+
+def line(name: str, mine: tuple[float, int, dict[int, Score]], theirs: tuple[float, int, dict[int, Score]]) -> dict:
+    differences = {shot: paired_difference(mine[2][shot], theirs[2][shot]) for shot in mine[2]}
+    quality = {
+        f"{shot}-shot": {
+            "ours": round(mine[2][shot].mean, 2),
+            "other": round(theirs[2][shot].mean, 2),
+            "difference": round(mean, 2),
+            "ci95": round(half, 2),
+        }
+        for shot, (mean, half) in differences.items()
+    }
+    return {
+        "name": "frontier",
+        "other": name,
+        "ours_s": round(mine[0], 2),
+        "other_s": round(theirs[0], 2),
+        "ratio": round(theirs[0] / mine[0], 1),
+        "images": {"ours": mine[1], "other": theirs[1]},
+        "images_a_second": {"ours": round(mine[1] / mine[0], 1), "other": round(theirs[1] / theirs[0], 1)},
+        "extrapolated": False,
+        "floor_s": None,
+        "repeats": 1,
+        "device": device(),
+        "quality": quality | {"passes": all(mean - half >= -WORSE for mean, half in differences.values())},
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--zoo", default=str(KEPT))
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--threads", type=int, default=cores())
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    keep_freed_memory()
+    zoo, val, lines = Zoo.open(args.zoo), load_data(args.data).val, []
+    recover_for(1.0, ours(), zoo)  # the machine's own warm-up, once a process
+    print("| other way | its seconds | images | ours | images | ratio | student, ours - theirs, 1 / 5 shots | passes |")
+    print("|---|---|---|---|---|---|---|---|")
+    for name, ratios in CLAIMED.items():
+        theirs = taught(zoo, val, args.seconds, *other(name))
+        for ratio in ratios:
+            mine = taught(zoo, val, theirs[0] / ratio, ours(), nullcontext())
+            lines.append(new := line(f"{name}, {ratio} times as long", mine, theirs))
+            seen = [new["quality"][f"{shot}-shot"] for shot in (1, 5)]
+            gains = " / ".join(f"{q['difference']:+.1f} ± {q['ci95']:.1f}" for q in seen)
+            cells = [name, f"{theirs[0]:.1f}", theirs[1], f"{mine[0]:.1f} s", mine[1], new["ratio"], gains]
+            print("|", " | ".join(map(str, [*cells, "yes" if new["quality"]["passes"] else "no"])), "|", flush=True)
+    write(lines)
+
+
+if __name__ == "__main__":
+    main()
