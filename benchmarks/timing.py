@@ -111,8 +111,16 @@ class Comparison:
             {"name": self.name, "ours_s": round(ours, 4), "other": name, "other_s": round(seconds, 4)}
             | {"ratio": round(seconds / ours, 2), "extrapolated": extrapolated}
             | about
+            | self._rates(ours, seconds)
             for name, (seconds, extrapolated) in others.items()
         ]
+
+    def _rates(self, ours: float, other: float) -> dict[str, Any]:
+        """Images a second, where the task is to make some."""
+        if "images" not in self.facts:
+            return {}
+        made = self.facts["images"]
+        return {"images_a_second": {"ours": round(made / ours, 1), "other": round(made / other, 1)}}
 
 
 def device() -> str:
@@ -132,9 +140,11 @@ def write(lines: list[dict[str, Any]], path: Path = HERE / "results.jsonl") -> N
 
 def show(lines: list[dict[str, Any]]) -> None:
     """A Markdown table."""
-    print("| task | ours | other | its time | ratio | floor | extrapolated |\n|---|---|---|---|---|---|---|")
+    print("| task | ours | other | its time | ratio | floor | images/s | extrapolated |")
+    print("|---|---|---|---|---|---|---|---|")
     for line in lines:
         floor = f"{1000 * line['floor_s']:.0f} ms" if line["floor_s"] else "-"
         times = [f"{1000 * line[key]:.0f} ms" for key in ("ours_s", "other_s")]
-        cells = [line["name"], times[0], line["other"], times[1], f"{line['ratio']:.1f}", floor]
+        rates = "{ours:.0f}, {other:.0f}".format(**line["images_a_second"]) if "images_a_second" in line else "-"
+        cells = [line["name"], times[0], line["other"], times[1], f"{line['ratio']:.1f}", floor, rates]
         print("|", " | ".join([*cells, "yes" if line["extrapolated"] else "no"]), "|")

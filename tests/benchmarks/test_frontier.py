@@ -1,0 +1,42 @@
+import pytest
+import torch
+
+import frontier
+from dfml.score import Score
+from dfml.zoo import Zoo
+from student import PER_VISIT, recover_for
+
+
+def taught(seconds: float, offset: float, shift: float = 0.0) -> tuple:
+    """Scores whose episodes go up and down by ``shift`` around 40 + ``offset``."""
+    wave = torch.tensor([1.0, -1.0]).repeat(50) * shift
+    score = Score.of(40 + offset + wave, seconds=1.0, norm="running", manifest=None)
+    return seconds, 400, {1: score, 5: score}
+
+
+@pytest.mark.parametrize(("offset", "shift", "passes"), [(-0.4, 0.0, True), (-0.6, 0.0, False), (-0.4, 2.0, False)])
+def test_a_claim_passes_where_the_lower_bound_is_at_most_half_a_point_below(offset, shift, passes):
+    line = frontier.line("published, 8 times as long", taught(5.0, offset, shift), taught(40.0, 0.0))
+    assert line["quality"]["passes"] is passes
+    assert line["quality"]["1-shot"]["difference"] == pytest.approx(offset, abs=0.01)
+    assert (line["ratio"], line["images_a_second"]) == (8.0, {"ours": 80.0, "other": 10.0})
+
+
+def test_recovery_for_a_time_visits_at_least_once_and_keeps_every_image():
+    class Shown:
+        def __init__(self, labels):
+            self.images, self.labels = torch.rand(len(labels), 3, 16, 16), labels
+
+    class Recovery:
+        def prepare(self, spec, rng):
+            self.calls = 0
+
+        def recover(self, teachers, labels, *, rng):
+            self.calls += 1
+            return [Shown(wanted) for wanted in labels]
+
+    recovery, zoo = Recovery(), Zoo.open("glyphs")
+    zoo.ids += zoo.ids[:4]  # the student has twenty teachers
+    bank, visits, _ = recover_for(0.0, recovery, zoo)
+    assert recovery.calls == 1
+    assert (visits, len(bank)) == (PER_VISIT, 100 * PER_VISIT)
