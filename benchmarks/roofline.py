@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import flop_registry
 
 import tasks
 from dfml.bank import AnswerBank
@@ -38,13 +38,16 @@ from timing import write
 Task = tuple[str, Callable[[], Any], int]  # name, what it does, bytes that have to move
 
 
-class Bytes(TorchDispatchMode):
-    """Counts what operators read and write; views are free."""
+class Counted(TorchDispatchMode):
+    """Operations of convolutions and products, and the bytes that operators read and write; views are free."""
 
-    moved = 0
+    operations = moved = 0
 
     def __torch_dispatch__(self, operator: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = operator(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        out = operator(*args, **kwargs)
+        if (count := flop_registry.get(operator.overloadpacket)) is not None:
+            self.operations += count(*args, **kwargs, out_val=out)
         if not operator.is_view:
             self.moved += nbytes((args, kwargs, out))
         return out
@@ -126,12 +129,9 @@ def make_tasks(zoo: Zoo, device: torch.device) -> list[Task]:
 def measure(task: Task, device: torch.device, top: Ceilings) -> dict[str, Any]:
     name, run, least = task
     taken = seconds(run, device)
-    with FlopCounterMode(display=False) as counted:
+    with Counted() as counted:
         run()
-    with Bytes() as moved:
-        run()
-    operations = counted.get_total_flops()
-    floor = max(operations / top.operations, least / top.bytes)
+    floor = max(counted.operations / top.operations, least / top.bytes)
     return {
         "name": f"roofline-{name}",
         "other": "floor",
@@ -142,9 +142,9 @@ def measure(task: Task, device: torch.device, top: Ceilings) -> dict[str, Any]:
         "floor_s": round(floor, 5),
         "repeats": 7,
         "device": device_name(),
-        "operations": operations,
-        "bytes": moved.moved,
-        "unfused_s": round(moved.moved / top.bytes, 5),
+        "operations": counted.operations,
+        "bytes": counted.moved,
+        "unfused_s": round(counted.moved / top.bytes, 5),
         "operations_a_second": top.operations,
         "bytes_a_second": top.bytes,
     }

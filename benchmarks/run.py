@@ -19,8 +19,8 @@ from timing import Comparison, show, write
 KEPT = Path(__file__).parent.parent / "reproduce" / "zoos" / "cifar_fs_conv4"
 TASKS = {
     "recover": lambda zoo: [tasks.recover(zoo)],
-    "replay": tasks.replays,
-    "test-episode": lambda zoo: [tasks.episodes_at_test(zoo)],
+    "replay": lambda _: tasks.replays(),
+    "test-episode": lambda _: [tasks.episodes_at_test()],
     "consolidate": lambda zoo: [tasks.consolidate(zoo)],
     "zoo-build": lambda zoo: [tasks.zoo_build(zoo)],
 }

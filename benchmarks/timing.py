@@ -81,7 +81,6 @@ class Comparison:
         ours: our way.
         others: the other ways.
         floor_s: what cannot be undercut, where something is known.
-        known: seconds of ways that are not run here, by name.
         facts: further keys of the lines.
     """
 
@@ -89,7 +88,6 @@ class Comparison:
     ours: Side
     others: list[Side]
     floor_s: float | None = None
-    known: dict[str, float] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
 
     def lines(self, repeats: int) -> list[dict[str, Any]]:
@@ -106,7 +104,6 @@ class Comparison:
             "device": device(),
         } | self.facts
         others = {side.name: (median(taken[side.name][1:]), side.times != 1) for side in self.others}
-        others |= {name: (seconds, True) for name, seconds in self.known.items()}
         return [
             {"name": self.name, "ours_s": round(ours, 4), "other": name, "other_s": round(seconds, 4)}
             | {"ratio": round(seconds / ours, 2), "extrapolated": extrapolated}
