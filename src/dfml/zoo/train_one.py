@@ -87,15 +87,11 @@ def _device(network: nn.Module) -> torch.device:
     return next(network.parameters()).device
 
 
-def make_optimiser(
-    parameters: Iterable[Tensor], name: Optimiser, lr: float, *, fused: bool = True
-) -> torch.optim.Optimizer:
+def make_optimiser(parameters: Iterable[Tensor], name: Optimiser, lr: float) -> torch.optim.Optimizer:
     """Adam, or SGD with momentum 0.9 and weight decay 5e-4."""
     if name == "adam":
-        return torch.optim.Adam(parameters, lr=lr, fused=fused, foreach=not fused)
-    return torch.optim.SGD(
-        parameters, lr=lr, momentum=0.9, weight_decay=5e-4, nesterov=True, fused=fused, foreach=not fused
-    )
+        return torch.optim.Adam(parameters, lr=lr, fused=True)
+    return torch.optim.SGD(parameters, lr=lr, momentum=0.9, weight_decay=5e-4, nesterov=True, fused=True)
 
 
 def pad(images: UInt8[Tensor, "n c h w"], shift: int) -> UInt8[Tensor, "n hp wp c"]:

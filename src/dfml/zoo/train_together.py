@@ -48,8 +48,7 @@ def train_together(
     """
     network, steps = networks[0].train(), -(-images.shape[1] // batch_size)
     parameters, buffers = stack_module_state(list(networks))
-    # Fused optimisers take a gradient for laid out as its parameter, which those of vmap need not be.
-    update = make_optimiser(parameters.values(), optimiser, lr, fused=False)
+    update = make_optimiser(parameters.values(), optimiser, lr)
     schedule = torch.optim.lr_scheduler.OneCycleLR(update, max_lr=lr, total_steps=epochs * steps)
     device, own = images.device, torch.arange(len(networks), device=images.device)[:, None]
     padded = torch.stack([pad(one, shift) for one in images])
