@@ -2,8 +2,8 @@
 
     python benchmarks/batched.py [--device cuda] [--threads 1] [--repeats 3]
 
-What dfml does by itself on a CPU (loops, nothing compiled) and elsewhere (all at once) was chosen by this. On a GPU
-`torch.compile` takes the update's kernels into a CUDA graph. Lines go to ``results.jsonl``.
+What dfml does by itself on a CPU (loops, nothing compiled) and elsewhere (all at once) was chosen by this. Compiled is
+what ``--run.compile true`` does: on a CUDA GPU with the kernels in a CUDA graph. Lines go to ``results.jsonl``.
 """
 
 import argparse
@@ -98,8 +98,7 @@ def compiled(zoo: Zoo, device: torch.device) -> Comparison:
         state.bank.add(torch.randint(0, 256, (512, 3, 32, 32), dtype=torch.uint8), torch.randn(512, 5 * len(zoo)))
         state.to(device)
         if compile_it:
-            mode = "reduce-overhead" if device.type == "cuda" else "default"
-            state.student.backbone.logits = torch.compile(state.student.backbone.logits, mode=mode)
+            state.compile(device)
         return Side(name, lambda: method.learn(state, Rng(0)))
 
     others = [side("not compiled", compile_it=False)]

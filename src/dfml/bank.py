@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
+from dfml.devices import send
 from dfml.episode import Episode
 from dfml.errors import InputError
 
@@ -60,7 +61,8 @@ class Bank:
         """Store images in [0, 1] of one teacher; the oldest of a full class make room."""
         data = (images.detach().clamp(0, 1) * 255).floor().byte() if self.floor else as_bytes(images)
         for c in classes.unique().tolist():
-            self._write(c, data[classes == c].to(self.device)[-self.capacity :], teacher)
+            newest = (classes == c).nonzero()[-self.capacity :, 0]
+            self._write(c, data[send(newest, data.device)].to(self.device), teacher)
         while len(self._rings) > 1 and self._images * math.prod(self.shape) > BANK_BYTES:
             self._forget(next(iter(self._rings)))
 
@@ -72,7 +74,7 @@ class Bank:
             ring.teachers = torch.cat([ring.teachers, ring.teachers.new_empty(len(room))])
             self._images += len(room)
         slots = (int(self.written[c]) + torch.arange(len(new))) % self.capacity
-        ring.images[slots], ring.teachers[slots] = new, teacher
+        ring.images[send(slots, self.device)], ring.teachers[slots] = new, teacher
         self.written[c] += len(new)
         self._rings[c] = ring
 
@@ -120,9 +122,9 @@ class Bank:
         s, q = (slice(None), slice(0, shot)), (slice(None), slice(shot, None))
         return Episode(
             self.read(classes[s].flatten(), slots[s].flatten()),
-            labels[s].flatten().to(self.device),
+            send(labels[s].flatten(), self.device),
             self.read(classes[q].flatten(), slots[q].flatten()),
-            labels[q].flatten().to(self.device),
+            send(labels[q].flatten(), self.device),
             way,
         )
 
@@ -187,7 +189,7 @@ class AnswerBank:
 
     def add(self, images: UInt8[Tensor, "n c h w"], answers: Float[Tensor, "n outputs"]) -> None:
         """Store images with their answers."""
-        slots = (self.written + torch.arange(len(images))) % self.capacity
+        slots = send((self.written + torch.arange(len(images))) % self.capacity, self.images.device)
         self.images[slots], self.answers[slots] = images.to(self.images), answers.detach().to(self.answers)
         self.written += len(images)
 
@@ -195,7 +197,7 @@ class AnswerBank:
         self, count: int, generator: torch.Generator
     ) -> tuple[Float[Tensor, "count c h w"], Float[Tensor, "count outputs"]]:
         """Images as float32 in [0, 1], with replacement, and their answers."""
-        slots = torch.randint(len(self), (count,), generator=generator)
+        slots = send(torch.randint(len(self), (count,), generator=generator), self.images.device)
         return as_floats(self.images[slots]), self.answers[slots].float()
 
     def state_dict(self) -> dict[str, Any]:

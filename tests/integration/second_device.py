@@ -2,7 +2,8 @@
 
     python second_device.py RECIPE LEARNER ZOO
 
-trains three steps on either device and prints, as JSON, the metrics of both and what the second one was read for.
+trains three steps on either device and prints, as JSON, the metrics of both and what the second one was waited for:
+reading it, and sending to it with a copy that blocks.
 ``RECIPE`` is also ``zoo``, which trains teachers.
 """
 
@@ -15,7 +16,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import torch
-from small import FREE
+from small import CONSOLIDATE, FREE
 from torch.utils import backend_registration
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
 from torch.utils._pytree import tree_leaves, tree_map
@@ -32,16 +33,8 @@ aten = torch.ops.aten
 TO, COPY, READ = aten._to_copy.default, aten.copy_.default, aten._local_scalar_dense.default
 INDEXED = {aten.index.Tensor, aten.index_put.default, aten.index_put_.default, aten._index_put_impl_.default}
 FACTORIES = (aten.empty_strided.default, aten.empty.memory_format, aten._copy_from.default, COPY, TO)
-CONSOLIDATE = {
-    "method.images_per_class": 6,
-    "method.updates": 3,
-    "method.batch_size": 8,
-    "method.capacity": 100,
-    "recovery.latent": 8,
-    "recovery.steps": 1,
-    "network.width": 4,
-}
 reads: list[str] = []  # places in dfml that waited for the device
+writes: list[str] = []  # places that waited until the device had taken what they sent
 
 
 class There(torch.Tensor):
@@ -87,14 +80,19 @@ def compute(operator, args, kwargs):
         result_there = isinstance(args[0], There)
     elif there and operator is not TO:
         strangers = [t for t in tensors if not isinstance(t, There) and (t.dim() or operator._schema.is_mutable)]
-        strangers = [t for t in strangers if operator not in INDEXED or t is args[0]]  # indices may be of the CPU
+        if operator in INDEXED:  # indices may be of the CPU, but they are sent
+            writes.extend([place()] * bool([t for t in strangers if t is not args[0]]))
+            strangers = [t for t in strangers if t is args[0]]
         if strangers:
             message = f"{operator}: {[tuple(t.shape) for t in strangers]} on the CPU, others on the device"
             print(message, file=sys.stderr, flush=True)  # a failure within a backward pass ends the process
             raise RuntimeError(message)
     if there and (operator is READ or (operator in (TO, COPY) and not result_there)):
-        ours = [frame for frame in traceback.extract_stack() if "/dfml/" in frame.filename]
-        reads.append(f"{Path(ours[-1].filename).name}: {ours[-1].line}" if ours else "elsewhere")
+        reads.append(place())
+    source = args[1] if operator is COPY else args[0] if args else None
+    sent = operator in (TO, COPY) and result_there and not isinstance(source, There)
+    if sent and not (kwargs.get("non_blocking") or (operator is COPY and args[2:] == (True,))):
+        writes.append(place())
     inner_args, inner_kwargs = tree_map(lambda t: t.inner if isinstance(t, There) else t, (args, kwargs))
     out = operator(*inner_args, **(inner_kwargs | ({"device": torch.device("cpu")} if asked is not None else {})))
     if operator is COPY and not result_there:
@@ -103,6 +101,12 @@ def compute(operator, args, kwargs):
         return out
     wrapped = tree_map(lambda t: There(t) if isinstance(t, torch.Tensor) else t, out)
     return return_and_correct_aliasing(operator, args, kwargs, wrapped)
+
+
+def place() -> str:
+    """The line of dfml at work."""
+    ours = [frame for frame in traceback.extract_stack() if "/dfml/" in frame.filename]
+    return f"{Path(ours[-1].filename).name}: {ours[-1].line}" if ours else "elsewhere"
 
 
 class _Module(backend_registration._DummyBackendModule):
@@ -133,13 +137,14 @@ def train(recipe: str, options: dict, zoo: Zoo, device: torch.device) -> dict:
         for number in range(3):
             rng = Rng(0).at("step", number)
             reads.clear()
+            writes.clear()
             metrics.append(method.step(state, OnDemand(zoo.teacher, method.select(state, zoo, rng)), rng))
-        read = list(reads)
+        waits = {"reads": list(reads), "writes": list(writes)}
         metrics.append(method.validate(state, Rng(0)))
         saved = method.init(zoo, Rng(0).at("init"))
         saved.to(device)
         saved.load_state_dict(state.state_dict())
-    return {"metrics": metrics, "reads": read}
+    return {"metrics": metrics, **waits}
 
 
 def train_zoo(device: str) -> dict:
@@ -147,11 +152,12 @@ def train_zoo(device: str) -> dict:
     training = TrainingRecipe(epochs=2, batch_size=32, flips=False)
     plan = ZooPlan.make(load_data("glyphs"), "conv4", 2, 3, 0, 4, training)
     reads.clear()
+    writes.clear()
     with SecondDevice() if device == NAME else nullcontext():
         ((alone, _),) = train_teachers([plan.task(0, device)])
         together = train_teachers([plan.task(i, device) for i in range(2)])
     metrics = [{"sha256": alone.sha256}, *(card.accuracy for card, _ in ((alone, b""), *together))]
-    return {"metrics": metrics, "reads": list(reads)}
+    return {"metrics": metrics, "reads": list(reads), "writes": list(writes)}
 
 
 if __name__ == "__main__":

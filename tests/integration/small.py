@@ -1,6 +1,11 @@
 """A zoo of four toy teachers and image folders of unseen classes, 16 pixels: enough for every command."""
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,6 +14,7 @@ from PIL import Image
 from dfml.zoo import Zoo, write_index
 from toys import toy_teacher
 
+HERE = Path(__file__).parent
 FREE = {
     "method.warmup_steps": 1,
     "method.images_per_class": 6,
@@ -24,9 +30,32 @@ FREE = {
     "network.width": 4,
     "run.val_every": 2,
 }
+CONSOLIDATE = {
+    "method.images_per_class": 6,
+    "method.updates": 3,
+    "method.batch_size": 8,
+    "method.capacity": 100,
+    "recovery.latent": 8,
+    "recovery.steps": 1,
+    "network.width": 4,
+}
 OPTIONS = ["--recipe", "free"] + [
     word for name, value in FREE.items() for word in (f"--{name.replace('_', '-')}", str(value))
 ]
+
+
+def run_script(name: str, *arguments: object) -> Any:
+    """The JSON that a script of this folder prints, in a process of its own."""
+    paths = os.pathsep.join([str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH", "")])
+    ran = subprocess.run(
+        [sys.executable, HERE / name, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": paths},
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    return json.loads(ran.stdout)
 
 
 def make_zoo(folder: Path) -> Path:

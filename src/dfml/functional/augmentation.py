@@ -5,6 +5,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from dfml.devices import send
+
 
 def shift_and_flip(
     images: Float[Tensor, "n c h w"],
@@ -27,12 +29,13 @@ def shift_and_flip(
     """
     n, c, h, w = images.shape
     draws = n if per_sample else 1
-    dy, dx = torch.randint(0, 2 * shift + 1, (2, draws, 1), generator=generator).to(images.device)
+    moves = torch.randint(0, 2 * shift + 1, (2, draws, 1), generator=generator)
+    mirrors = torch.rand(1, draws, 1, generator=generator) < 0.5 if flip else torch.zeros(1, draws, 1)
+    dy, dx, mirror = send(torch.cat([moves, mirrors.long()]), images.device)
     rows = (torch.arange(h, device=images.device) + dy - shift).clamp(0, h - 1).expand(n, h)
     columns = torch.arange(w, device=images.device)
     if flip:
-        mirror = torch.rand(draws, 1, generator=generator).to(images.device) < 0.5
-        columns = torch.where(mirror, w - 1 - columns, columns)
+        columns = torch.where(mirror > 0, w - 1 - columns, columns)
     columns = (columns + dx - shift).clamp(0, w - 1).expand(n, w)
     index = rows[:, :, None] * w + columns[:, None, :]
     return images.flatten(2).gather(2, index.view(n, 1, h * w).expand(n, c, h * w)).view(n, c, h, w)
@@ -59,11 +62,12 @@ def distort_images(
     scale, turn, moves = uniform(-0.45, 0.35).exp(), uniform(-0.4, 0.4), uniform(-0.15, 0.15, 2)
     cos, sin = scale * turn.cos(), scale * turn.sin()
     maps = torch.stack([torch.stack([cos, -sin, moves[:, 0]], -1), torch.stack([sin, cos, moves[:, 1]], -1)], 1)
-    grid = F.affine_grid(maps.to(images), list(images.shape), align_corners=False)
+    grid = F.affine_grid(send(maps, images.device), list(images.shape), align_corners=False)
     moved = F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
     contrast, brightness = uniform(-0.5, 0.4, 1, 1, 1).exp(), uniform(-0.15, 0.15, 1, 1, 1)
     cast, mean = uniform(-0.08, 0.08, channels, 1, 1), moved.mean((2, 3), keepdim=True)
-    return ((moved - mean) * contrast.to(images) + mean + (brightness + cast).to(images)).clamp(0, 1)
+    contrast, brightness = (send(drawn, images.device) for drawn in (contrast, brightness + cast))
+    return ((moved - mean) * contrast + mean + brightness).clamp(0, 1)
 
 
 def mix_images(
@@ -80,7 +84,7 @@ def mix_images(
         share: probability of an image to be mixed.
     """
     n, _, h, w = images.shape
-    partner = images[torch.randperm(n, generator=generator)]
+    partner = images[send(torch.randperm(n, generator=generator), images.device)]
     mixed, pasted = torch.rand(2, n, generator=generator) < torch.tensor([[share], [0.5]])
     weight = 0.3 + 0.4 * torch.rand(n, 1, 1, 1, generator=generator)
     height, width, top, left = torch.rand(4, n, 1, generator=generator)
@@ -90,4 +94,4 @@ def mix_images(
     inside_columns = (columns >= left * (1 - width)) & (columns < left * (1 - width) + width)
     rectangle = (inside_rows[:, :, None] & inside_columns[:, None, :])[:, None]
     taken = torch.where(pasted[:, None, None, None], rectangle.float(), weight) * mixed[:, None, None, None]
-    return torch.lerp(images, partner, taken.to(images))
+    return torch.lerp(images, partner, send(taken, images.device))

@@ -40,6 +40,7 @@ BUDGET = (
     "keep_checkpoints",
     "accelerator",
     "threads",
+    "compile",
 )  # may change on resume
 Sections = dict[str, dict[str, Any]]
 Constructor = Callable[..., Any]  # a class, or a partial of one
@@ -57,6 +58,7 @@ class RunOptions(BaseModel):
     keep_checkpoints: int = Field(2, gt=0)
     accelerator: Accelerator = "cpu"
     threads: int | None = Field(None, gt=0)
+    compile: bool = False
 
 
 class NetworkOptions(BaseModel):

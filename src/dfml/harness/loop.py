@@ -89,6 +89,8 @@ class Loop:
             self.totals = Totals(**saved["totals"])
             self.validation = saved["validation"]
         state.ranks = self.ranks
+        if self.options.compile:
+            state.compile(self.device)
         self._agree()  # also: everyone has read before the first one writes
         if self.writes:
             self.folder.rewind(state.step)

@@ -58,6 +58,12 @@ def train_configured(
     """`train`, with a configuration that is resolved already."""
     method = config.build()
     check_capabilities(method, zoo)
+    if config.run.compile and not method.compiles:
+        raise InputError(
+            f"compile = true for {type(method).__name__}",
+            "a method that trains one network over and over, as free and consolidate do",
+            "set --run.compile false",
+        )
     fabric, ranks = launch(config.run.accelerator)
     if ranks.rank == 0:
         folder = RunFolder.reopen(out, config, zoo) if resume else RunFolder.create(out, config, zoo)

@@ -39,6 +39,10 @@ class AbstractState(ABC):
             if not isinstance(part, torch.optim.Optimizer):
                 part.to(device)
 
+    def compile(self, device: torch.device) -> None:
+        """Compile what a step computes most often (`dfml.devices.compiled`); of methods that say so."""
+        raise NotImplementedError
+
     def state_dict(self) -> dict[str, Any]:
         """Nested dictionaries of tensors and plain values (numbers, strings, lists, None), for a checkpoint."""
         return {"step": self.step} | {name: part.state_dict() for name, part in self.parts().items()}
@@ -71,6 +75,8 @@ class AbstractMethod(ABC, Generic[S]):
     uses_data: bool = False
     trains: ClassVar[bool] = True
     """False for a baseline that is ready after `init`: no step is ever taken."""
+    compiles: ClassVar[bool] = False
+    """Whether its states have something to `AbstractState.compile`."""
     ships: str = "last"
     """Which iterate `learner` gives: ``last``, or ``ema-last`` for a moving average that ends there."""
 

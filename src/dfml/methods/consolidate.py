@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dfml.bank import AnswerBank, as_bytes, as_floats
+from dfml.devices import compiled
 from dfml.functional.augmentation import distort_images, mix_images, shift_and_flip
 from dfml.functional.divergences import grouped_kl_divergence
 from dfml.learners import AbstractLearner, FrozenLearner, Metrics
@@ -46,6 +47,11 @@ class ConsolidateState(AbstractState):
     def parts(self) -> dict[str, Any]:
         """Everything that `Consolidate.init` does not derive from the zoo and the seed, but ``updates``."""
         return {n: getattr(self, n) for n in ("student", "average", "optimiser", "recovery", "bank", "validation")}
+
+    def compile(self, device: torch.device) -> None:
+        """The student's answers in an update."""
+        backbone = cast(AnsweringBackbone, self.student.backbone)
+        backbone.logits = compiled(backbone.logits, device)  # type: ignore[method-assign]
 
     def state_dict(self) -> dict[str, Any]:
         """The parts, and how often the student was updated."""
@@ -97,6 +103,7 @@ class Consolidate(AbstractMethod[ConsolidateState]):
     """
 
     requires: ClassVar[Capability] = Capability.LOGITS | Capability.GRADIENTS
+    compiles = True
     ships = "ema-last"
 
     def __init__(
@@ -208,8 +215,8 @@ class Consolidate(AbstractMethod[ConsolidateState]):
         state.student.train()
         for update in range(self.updates):
             images, wanted = state.bank.sample(self.batch_size, rng.generator("batch", update))
-            loss = self.loss(state.student, images, wanted)
             state.optimiser.zero_grad()
+            loss = self.loss(state.student, images, wanted)
             loss.backward()
             state.optimiser.step()
             update_average(state.average, state.student, decay=self.average_decay, step=state.updates)

@@ -2,7 +2,7 @@
 
 import copy
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ClassVar, Literal
@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from dfml.bank import Bank
+from dfml.devices import compiled, send
 from dfml.errors import InputError
 from dfml.functional.augmentation import shift_and_flip
 from dfml.functional.divergences import inner_product_distillation, kl_divergence
@@ -48,6 +49,11 @@ class FreeState(AbstractState):
     number_of: dict[str, int]  # teacher id -> its number in the bank
     visited: dict[str, None] = field(default_factory=dict)  # an ordered set
     last_support: list[Tensor] = field(default_factory=list)
+    logits: Callable[[MetaModel, Parameters, Tensor, Tensor], Tensor] = field(default_factory=lambda: _logits)
+
+    def compile(self, device: torch.device) -> None:
+        """The meta-model's answers in a step of alignment."""
+        self.logits = compiled(_logits, device)
 
     def parts(self) -> dict[str, Any]:
         """Everything that `FREE.init` does not derive from the zoo and the seed, but what was visited."""
@@ -129,6 +135,7 @@ class FREE(AbstractMethod[FreeState]):
     """
 
     requires: ClassVar[Capability] = Capability.LOGITS | Capability.GRADIENTS
+    compiles = True
 
     def __init__(
         self,
@@ -321,9 +328,9 @@ class FREE(AbstractMethod[FreeState]):
 
     def _rows(self, state: FreeState, teacher: Teacher) -> Tensor:
         """Rows of the head that belong to a teacher's outputs, in their order."""
-        if self.head == "literal":
-            return torch.arange(len(teacher.card.class_ids))
-        return state.rows(teacher.card)
+        literal = self.head == "literal"
+        rows = torch.arange(len(teacher.card.class_ids)) if literal else state.rows(teacher.card)
+        return send(rows, state.bank.device)
 
     def _store(self, state: FreeState, teachers: Sequence[Teacher], recovered: Sequence[Recovered]) -> None:
         kept = list(zip(teachers, recovered, strict=True))
@@ -351,16 +358,15 @@ class FREE(AbstractMethod[FreeState]):
             seen.append((teacher, shift_and_flip(images, rng.generator("augment", i), flip=self.flip)))
         answers = state.ranks.map(_answers, seen)
         return [
-            partial(self._distillation, state.model, images, answer, self._rows(state, teacher))
+            partial(self._distillation, state, images, answer, self._rows(state, teacher))
             for (teacher, images), (answer,) in zip(seen, answers, strict=True)
         ]
 
     def _distillation(
-        self, model: MetaModel, images: Tensor, answers: Tensor, rows: Tensor, parameters: Parameters
+        self, state: FreeState, images: Tensor, answers: Tensor, rows: Tensor, parameters: Parameters
     ) -> Tensor:
-        # The learner holds the same encoder a second time: tying would leave the fast weights in its place.
         with mixed_precision():
-            logits = functional_call(model, parameters, (images, rows), tie_weights=False)
+            logits = state.logits(state.model, parameters, images, rows)
         return self.divergence(answers, logits.float())
 
     def learner(self, state: FreeState) -> AbstractLearner:
@@ -388,6 +394,11 @@ class FREE(AbstractMethod[FreeState]):
     def recovered_sheet(self, state: FreeState, teachers: list[Teacher], rng: Rng) -> list[Recovered]:
         """What the meta-generator shows of these teachers now."""
         return state.recovery.show(teachers, self.images_per_class, rng)
+
+
+def _logits(model: MetaModel, parameters: Parameters, images: Tensor, rows: Tensor) -> Tensor:
+    # The learner holds the same encoder a second time: tying would leave the fast weights in its place.
+    return functional_call(model, parameters, (images, rows), tie_weights=False)
 
 
 def _answers(question: tuple[Teacher, Tensor]) -> list[Tensor]:

@@ -1,6 +1,7 @@
 """What an image must look like to a network, and networks that normalise their own input."""
 
 from dataclasses import asdict, dataclass
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -36,8 +37,7 @@ class InputSpec:
 
     def normalise(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
         """(images - mean) / std, per channel; images in [0, 1]. Channels-last, which networks run faster in."""
-        mean = torch.tensor(self.mean, device=images.device, dtype=images.dtype)[:, None, None]
-        std = torch.tensor(self.std, device=images.device, dtype=images.dtype)[:, None, None]
+        mean, std = _constants(self, images.device, images.dtype)
         return channels_last((images - mean) / std)
 
     def fit(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c size size"]:
@@ -51,6 +51,19 @@ class InputSpec:
         if images.shape[-2:] == (self.size, self.size):
             return images
         return F.interpolate(images, (self.size, self.size), mode="bilinear", antialias=True, align_corners=False)
+
+
+@torch.compiler.assume_constant_result
+def _constants(spec: InputSpec, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Mean and std, which compiled code takes as constants."""
+    return _sent_once(spec, device, dtype)
+
+
+@cache
+def _sent_once(spec: InputSpec, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Sending waits for the device, so it is done once; outside of inference, for autograd to use it later."""
+    with torch.inference_mode(False):
+        return torch.tensor([spec.mean, spec.std], device=device, dtype=dtype)[:, :, None, None]
 
 
 class Encoder(nn.Module):

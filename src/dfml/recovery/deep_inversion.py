@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from dfml.devices import send
 from dfml.functional.augmentation import shift_and_flip
 from dfml.functional.priors import batchnorm_alignment, class_prior, total_variation
 from dfml.nn import InputSpec
@@ -85,7 +86,7 @@ class DeepInversion(AbstractRecovery):
         self, images: Float[Tensor, "n c h w"], teacher: Teacher, labels: Int[Tensor, " n"], rng: Rng
     ) -> list[Tensor]:
         """Images after ``steps`` from these, and the un-weighted terms before the last step."""
-        pixels, labels = images.detach().clone().to(teacher.device).requires_grad_(), labels.to(teacher.device)
+        pixels, labels = send(images.detach().clone(), teacher.device).requires_grad_(), send(labels, teacher.device)
         adam = torch.optim.Adam([pixels], lr=self.lr)
         for step in range(self.steps):
             with mixed_precision():

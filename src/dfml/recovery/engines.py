@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
+from dfml.devices import send
 from dfml.functional.priors import BatchNormStatistics
 from dfml.nn.precision import mixed_precision
 from dfml.randomness import Rng
@@ -101,8 +102,8 @@ def _visit(inversion: Inversion, teacher: Teacher, labels: Tensor, student: Stud
     names = [k for k, _ in inversion.generator.named_parameters()]
     shared = [p.detach() for p in inversion.generator.parameters()]
     adapted = [p.clone().requires_grad_() for p in shared]
-    codes = inversion.codes(teacher, labels, rng).to(teacher.device).requires_grad_()
-    labels = labels.to(teacher.device)
+    codes = send(inversion.codes(teacher, labels, rng), teacher.device).requires_grad_()
+    labels = send(labels, teacher.device)
 
     def terms_at(step: int) -> tuple[Tensor, list[dict[str, Tensor]]]:
         with mixed_precision():
@@ -166,7 +167,8 @@ class BatchedEngine(AbstractEngine):
         shared = [p.detach() for p in inversion.generator.parameters()]
         adapted = [p.expand(len(teachers), *p.shape).clone().requires_grad_() for p in shared]
         codes = torch.stack([inversion.codes(*one) for one in zip(teachers, labels, rngs, strict=True)])
-        codes, wanted = codes.to(stack.device).requires_grad_(), [one.to(stack.device) for one in labels]
+        codes = send(codes, stack.device).requires_grad_()
+        wanted = send(torch.stack(list(labels)), stack.device)
 
         def generate(parameters: dict[str, Tensor], latents: Tensor) -> Tensor:
             return functional_call(inversion.generator, parameters, (latents,))

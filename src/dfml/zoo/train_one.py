@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
+from dfml.devices import send
 from dfml.errors import InputError
 from dfml.nn import InputSpec
 from dfml.nn.precision import mixed_precision
@@ -121,8 +122,8 @@ def _batches(
     generator: torch.Generator,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Indices and augmented images uint8 [b, c, size, size]; crop and mirror are one gather."""
-    places = draw_places(order, steps, size, flips, shift, generator).to(padded.device)
-    everything = zip(order.to(padded.device).chunk(steps), places.chunk(steps), strict=True)
+    places = send(draw_places(order, steps, size, flips, shift, generator), padded.device)
+    everything = zip(send(order, padded.device).chunk(steps), places.chunk(steps), strict=True)
     for chosen, place in everything:
         rows, columns = place.unbind(1)
         yield chosen, padded[chosen[:, None, None], rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)

@@ -8,6 +8,7 @@ from jaxtyping import Int, UInt8
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
+from dfml.devices import send
 from dfml.nn import InputSpec, norm_layers, record_statistics
 from dfml.nn.norm import MOMENTUM, Statistics
 from dfml.nn.precision import mixed_precision
@@ -62,8 +63,8 @@ def train_together(
         generators = [rng.generator("epoch", epoch) for rng in rngs]
         orders = [torch.randperm(images.shape[1], generator=g) for g in generators]
         drawn = zip(orders, generators, strict=True)
-        places = torch.stack([draw_places(o, steps, spec.size, flips, shift, g) for o, g in drawn]).to(device)
-        order = torch.stack(orders).to(device)
+        places = torch.stack([draw_places(o, steps, spec.size, flips, shift, g) for o, g in drawn])
+        order, places = send(torch.stack(orders), device), send(places, device)
         for chosen, place in zip(order.chunk(steps, 1), places.chunk(steps, 1), strict=True):
             rows, columns = place[:, :, 0, :, None], place[:, :, 1, None, :]
             shown = padded[own[..., None, None], chosen[..., None, None], rows, columns].movedim(-1, 2)
