@@ -1,15 +1,19 @@
 """The quality-time frontier of recovery: seconds against what a fixed student learns from the images.
 
-    python benchmarks/frontier.py --data DATA [--zoo ZOO] [--seconds 60] [--others NAME ...] [--ratios 8 ...]
+    python benchmarks/frontier.py --data DATA [--seconds 60] [--others NAME ...] [--ratios 8 ...] [--seeds 1]
 
 Every other way recovers from 20 teachers for a minute or two. Then ours does for that time divided by the ratio that it
 claims, from a random generator: its warm-up is in that time. The same student is distilled for the same steps on what
 each gave (`student.py`) and judged on *validation* classes; differences are paired. ``passes``: at both shots the lower
-bound of ours - theirs is at least -0.5 points. Lines go to ``results.jsonl``. Run it alone on the machine.
+bound of ours - theirs is at least -0.5 points. With one seed the interval is that of the episodes; with several, each a
+recovery and a student of its own on either side, it is that of the seeds, which is much wider. Lines go to
+``results.jsonl``. Run it alone on the machine.
 """
 
 import argparse
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from statistics import mean, stdev
 from typing import Any
 
 import torch
@@ -29,6 +33,8 @@ STEPS_ALONE = 200  # of a per-teacher generator; its last reading counts as one
 CLAIMED = {"published": 15.0, "pixel inversion": 8.0, "per-teacher generator": 20.0}
 LONGER = {"per-teacher generator": 2}  # times as long, so that a twentieth of it holds several visits
 WORSE = 0.5  # points that count as equal
+Around = Callable[[], AbstractContextManager]
+Taught = tuple[float, int, dict[int, list[Score]]]
 
 
 def options(recipe: str) -> dict[str, Any]:
@@ -40,33 +46,45 @@ def ours(pixel_steps: int) -> MetaGenerator:
     return MetaGenerator(**options("free"), pixel_steps=pixel_steps)
 
 
-def other(name: str) -> tuple[AbstractRecovery, AbstractContextManager]:
+def other(name: str) -> tuple[AbstractRecovery, Around]:
     if name == "published":
-        return MetaGenerator(**options("published")), as_published()
+        return MetaGenerator(**options("published")), as_published
     if name == "pixel inversion":
-        return DeepInversion(), nullcontext()
-    return MetaGenerator(**options("free") | {"steps": STEPS_ALONE - 1, "meta_lr": 0.0}), nullcontext()
+        return DeepInversion(), nullcontext
+    return MetaGenerator(**options("free") | {"steps": STEPS_ALONE - 1, "meta_lr": 0.0}), nullcontext
 
 
-def taught(
-    zoo: Zoo, val: ImageSet, seconds: float, recovery: AbstractRecovery, inside: AbstractContextManager
-) -> tuple[float, int, dict[int, Score]]:
-    """Seconds that recovery took, images, and the scores of a student of them."""
-    with inside:
-        bank, visits, took = recover_for(seconds, recovery, zoo)
-    return took, visits * len(LABELS), judge(distil(zoo, bank), val)
+def taught(zoo: Zoo, val: ImageSet, seconds: float, recovery: AbstractRecovery, inside: Around, seeds: int) -> Taught:
+    """Seconds that recovery took and images, in the mean, and for each shot every seed's score of a student of them."""
+    took, shown, scores = [], [], []
+    for seed in range(seeds):
+        with inside():
+            bank, visits, spent = recover_for(seconds, recovery, zoo, seed)
+        took.append(spent)
+        shown.append(visits * len(LABELS))
+        scores.append(judge(distil(zoo, bank, seed), val))
+    return mean(took), round(mean(shown)), {shot: [score[shot] for score in scores] for shot in scores[0]}
 
 
-def line(name: str, mine: tuple[float, int, dict[int, Score]], theirs: tuple[float, int, dict[int, Score]]) -> dict:
-    differences = {shot: paired_difference(mine[2][shot], theirs[2][shot]) for shot in mine[2]}
+def difference(mine: list[Score], theirs: list[Score]) -> tuple[float, float]:
+    """Mean of ours - theirs, and half its 95 % interval: over episodes for one seed, over seeds for several."""
+    pairs = [paired_difference(a, b) for a, b in zip(mine, theirs, strict=True)]
+    if len(pairs) == 1:
+        return pairs[0]
+    means = [gain for gain, _ in pairs]
+    return mean(means), 1.96 * stdev(means) / len(means) ** 0.5
+
+
+def line(name: str, mine: Taught, theirs: Taught) -> dict:
+    differences = {shot: difference(mine[2][shot], theirs[2][shot]) for shot in mine[2]}
     quality = {
         f"{shot}-shot": {
-            "ours": round(mine[2][shot].mean, 2),
-            "other": round(theirs[2][shot].mean, 2),
-            "difference": round(mean, 2),
+            "ours": round(mean(score.mean for score in mine[2][shot]), 2),
+            "other": round(mean(score.mean for score in theirs[2][shot]), 2),
+            "difference": round(gain, 2),
             "ci95": round(half, 2),
         }
-        for shot, (mean, half) in differences.items()
+        for shot, (gain, half) in differences.items()
     }
     return {
         "name": "frontier",
@@ -78,9 +96,9 @@ def line(name: str, mine: tuple[float, int, dict[int, Score]], theirs: tuple[flo
         "images_a_second": {"ours": round(mine[1] / mine[0], 1), "other": round(theirs[1] / theirs[0], 1)},
         "extrapolated": False,
         "floor_s": None,
-        "repeats": 1,
+        "repeats": len(mine[2][1]),
         "device": device(),
-        "quality": quality | {"passes": all(mean - half >= -WORSE for mean, half in differences.values())},
+        "quality": quality | {"passes": all(gain - half >= -WORSE for gain, half in differences.values())},
     }
 
 
@@ -92,6 +110,7 @@ def main() -> None:
     parser.add_argument("--others", nargs="+", default=list(CLAIMED), choices=list(CLAIMED))
     parser.add_argument("--ratios", type=float, nargs="+", help="instead of those that are claimed")
     parser.add_argument("--pixel-steps", type=int, default=20, help="of ours, after its five generator steps")
+    parser.add_argument("--seeds", type=int, default=1, help="recoveries and students on either side")
     parser.add_argument("--threads", type=int, default=cores())
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -101,9 +120,9 @@ def main() -> None:
     print("| other way | its seconds | images | ours | images | ratio | student, ours - theirs, 1 / 5 shots | passes |")
     print("|---|---|---|---|---|---|---|---|")
     for name in args.others:
-        theirs = taught(zoo, val, args.seconds * LONGER.get(name, 1), *other(name))
+        theirs = taught(zoo, val, args.seconds * LONGER.get(name, 1), *other(name), args.seeds)
         for ratio in args.ratios or [CLAIMED[name]]:
-            mine = taught(zoo, val, theirs[0] / ratio, ours(args.pixel_steps), nullcontext())
+            mine = taught(zoo, val, theirs[0] / ratio, ours(args.pixel_steps), nullcontext, args.seeds)
             lines.append(new := line(f"{name}, {ratio:g} x, {args.pixel_steps} pixel steps", mine, theirs))
             seen = [new["quality"][f"{shot}-shot"] for shot in (1, 5)]
             gains = " / ".join(f"{q['difference']:+.1f} ± {q['ci95']:.1f}" for q in seen)

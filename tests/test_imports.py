@@ -9,7 +9,7 @@ import dfml
 
 ROOT = Path(dfml.__path__[0])
 LAYERS = (
-    {"errors", "randomness", "ranks"},
+    {"devices", "errors", "randomness", "ranks"},
     {"episode", "functional"},
     {"nn"},
     {"data", "zoo"},

@@ -11,7 +11,7 @@ def taught(seconds: float, offset: float, shift: float = 0.0) -> tuple:
     """Scores whose episodes go up and down by ``shift`` around 40 + ``offset``."""
     wave = torch.tensor([1.0, -1.0]).repeat(50) * shift
     score = Score.of(40 + offset + wave, seconds=1.0, norm="running", manifest=None)
-    return seconds, 400, {1: score, 5: score}
+    return seconds, 400, {1: [score], 5: [score]}
 
 
 @pytest.mark.parametrize(("offset", "shift", "passes"), [(-0.4, 0.0, True), (-0.6, 0.0, False), (-0.4, 2.0, False)])
@@ -20,6 +20,13 @@ def test_a_claim_passes_where_the_lower_bound_is_at_most_half_a_point_below(offs
     assert line["quality"]["passes"] is passes
     assert line["quality"]["1-shot"]["difference"] == pytest.approx(offset, abs=0.01)
     assert (line["ratio"], line["images_a_second"]) == (8.0, {"ours": 80.0, "other": 10.0})
+
+
+def test_with_several_seeds_the_interval_is_that_of_the_seeds():
+    offsets = (0.0, 1.0, 2.0)
+    mine, theirs = [taught(1.0, offset)[2][1][0] for offset in offsets], [taught(1.0, 0.0)[2][1][0]] * 3
+    gain, half = frontier.difference(mine, theirs)
+    assert (gain, half) == (pytest.approx(1.0, abs=1e-4), pytest.approx(1.96 / 3**0.5, abs=1e-4))
 
 
 def test_recovery_for_a_time_visits_at_least_once_and_keeps_every_image():

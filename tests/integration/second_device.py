@@ -21,9 +21,12 @@ from torch.utils import backend_registration
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
 from torch.utils._pytree import tree_leaves, tree_map
 
-from dfml.data import load_data
+from dfml.data import ImageSet, load_data
+from dfml.evaluate import evaluate, evaluate_together
 from dfml.harness.resolving import resolve
 from dfml.harness.zoo_plan import TrainingRecipe, ZooPlan, train_teachers
+from dfml.learners import AbstractLearner
+from dfml.manifest import make_manifest
 from dfml.randomness import Rng
 from dfml.zoo import Zoo
 from dfml.zoo.teacher import OnDemand
@@ -128,7 +131,7 @@ def register() -> None:
 
 
 def train(recipe: str, options: dict, zoo: Zoo, device: torch.device) -> dict:
-    """Metrics of three steps and a validation, and the places that read from the device in the last step."""
+    """Metrics of three steps, a validation and an evaluation, and the places that waited in the last step."""
     method, metrics = resolve(recipe, options, label=recipe).build(), []
     zoo = zoo.on(device)
     with SecondDevice() if device.type == NAME else nullcontext():
@@ -141,10 +144,25 @@ def train(recipe: str, options: dict, zoo: Zoo, device: torch.device) -> dict:
             metrics.append(method.step(state, OnDemand(zoo.teacher, method.select(state, zoo, rng)), rng))
         waits = {"reads": list(reads), "writes": list(writes)}
         metrics.append(method.validate(state, Rng(0)))
+        metrics.append(accuracies(method.learner(state)))
         saved = method.init(zoo, Rng(0).at("init"))
         saved.to(device)
         saved.load_state_dict(state.state_dict())
     return {"metrics": metrics, **waits}
+
+
+def accuracies(learner: AbstractLearner) -> dict[str, float]:
+    """Of the learner on images that are noise around a colour of their class."""
+    drawn = torch.Generator().manual_seed(0)
+    colours, noise = torch.rand(6, 1, 3, 1, 1, generator=drawn), torch.rand(6, 5, 3, 16, 16, generator=drawn)
+    images = (255 * (colours + noise) / 2).byte().flatten(0, 1)
+    shown = ImageSet("colours", images, torch.arange(6).repeat_interleave(5), tuple("abcdef"))
+    manifest = make_manifest(shown, way=3, shot=1, queries=3, episodes=4, split="test")
+    scores = {
+        "inductive": evaluate(learner, shown, manifest, norm="support"),
+        "together": evaluate_together(learner, shown, manifest),
+    }
+    return {name: score.mean for name, score in scores.items()}
 
 
 def train_zoo(device: str) -> dict:
