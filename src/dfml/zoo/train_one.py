@@ -63,8 +63,7 @@ def train_classifier(
     device = _device(network)
     images, labels = images.to(device), labels.to(device)
     steps = -(-len(images) // batch_size)
-    update = make_optimiser(network.parameters(), optimiser, lr)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(update, max_lr=lr, total_steps=epochs * steps)
+    descend = one_cycle(network.parameters(), optimiser, lr, epochs * steps)
     padded = pad(images, shift)
     for epoch in range(epochs):
         total = torch.zeros((), device=device)
@@ -74,10 +73,7 @@ def train_classifier(
             with mixed_precision():
                 logits = network(scale(batch, spec))
             loss = F.cross_entropy(logits.float(), labels[chosen])
-            update.zero_grad(set_to_none=True)
-            loss.backward()
-            update.step()
-            schedule.step()
+            descend(loss)
             total += loss.detach()
         if on_epoch is not None:
             on_epoch(epoch + 1, float(total) / steps)
@@ -88,11 +84,22 @@ def _device(network: nn.Module) -> torch.device:
     return next(network.parameters()).device
 
 
-def make_optimiser(parameters: Iterable[Tensor], name: Optimiser, lr: float) -> torch.optim.Optimizer:
-    """Adam, or SGD with momentum 0.9 and weight decay 5e-4."""
+def one_cycle(parameters: Iterable[Tensor], name: Optimiser, lr: float, steps: int) -> Callable[[Tensor], None]:
+    """Takes a loss and a step on it: Adam, or SGD with momentum 0.9 and weight decay 5e-4; one cycle of step sizes."""
+    update: torch.optim.Optimizer
     if name == "adam":
-        return torch.optim.Adam(parameters, lr=lr, fused=True)
-    return torch.optim.SGD(parameters, lr=lr, momentum=0.9, weight_decay=5e-4, nesterov=True, fused=True)
+        update = torch.optim.Adam(parameters, lr=lr, fused=True)
+    else:
+        update = torch.optim.SGD(parameters, lr=lr, momentum=0.9, weight_decay=5e-4, nesterov=True, fused=True)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(update, max_lr=lr, total_steps=steps)
+
+    def descend(loss: Tensor) -> None:
+        update.zero_grad(set_to_none=True)
+        loss.backward()
+        update.step()
+        schedule.step()
+
+    return descend
 
 
 def pad(images: UInt8[Tensor, "n c h w"], shift: int) -> UInt8[Tensor, "n hp wp c"]:

@@ -13,7 +13,7 @@ from dfml.nn import InputSpec, norm_layers, record_statistics
 from dfml.nn.norm import MOMENTUM, Statistics
 from dfml.nn.precision import mixed_precision
 from dfml.randomness import Rng
-from dfml.zoo.train_one import Optimiser, draw_places, make_optimiser, pad, scale
+from dfml.zoo.train_one import Optimiser, draw_places, one_cycle, pad, scale
 
 
 def train_together(
@@ -49,8 +49,7 @@ def train_together(
     """
     network, steps = networks[0].train(), -(-images.shape[1] // batch_size)
     parameters, buffers = stack_module_state(list(networks))
-    update = make_optimiser(parameters.values(), optimiser, lr)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(update, max_lr=lr, total_steps=epochs * steps)
+    descend = one_cycle(parameters.values(), optimiser, lr, epochs * steps)
     device, own = images.device, torch.arange(len(networks), device=images.device)[:, None]
     padded = torch.stack([pad(one, shift) for one in images])
 
@@ -71,10 +70,7 @@ def train_together(
             with mixed_precision():
                 x = scale(shown.flatten(0, 1), spec).unflatten(0, shown.shape[:2])
                 losses, statistics = vmap(loss)(parameters, x, labels.gather(1, chosen))
-            update.zero_grad(set_to_none=True)
-            losses.sum().backward()
-            update.step()
-            schedule.step()
+            descend(losses.sum())
             _follow(network, buffers, statistics)
     for i, one in enumerate(networks):
         one.load_state_dict({name: stacked[i].detach() for name, stacked in (parameters | buffers).items()})
