@@ -51,7 +51,7 @@ class MetaGenerator(AbstractRecovery):
         engine: ``loop`` or ``batched`` (`dfml.recovery.engines`); None is the loop on a CPU, batched elsewhere.
         last_step: False reads images and meta-gradient before the last inner step, as the published code does.
         pixel_steps: of `DeepInversion` on top of the images that the adapted generator gives. Twenty cost as much as
-            two visits, and a small student learns as much from the images as after 200 from noise
+            two visits, and a small student learns nearly as much from the images as after 200 from noise
             (benchmarks/README.md).
         pixel_lr: their step size.
     """
