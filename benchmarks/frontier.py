@@ -128,7 +128,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     keep_freed_memory()
-    warm = f", warmed up for {args.warm_up:g} s" if args.warm_up else ""
+    how = f", {args.seeds} seeds" * (args.seeds > 1) + f", warmed up for {args.warm_up:g} s" * (args.warm_up > 0)
     zoo, val, lines = Zoo.open(args.zoo), load_data(args.data).val, []
     recover_for(1.0, ours(args.pixel_steps), zoo)  # the machine's own warm-up, once a process
     print("| other way | its seconds | images | ours | images | ratio | student, ours - theirs, 1 / 5 shots | passes |")
@@ -137,7 +137,7 @@ def main() -> None:
         theirs = taught(zoo, val, args.seconds * LONGER.get(name, 1), *other(name), args.seeds)
         for ratio in args.ratios or [CLAIMED[name]]:
             mine = taught(zoo, val, theirs[0] / ratio, ours(args.pixel_steps), nullcontext, args.seeds, args.warm_up)
-            lines.append(new := line(f"{name}, {ratio:g} x, {args.pixel_steps} pixel steps{warm}", mine, theirs))
+            lines.append(new := line(f"{name}, {ratio:g} x, {args.pixel_steps} pixel steps{how}", mine, theirs))
             seen = [new["quality"][f"{shot}-shot"] for shot in (1, 5)]
             gains = " / ".join(f"{q['difference']:+.1f} ± {q['ci95']:.1f}" for q in seen)
             cells = [name, f"{theirs[0]:.1f}", theirs[1], f"{mine[0]:.1f} s", mine[1], new["ratio"], gains]
