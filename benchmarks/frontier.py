@@ -14,7 +14,7 @@ which is much wider. Lines go to ``results.jsonl``. Run it alone on the machine.
 import argparse
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
 import torch
@@ -24,7 +24,7 @@ from dfml.harness.config import load_recipe
 from dfml.harness.jobs import cores
 from dfml.harness.memory import keep_freed_memory
 from dfml.recovery import AbstractRecovery, DeepInversion, MetaGenerator
-from dfml.score import Score, paired_difference
+from dfml.score import Score, mean_and_interval, paired_difference
 from dfml.zoo import Zoo
 from run import KEPT
 from student import LABELS, distil, judge, recover_for
@@ -83,8 +83,7 @@ def difference(mine: list[Score], theirs: list[Score]) -> tuple[float, float]:
     pairs = [paired_difference(a, b) for a, b in zip(mine, theirs, strict=True)]
     if len(pairs) == 1:
         return pairs[0]
-    means = [gain for gain, _ in pairs]
-    return mean(means), 1.96 * stdev(means) / len(means) ** 0.5
+    return mean_and_interval(torch.tensor([gain for gain, _ in pairs]))
 
 
 def line(name: str, mine: Taught, theirs: Taught) -> dict:

@@ -84,7 +84,8 @@ def compute(operator, args, kwargs):
     elif there and operator is not TO:
         strangers = [t for t in tensors if not isinstance(t, There) and (t.dim() or operator._schema.is_mutable)]
         if operator in INDEXED:  # indices may be of the CPU, but they are sent
-            writes.extend([place()] * bool([t for t in strangers if t is not args[0]]))
+            if any(t is not args[0] for t in strangers):
+                writes.append(place())
             strangers = [t for t in strangers if t is args[0]]
         if strangers:
             message = f"{operator}: {[tuple(t.shape) for t in strangers]} on the CPU, others on the device"

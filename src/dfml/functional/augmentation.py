@@ -30,12 +30,11 @@ def shift_and_flip(
     n, c, h, w = images.shape
     draws = n if per_sample else 1
     moves = torch.randint(0, 2 * shift + 1, (2, draws, 1), generator=generator)
-    mirrors = torch.rand(1, draws, 1, generator=generator) < 0.5 if flip else torch.zeros(1, draws, 1)
-    dy, dx, mirror = send(torch.cat([moves, mirrors.long()]), images.device)
+    mirrors = torch.rand(1, draws, 1, generator=generator) < 0.5 if flip else torch.zeros(1, draws, 1).bool()
+    dy, dx, mirror = send(torch.cat([moves, mirrors]), images.device)
     rows = (torch.arange(h, device=images.device) + dy - shift).clamp(0, h - 1).expand(n, h)
     columns = torch.arange(w, device=images.device)
-    if flip:
-        columns = torch.where(mirror > 0, w - 1 - columns, columns)
+    columns = torch.where(mirror > 0, w - 1 - columns, columns)
     columns = (columns + dx - shift).clamp(0, w - 1).expand(n, w)
     index = rows[:, :, None] * w + columns[:, None, :]
     return images.flatten(2).gather(2, index.view(n, 1, h * w).expand(n, c, h * w)).view(n, c, h, w)

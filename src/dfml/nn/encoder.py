@@ -55,7 +55,7 @@ class InputSpec:
 
 @torch.compiler.assume_constant_result
 def _constants(spec: InputSpec, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Mean and std, which compiled code takes as constants."""
+    """Mean and std, which compiled code takes as constants: through a cache it would trace."""
     return _sent_once(spec, device, dtype)
 
 

@@ -8,6 +8,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from dfml.data import load_data
+from dfml.devices import send
 from dfml.errors import InputError
 from dfml.nn import InputSpec
 from dfml.randomness import Rng
@@ -70,7 +71,8 @@ class RealImages(AbstractRecovery):
                 )
             members = [self.members[names[c]] for c in wanted.tolist()]
             drawn = torch.stack([m[torch.randint(len(m), (), generator=g)] for m in members])
-            shown.append(Recovered(self.spec.fit(self.images.batch(drawn).to(teacher.device)), wanted, {}))
+            images = send(self.images.batch(drawn), teacher.device)
+            shown.append(Recovered(self.spec.fit(images), wanted, {}))
         return shown
 
     def state_dict(self) -> dict[str, Any]:
