@@ -28,19 +28,14 @@ EPISODES = 10_000
 LABELS = torch.arange(5).repeat(PER_CLASS)
 
 
-def recover_for(
-    seconds: float, recovery: AbstractRecovery, zoo: Zoo, seed: int = 0, *, fresh: bool = True
-) -> tuple[Bank, int, float]:
+def recover_for(seconds: float, recovery: AbstractRecovery, zoo: Zoo, seed: int = 0) -> tuple[Bank, int, float]:
     """Visit random teachers, four at a time, for as long as the next visits are likely to end in time; at least once.
-
-    Unless ``fresh`` the recovery goes on from what it has learned.
 
     Returns:
         A bank of everything that was shown, the visits, and the seconds that they took.
     """
     start = time.perf_counter()
-    if fresh:
-        recovery.prepare(zoo.input_spec, Rng(seed))
+    recovery.prepare(zoo.input_spec, Rng(seed))
     rows = {c: i for i, c in enumerate(zoo.class_ids)}
     bank = Bank(classes=len(rows), capacity=4000, shape=(3, zoo.input_spec.size, zoo.input_spec.size))
     visits, last = 0, 0.0

@@ -34,11 +34,10 @@ from dfml.methods.consolidate import WARM_UP, Consolidate, ConsolidateState
 from dfml.methods.zoo_ensemble import ZooEnsemble
 from dfml.nn import Encoder
 from dfml.randomness import Rng
-from dfml.recovery import MetaGenerator
+from dfml.recovery import AbstractRecovery, DeepInversion, MetaGenerator
 from dfml.zoo import Zoo
 
 PER_VISIT, UPDATES_A_ROUND = 100, 30
-PIXEL_LR = 0.01  # a fifth of what starts from noise
 HEADS = {"centroid": centroid_coefficients, "ridge": ridge_coefficients}
 HERE = Path(__file__).parent
 
@@ -76,9 +75,9 @@ CELLS = {
     "bn-0": Cell("bn-0"),
     "bn-0.3": Cell("bn-0.3"),
     "bn-3": Cell("bn-3"),
-    "pixel-steps-10": Cell("pixel-steps-10"),
-    "pixel-steps-40": Cell("pixel-steps-40"),
-    "pixel-steps-20-large": Cell("pixel-steps-20-large"),
+    "natural-start": Cell("natural-start"),
+    "natural-start-plain": Cell("natural-start", distortion=0.0, mixed=0.0),
+    "natural-start-mild": Cell("natural-start", distortion=0.8, mixed=0.3),
     "recovered-plain": Cell(distortion=0.0, mixed=0.0),
     "distortion-2.5": Cell(distortion=2.5),
     "mixed-0": Cell(mixed=0.0),
@@ -110,12 +109,10 @@ def noise(bench: "Bench", images: int) -> Tensor:
     return (0.5 + 0.25 * sum(F.interpolate(o, size, mode="bicubic") for o in octaves)).clamp(0, 1)
 
 
-def recovered(
-    bench: "Bench", images: int, *, bn_weight: float = 1.0, pixel_steps: int = 0, pixel_lr: float = PIXEL_LR
-) -> Tensor:
-    """What the meta-generator shows while it learns, one teacher after the other; then some steps on the pixels."""
+def recovered(bench: "Bench", images: int, *, recovery: AbstractRecovery | None = None) -> Tensor:
+    """What the meta-generator (or another recovery) shows while it learns, one teacher after the other."""
     zoo, labels = bench.zoo, torch.arange(5).repeat(PER_VISIT // 5)
-    recovery = MetaGenerator(bn_weight=bn_weight, pixel_steps=pixel_steps, pixel_lr=pixel_lr)
+    recovery = recovery or MetaGenerator()
     recovery.prepare(zoo.input_spec, Rng(0))
     shown = []
     for visit in range(images // PER_VISIT):
@@ -131,9 +128,8 @@ def late(bench: "Bench", images: int) -> Tensor:
 
 
 KINDS = {"noise": noise, "glyphs": glyphs, "recovered": recovered, "real": real, "late": late}
-KINDS |= {f"bn-{weight:g}": partial(recovered, bn_weight=weight) for weight in (0.0, 0.3, 3.0)}
-KINDS |= {f"pixel-steps-{steps}": partial(recovered, pixel_steps=steps) for steps in (10, 40)}
-KINDS["pixel-steps-20-large"] = partial(recovered, pixel_steps=20, pixel_lr=0.05)
+KINDS |= {f"bn-{w:g}": partial(recovered, recovery=MetaGenerator(bn_weight=w)) for w in (0.0, 0.3, 3.0)}
+KINDS["natural-start"] = partial(recovered, recovery=DeepInversion(start="natural", steps=66, lr=0.02))
 
 
 class Bench:

@@ -1,14 +1,15 @@
 """DeepInversion: optimise the pixels themselves, anew for every batch; slow, and the yardstick of fast recovery."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from dfml.devices import send
 from dfml.functional.augmentation import shift_and_flip
+from dfml.functional.noise import natural_noise
 from dfml.functional.priors import batchnorm_alignment, class_prior, total_variation
 from dfml.nn import InputSpec
 from dfml.nn.precision import mixed_precision
@@ -43,6 +44,7 @@ class DeepInversion(AbstractRecovery):
     def __init__(
         self,
         *,
+        start: Literal["white", "natural"] = "white",
         steps: int = 200,
         lr: float = 0.05,
         class_weight: float = 1.0,
@@ -50,7 +52,7 @@ class DeepInversion(AbstractRecovery):
         tv_weight: float = 10.0,
         flip: bool = True,
     ):
-        self.steps, self.lr, self.flip = steps, lr, flip
+        self.start, self.steps, self.lr, self.flip = start, steps, lr, flip
         self.weights = {"class": class_weight, "bn": bn_weight, "tv": tv_weight}
 
     def prepare(self, spec: InputSpec, rng: Rng) -> None:
@@ -78,15 +80,15 @@ class DeepInversion(AbstractRecovery):
             for (images, terms), wanted in zip(visits, labels, strict=True)
         ]
 
-    def _visit(self, teacher: Teacher, labels: Tensor, rng: Rng) -> list[Tensor]:
-        noise = 0.5 + 0.25 * torch.randn(len(labels), *self.shape, generator=rng.generator("noise"))
-        return self.refine(noise.clamp(0, 1), teacher, labels, rng)
+    def _noise(self, n: int, generator: torch.Generator) -> Tensor:
+        if self.start == "natural":
+            return natural_noise(n, *self.shape[:2], generator)
+        return (0.5 + 0.25 * torch.randn(n, *self.shape, generator=generator)).clamp(0, 1)
 
-    def refine(
-        self, images: Float[Tensor, "n c h w"], teacher: Teacher, labels: Int[Tensor, " n"], rng: Rng
-    ) -> list[Tensor]:
-        """Images after ``steps`` from these, and the un-weighted terms before the last step."""
-        pixels, labels = send(images.detach().clone(), teacher.device).requires_grad_(), send(labels, teacher.device)
+    def _visit(self, teacher: Teacher, labels: Tensor, rng: Rng) -> list[Tensor]:
+        """The images, and the un-weighted terms before the last step."""
+        pixels = send(self._noise(len(labels), rng.generator("noise")), teacher.device).requires_grad_()
+        labels = send(labels, teacher.device)
         adam = torch.optim.Adam([pixels], lr=self.lr)
         for step in range(self.steps):
             with mixed_precision():

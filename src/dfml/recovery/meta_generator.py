@@ -15,7 +15,6 @@ from dfml.nn.generators import GeneratorName, build_generator
 from dfml.randomness import Rng
 from dfml.ranks import ALONE, AbstractRanks
 from dfml.recovery.base import AbstractRecovery, Recovered, Student
-from dfml.recovery.deep_inversion import DeepInversion
 from dfml.recovery.engines import BETAS, ENGINES, Visit
 from dfml.zoo.card import Capability
 from dfml.zoo.teacher import Teacher
@@ -50,10 +49,6 @@ class MetaGenerator(AbstractRecovery):
         persistent_optimiser: False makes a new meta-optimiser every call, as the published code does.
         engine: ``loop`` or ``batched`` (`dfml.recovery.engines`); None is the loop on a CPU, batched elsewhere.
         last_step: False reads images and meta-gradient before the last inner step, as the published code does.
-        pixel_steps: of `DeepInversion` on top of the images that the adapted generator gives. Twenty cost as much as
-            two visits, and a small student learns nearly as much from the images as after 200 from noise
-            (benchmarks/README.md).
-        pixel_lr: their step size.
     """
 
     requires: ClassVar[Capability] = Capability.LOGITS | Capability.GRADIENTS
@@ -79,8 +74,6 @@ class MetaGenerator(AbstractRecovery):
         persistent_optimiser: bool = True,
         last_step: bool = True,
         engine: Literal["loop", "batched"] | None = None,
-        pixel_steps: int = 0,
-        pixel_lr: float = 0.05,
     ):
         self.generator_name, self.latent, self.conditional, self.steps = generator, latent, conditional, steps
         self.lr, self.latent_lr, self.meta, self.meta_lr = lr, latent_lr, meta, meta_lr
@@ -88,8 +81,6 @@ class MetaGenerator(AbstractRecovery):
         self.bn_form, self.adversarial_form = bn_form, adversarial_form
         self.flip, self.augment_per_sample = flip, augment_per_sample
         self.persistent_optimiser, self.last_step, self.engine = persistent_optimiser, last_step, engine
-        aligned = {} if bn_weight else {"bn_weight": 0.0}  # of teachers without BN statistics
-        self.pixels = DeepInversion(steps=pixel_steps, lr=pixel_lr, flip=flip, **aligned)
 
     def prepare(self, spec: InputSpec, rng: Rng) -> None:
         """Create the generator and its meta-optimiser."""
@@ -142,12 +133,10 @@ class MetaGenerator(AbstractRecovery):
 
         def visit(group: list[int]) -> list[Tensor]:
             asked = [[values[i] for i in group] for values in (teachers, labels, students)]
-            rngs = [rng.at("visit", i) for i in group]
-            visits = engine.visit(self, *asked, rngs)  # type: ignore[arg-type, call-arg]
+            visits = engine.visit(self, *asked, [rng.at("visit", i) for i in group])  # type: ignore[arg-type, call-arg]
             seen = []
-            for v, teacher, wanted, own in zip(visits, *asked[:2], rngs, strict=True):
-                images = self._refined(v.images, teacher, wanted, own)
-                seen += [images, torch.stack([v.terms[name] for name in self._term_names]), *self._meta(v)]
+            for v in visits:
+                seen += [v.images, torch.stack([v.terms[name] for name in self._term_names]), *self._meta(v)]
             return seen
 
         groups = engine.groups(len(teachers), ranks.world)
@@ -157,11 +146,6 @@ class MetaGenerator(AbstractRecovery):
             for k, i in enumerate(group):
                 visits[i] = parts[k * each : (k + 1) * each]
         return visits
-
-    def _refined(self, images: Tensor, teacher: Teacher, labels: Tensor, rng: Rng) -> Tensor:
-        if not self.pixels.steps:
-            return images
-        return self.pixels.refine(images, teacher, labels, rng.at("pixels"))[0]
 
     @property
     def _term_names(self) -> list[str]:
