@@ -1,6 +1,8 @@
 """Imports point one way, and the core imports with core dependencies only (architecture.md, H15)."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -71,6 +73,13 @@ def test_imports_point_one_way(path):
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_the_core_imports_no_extra_and_no_pickle(path):
     assert not {name.split(".")[0] for name in imported(path)} & EXTRAS
+
+
+def test_importing_the_library_leaves_the_compiler_of_torch_alone():
+    """It takes 70 MB, and `dfml.devices.compiled` imports it when something is compiled."""
+    script = "import sys, dfml.evaluate, dfml.methods, dfml.recovery, dfml.zoo; print('torch._dynamo' in sys.modules)"
+    shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert shown.strip() == "False"
 
 
 def test_public_names_exist():

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from dfml.devices import constant_when_compiled
 from dfml.errors import InputError
 from dfml.nn.layout import channels_last
 
@@ -53,9 +54,9 @@ class InputSpec:
         return F.interpolate(images, (self.size, self.size), mode="bilinear", antialias=True, align_corners=False)
 
 
-@torch.compiler.assume_constant_result
+@constant_when_compiled
 def _constants(spec: InputSpec, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Mean and std, which compiled code takes as constants: through a cache it would trace."""
+    """Mean and std; a compiler would trace through the cache."""
     return _sent_once(spec, device, dtype)
 
 
