@@ -13,18 +13,19 @@ from dataclasses import asdict
 import torch
 
 import tasks
-from dfml.bank import AnswerBank
-from dfml.harness.memory import keep_freed_memory
-from dfml.harness.zoo_plan import TRAINING
+from dfml.compute.memory import keep_freed_memory
+from dfml.compute.ranks import SERIAL_RANKS
 from dfml.learners import LEARNERS
-from dfml.learners.replay import meta_gradient
 from dfml.methods.consolidate import Consolidate
 from dfml.nn import Classifier, Encoder, build_backbone
 from dfml.randomness import Rng
-from dfml.ranks import ALONE
 from dfml.recovery import MetaGenerator
-from dfml.zoo import Zoo, train_classifier
-from dfml.zoo.train_together import train_together
+from dfml.training.bank import AnswerBank
+from dfml.training.replay import meta_gradient
+from dfml.zoo import Zoo
+from dfml.zoo_building.plan import TRAINING
+from dfml.zoo_building.train_one import train_classifier
+from dfml.zoo_building.train_together import train_together
 from run import KEPT
 from timing import Comparison, Side, show, write
 
@@ -62,7 +63,7 @@ def episodes(zoo: Zoo, device: torch.device, name: str) -> Comparison:
     drawn = [bank.episode(way=5, shot=1, queries=15, generator=generator) for generator in generators]
 
     def run(together: bool) -> Callable[[], object]:
-        return lambda: meta_gradient(learner, drawn.__getitem__, EPISODES, ALONE, together=together)
+        return lambda: meta_gradient(learner, drawn.__getitem__, EPISODES, SERIAL_RANKS, together=together)
 
     together, loop = Side("batched", run(True)), Side("loop", run(False))
     return Comparison(f"episodes-{name}", together, [loop], facts={"episodes": EPISODES})

@@ -17,12 +17,12 @@ from typing import Any
 
 import torch
 
+from dfml.compute.devices import cores
+from dfml.compute.memory import keep_freed_memory
 from dfml.data import ImageSet, load_data
-from dfml.harness.config import load_recipe
-from dfml.harness.jobs import cores
-from dfml.harness.memory import keep_freed_memory
+from dfml.evaluation.score import Score, paired_difference
+from dfml.recipes.options import load_recipe
 from dfml.recovery import AbstractRecovery, DeepInversion, MetaGenerator
-from dfml.score import Score, paired_difference
 from dfml.zoo import Zoo
 from run import KEPT
 from student import LABELS, distil, judge, recover_for

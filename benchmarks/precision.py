@@ -12,11 +12,11 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from unittest.mock import patch
 
+from dfml.compute.devices import cores
 from dfml.data import DataSplits, load_data
-from dfml.harness.jobs import cores
-from dfml.harness.results import evaluate_run
-from dfml.harness.train import train
-from dfml.score import Score, paired_difference
+from dfml.evaluation.score import Score, paired_difference
+from dfml.runs.results import evaluate_run
+from dfml.runs.train import train
 from dfml.zoo import Zoo
 from run import KEPT
 from timing import device, write

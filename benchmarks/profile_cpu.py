@@ -10,7 +10,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 import tasks
-from dfml.harness.memory import keep_freed_memory
+from dfml.compute.memory import keep_freed_memory
 from dfml.zoo import Zoo
 from run import KEPT
 

@@ -22,15 +22,16 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 import tasks
-from dfml.bank import AnswerBank
-from dfml.harness.memory import keep_freed_memory
+from dfml.compute.memory import keep_freed_memory
 from dfml.learners.maml import MAML
 from dfml.methods.consolidate import Consolidate
 from dfml.nn import Classifier, Encoder, build_backbone
 from dfml.nn.precision import bfloat16_is_fast
 from dfml.randomness import Rng
 from dfml.recovery import MetaGenerator
-from dfml.zoo import Zoo, train_classifier
+from dfml.training.bank import AnswerBank
+from dfml.zoo import Zoo
+from dfml.zoo_building.train_one import train_classifier
 from run import KEPT
 from timing import device as device_name
 from timing import write

@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 
 import tasks
-from dfml.harness.jobs import cores
-from dfml.harness.memory import keep_freed_memory
+from dfml.compute.devices import cores
+from dfml.compute.memory import keep_freed_memory
 from dfml.zoo import Zoo
 from timing import Comparison, show, write
 

@@ -70,7 +70,7 @@ def write_zoo(folder: Path, models: int) -> Path:
 
 def measure_opening(folder: Path) -> dict[str, Any]:
     """Seconds and MB to open a zoo and to learn its classes and hash; the MB of importing the library apart."""
-    from dfml.harness.measures import peak_memory_mb
+    from dfml.runs.measures import peak_memory_mb
     from dfml.zoo import Zoo
 
     before, start = peak_memory_mb(), time.perf_counter()
@@ -84,12 +84,12 @@ def measure_steps(folder: Path, name: str, steps: int, threads: int) -> dict[str
     """Medians over ``steps`` steps after the first, teachers loaded as the training loop does; peak MB of all."""
     import torch
 
-    from dfml.harness.loop import reproducible
-    from dfml.harness.measures import load_average, peak_memory_mb
-    from dfml.harness.memory import keep_freed_memory
-    from dfml.harness.resolving import resolve
-    from dfml.harness.run_folder import commit
+    from dfml.compute.memory import keep_freed_memory
     from dfml.randomness import Rng
+    from dfml.recipes.resolving import resolve
+    from dfml.runs.loop import reproducible
+    from dfml.runs.measures import load_average, peak_memory_mb
+    from dfml.runs.run_folder import commit
     from dfml.zoo import Zoo
     from dfml.zoo.teacher import OnDemand
 

@@ -9,17 +9,17 @@ import time
 import torch
 from torch import nn
 
-from dfml.bank import Bank
 from dfml.data import ImageSet
-from dfml.evaluate import evaluate
+from dfml.evaluation.evaluate import evaluate
+from dfml.evaluation.manifest import make_manifest
+from dfml.evaluation.score import Score
 from dfml.functional.augmentation import shift_and_flip
 from dfml.functional.divergences import kl_divergence
 from dfml.learners import FrozenLearner
-from dfml.manifest import make_manifest
 from dfml.nn import Encoder, build_backbone
 from dfml.randomness import Rng
 from dfml.recovery import AbstractRecovery
-from dfml.score import Score
+from dfml.training.bank import Bank
 from dfml.zoo import Zoo
 
 TEACHERS, PER_VISIT, PER_CLASS = 20, 4, 20

@@ -17,17 +17,17 @@ from PIL import Image
 from torch import nn
 from torch.func import functional_call
 
-from dfml.bank import AnswerBank, Bank
 from dfml.episode import Episode
-from dfml.harness.config import load_recipe
-from dfml.harness.zoo_plan import TRAINING, TrainingRecipe
 from dfml.learners.maml import MAML
 from dfml.methods.consolidate import Consolidate
 from dfml.nn import Classifier, Encoder, build_backbone
 from dfml.randomness import Rng
+from dfml.recipes.options import load_recipe
 from dfml.recovery import AbstractRecovery, DeepInversion, MetaGenerator
+from dfml.training.bank import AnswerBank, Bank
 from dfml.zoo import Zoo
-from dfml.zoo.train_one import train_classifier
+from dfml.zoo_building.plan import TRAINING, TrainingRecipe
+from dfml.zoo_building.train_one import train_classifier
 from timing import Comparison, Side, as_published, memory_as_usual
 
 VISITED, PER_CLASS = 4, 20

@@ -12,10 +12,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from dfml.compute.devices import cores
 from dfml.data import DataSplits, load_data
-from dfml.harness.jobs import cores
-from dfml.harness.results import evaluate_run
-from dfml.harness.train import train
+from dfml.runs.results import evaluate_run
+from dfml.runs.train import train
 from dfml.zoo import Zoo
 from run import KEPT
 from timing import device, write

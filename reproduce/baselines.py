@@ -13,16 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from dfml.baselines import baseline_scores
 from dfml.data import ImageSet, load_data
-from dfml.episode_kernels import Coefficients, EpisodeKernels, joined_kernels
-from dfml.evaluate import FROZEN_EPISODES, check_disjoint, evaluate
+from dfml.evaluation.baselines import baseline_scores
+from dfml.evaluation.evaluate import FROZEN_EPISODES, check_disjoint, evaluate
+from dfml.evaluation.kernels import Coefficients, EpisodeKernels, joined_kernels
+from dfml.evaluation.manifest import Manifest, make_manifest
+from dfml.evaluation.score import Score
 from dfml.functional.heads import centroid_coefficients, logistic_coefficients, ridge_coefficients
-from dfml.harness.run_folder import commit
-from dfml.manifest import Manifest, make_manifest
 from dfml.methods import Average, ZooEnsemble
 from dfml.randomness import Rng
-from dfml.score import Score
+from dfml.runs.run_folder import commit
 from dfml.zoo import Zoo
 
 ROWS = {
@@ -102,7 +102,7 @@ def scored(kernels: EpisodeKernels, head: Coefficients) -> Score:
 
 
 def line(name: str, shot: int, score: Score, zoo: Zoo, data: str) -> dict[str, Any]:
-    """One line, with the keys of `dfml.harness.results`."""
+    """One line, with the keys of `dfml.runs.results`."""
     method = ROWS[name][0] if name in ROWS else "average" if name == AVERAGE else "zoo_ensemble"
     best = name == "single-teacher-best"
     return {

@@ -20,12 +20,12 @@ import numpy as np
 import torch
 
 from dfml.data import DataSplits, load_data
-from dfml.harness.adapt import Run
-from dfml.harness.checkpoint import load_tree
-from dfml.harness.results import evaluate_run
-from dfml.harness.run_folder import RunFolder
-from dfml.harness.train import train
-from dfml.score import Score, paired_difference
+from dfml.evaluation.score import Score, paired_difference
+from dfml.runs.checkpoint import load_tree
+from dfml.runs.results import evaluate_run
+from dfml.runs.run import Run
+from dfml.runs.run_folder import RunFolder
+from dfml.runs.train import train
 from dfml.zoo import Zoo
 
 SHOTS = (1, 5)

@@ -1,8 +1,9 @@
-"""Imports point one way, and the core imports with core dependencies only (architecture.md, H15)."""
+"""Imports point one way, and the core imports with core dependencies only ."""
 
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -11,33 +12,32 @@ import dfml
 
 ROOT = Path(dfml.__path__[0])
 LAYERS = (
-    {"devices", "errors", "randomness", "ranks"},
-    {"episode", "functional"},
+    {"errors", "randomness"},
+    {"episode", "compute", "functional"},
     {"nn"},
     {"data", "zoo"},
-    {"recovery", "bank", "learners"},
+    {"recovery", "training", "learners"},
     {"methods"},
-    {"evaluate"},
-    {"harness"},
+    {"evaluation"},
+    {"recipes"},
+    {"zoo_building", "runs"},
+    {"report"},
     {"cli"},
 )
-ALIASES = {
-    "spread": "evaluate",
-    "manifest": "evaluate",
-    "episode_kernels": "evaluate",
-    "baselines": "evaluate",
-    "score": "evaluate",
-    "__main__": "cli",
+LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names} | {"__main__": len(LAYERS)}
+SAME_LEVEL = {  # within a level, the first may import the second
+    ("zoo", "data"),
+    ("functional", "compute"),
+    ("training", "learners"),
+    ("training", "recovery"),
+    ("learners", "recovery"),
 }
-LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-SAME_LEVEL = {("zoo", "data"), ("learners", "bank")}  # within a level, the first may import the second
 EXTRAS = {"gradio", "jinja2", "fastapi", "uvicorn", "ray", "huggingface_hub", "onnx", "torchvision", "timm", "pickle"}
 FILES = sorted(ROOT.rglob("*.py"))
 
 
 def part(path: Path) -> str:
-    name = path.relative_to(ROOT).parts[0].removesuffix(".py")
-    return ALIASES.get(name, name)
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
 
 
 def imported(path: Path) -> set[str]:
@@ -63,11 +63,20 @@ def test_imports_point_one_way(path):
         words = name.split(".")
         if words[0] != "dfml" or len(words) < 2:
             continue
-        other = ALIASES.get(words[1], words[1])
+        other = words[1]
         if other not in LEVEL or other == own:
             continue
         allowed = LEVEL[other] < LEVEL[own] or (own, other) in SAME_LEVEL
         assert allowed, f"{path.relative_to(ROOT)} ({own}) imports {name} ({other})"
+
+
+def test_no_two_files_import_each_other():
+    """Follows every import, also inside functions, and finds the groups of files that reach each other."""
+    module = {path: ".".join(path.relative_to(ROOT.parent).with_suffix("").parts) for path in FILES}
+    module = {path: name.removesuffix(".__init__") for path, name in module.items()}
+    known = set(module.values())
+    needs = {name: (imported(path) & known) - {name} for path, name in module.items()}
+    TopologicalSorter(needs).prepare()  # raises CycleError, which names the files of a ring
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
@@ -76,8 +85,8 @@ def test_the_core_imports_no_extra_and_no_pickle(path):
 
 
 def test_importing_the_library_leaves_the_compiler_of_torch_alone():
-    """It takes 70 MB, and `dfml.devices.compiled` imports it when something is compiled."""
-    script = "import sys, dfml.evaluate, dfml.methods, dfml.recovery, dfml.zoo; print('torch._dynamo' in sys.modules)"
+    """It takes 70 MB, and `dfml.compute.devices.compiled` imports it when something is compiled."""
+    script = "import sys, dfml.evaluation.evaluate, dfml.recovery, dfml.zoo; print('torch._dynamo' in sys.modules)"
     shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     assert shown.strip() == "False"
 
@@ -85,6 +94,5 @@ def test_importing_the_library_leaves_the_compiler_of_torch_alone():
 def test_public_names_exist():
     for name in dfml.__all__:
         assert getattr(dfml, name) is not None
-    assert set(dfml.__all__) == set(dfml._HOMES)
     with pytest.raises(AttributeError):
         _ = dfml.nothing

@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 
 from dfml.data import load_data
-from dfml.harness.adapt import Run
-from dfml.harness.run_folder import RunFolder
+from dfml.runs.run import Run
+from dfml.runs.run_folder import RunFolder
 from dfml.zoo import Zoo
 from run import Bench
 

@@ -20,18 +20,18 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from dfml.bank import Bank
+from dfml.compute.memory import keep_freed_memory
 from dfml.data import load_data
-from dfml.episode_kernels import embed_all
+from dfml.evaluation.kernels import embed_all
 from dfml.functional.augmentation import shift_and_flip
 from dfml.functional.divergences import kl_divergence
 from dfml.functional.inner import Parameters, sequential_displacement
-from dfml.harness.adapt import Run
-from dfml.harness.memory import keep_freed_memory
 from dfml.learners import LEARNERS
 from dfml.methods.consolidate import ConsolidateState, student_logits
 from dfml.nn import Encoder
 from dfml.randomness import Rng
+from dfml.runs.run import Run
+from dfml.training.bank import Bank
 from dfml.zoo import Zoo
 from run import Bench
 

@@ -6,12 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dfml.bank import AnswerBank, as_floats
 from dfml.functional.divergences import grouped_kl_divergence, grouped_log_softmax
 from dfml.methods.consolidate import Consolidate
 from dfml.nn import Encoder
 from dfml.nn.precision import mixed_precision
 from dfml.randomness import Rng
+from dfml.training.bank import AnswerBank, as_floats
 from dfml.zoo import Zoo
 
 Relations = Literal["features", "answers"]

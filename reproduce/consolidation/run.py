@@ -23,23 +23,23 @@ import torch.nn.functional as F
 from relations import RelatedConsolidate, Relations, with_features
 from torch import Tensor
 
-from dfml.bank import AnswerBank, as_bytes, as_floats
 from dfml.data import DataSplits, load_data
-from dfml.episode_kernels import EpisodeKernels, embed_all, joined_kernels
+from dfml.evaluation.kernels import EpisodeKernels, embed_all, joined_kernels
+from dfml.evaluation.manifest import make_manifest
 from dfml.functional.augmentation import distort_images, mix_images, shift_and_flip
 from dfml.functional.heads import centroid_coefficients, ridge_coefficients
 from dfml.functional.priors import batchnorm_norms
-from dfml.manifest import make_manifest
 from dfml.methods.consolidate import WARM_UP, Consolidate, ConsolidateState
 from dfml.methods.zoo_ensemble import ZooEnsemble
 from dfml.nn import Encoder
 from dfml.randomness import Rng
 from dfml.recovery import AbstractRecovery, DeepInversion, MetaGenerator
+from dfml.training.bank import AnswerBank, as_bytes, as_floats
 from dfml.zoo import Zoo
 
 PER_VISIT, UPDATES_A_ROUND = 100, 30
 HEADS = {"centroid": centroid_coefficients, "ridge": ridge_coefficients}
-HERE = Path(__file__).parent
+SERIAL = Path(__file__).parent
 
 
 @dataclass(frozen=True)
@@ -237,7 +237,7 @@ def main() -> None:
     parser.add_argument("--cells", nargs="*", default=[*CELLS, "zoo"], choices=[*CELLS, "zoo"])
     args = parser.parse_args()
     torch.set_num_threads(1)
-    zoo, path = Zoo.open(args.zoo), HERE / "results.jsonl"
+    zoo, path = Zoo.open(args.zoo), SERIAL / "results.jsonl"
     bench = Bench(zoo, load_data(args.data))
     done = {json.loads(line)["cell"] for line in path.read_text().splitlines()} if path.exists() else set()
     for name in [n for n in args.cells if n not in done]:

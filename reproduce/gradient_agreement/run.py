@@ -17,12 +17,12 @@ from torch import Tensor
 from torch.func import functional_call
 
 from dfml.functional.divergences import kl_divergence
-from dfml.harness.adapt import Run
 from dfml.randomness import Rng
+from dfml.runs.run import Run
 from dfml.zoo import Zoo
 
 TEACHERS, IMAGES, REPEATS = 20, 100, 5
-HERE = Path(__file__).parent
+SERIAL = Path(__file__).parent
 
 
 def gradients(run: Run, rng: Rng, *, shared_images: bool) -> Tensor:
@@ -74,7 +74,7 @@ def main() -> None:
         row |= {name: agreement(run, shared_images=name == "same_images") for name in ("same_images", "own_images")}
         print(json.dumps(row), flush=True)
         rows.append(row)
-    (HERE / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (SERIAL / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 if __name__ == "__main__":

@@ -16,16 +16,16 @@ from typing import Any
 import matplotlib
 import torch
 
-from dfml.baselines import baseline_scores
 from dfml.data import DataSplits, load_data
-from dfml.evaluate import FROZEN_EPISODES, check_disjoint
-from dfml.harness.results import evaluate_run
-from dfml.harness.train import train
-from dfml.manifest import make_manifest
+from dfml.evaluation.baselines import baseline_scores
+from dfml.evaluation.evaluate import FROZEN_EPISODES, check_disjoint
+from dfml.evaluation.manifest import make_manifest
 from dfml.randomness import Rng
+from dfml.runs.results import evaluate_run
+from dfml.runs.train import train
 from dfml.zoo import Zoo
 
-HERE = Path(__file__).parent
+SERIAL = Path(__file__).parent
 SIZES, SHOTS = (5, 10, 20, 50, 100), (1, 5)
 TRAINED: dict[str, dict[str, Any]] = {"consolidation": {"recipe": "fast"}, "free": {"recipe": "free", "steps": 75}}
 ROWS = ("single_teacher_mean", "free", "zoo_ensemble", "consolidation")
@@ -67,7 +67,7 @@ def main() -> None:
     parser.add_argument("--reread", choices=list(TRAINED), help="judge these kept runs anew, where adaptation changed")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    zoo, data, path = Zoo.open(args.zoo), load_data(args.data), HERE / "results.jsonl"
+    zoo, data, path = Zoo.open(args.zoo), load_data(args.data), SERIAL / "results.jsonl"
     check_disjoint(zoo, data.test)
     lines = [json.loads(text) for text in path.read_text().splitlines()] if path.exists() else []
     done = {line["models"] for line in lines}
@@ -104,7 +104,7 @@ def plot(lines: list[dict[str, Any]]) -> None:
         axes.grid(alpha=0.3)
     panels[-1].legend(fontsize=8)
     figure.tight_layout()
-    figure.savefig(HERE / "curve.png", dpi=120)
+    figure.savefig(SERIAL / "curve.png", dpi=120)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 import frontier
-from dfml.score import Score
+from dfml.evaluation.score import Score
 from dfml.zoo import Zoo
 from student import PER_VISIT, recover_for
 

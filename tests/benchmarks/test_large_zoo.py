@@ -6,12 +6,12 @@ import weakref
 import pytest
 import torch
 
-from dfml.evaluate import check_disjoint
-from dfml.harness.resolving import resolve
-from dfml.harness.run_folder import describe_zoo
-from dfml.methods.pseudo_validation import PseudoValidation
+from dfml.evaluation.evaluate import check_disjoint
 from dfml.methods.single_teacher import best_by_card
 from dfml.randomness import Rng
+from dfml.recipes.resolving import resolve
+from dfml.runs.run_folder import describe_zoo
+from dfml.training.pseudo_validation import PseudoValidation
 from dfml.zoo import ModelCard, Zoo, store
 from dfml.zoo.teacher import LocalTeacher, OnDemand
 from large_zoo import write_large_zoo

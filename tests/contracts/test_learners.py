@@ -71,9 +71,9 @@ def test_it_learns_separable_colours(name):
 def test_queries_can_be_looked_at_together(name):
     learner, task = _build(name), _task(4)
     before = {k: v.clone() for k, v in learner.state_dict().items()}
-    logits = learner.predict_together(task.support_x, task.support_y, task.query_x)
+    logits = learner.predict_transductive(task.support_x, task.support_y, task.query_x)
     assert logits.shape == (8, 4)
     assert logits.isfinite().all()
     others = torch.cat([task.query_x[:1], torch.rand(7, 3, 16, 16)])
-    assert not torch.allclose(learner.predict_together(task.support_x, task.support_y, others)[0], logits[0])
+    assert not torch.allclose(learner.predict_transductive(task.support_x, task.support_y, others)[0], logits[0])
     assert all(torch.equal(v, before[k]) for k, v in learner.state_dict().items())

@@ -6,11 +6,11 @@ import inspect
 import pytest
 import torch
 
-from dfml.harness.config import recipe_names
-from dfml.harness.resolving import resolve
 from dfml.learners import AbstractLearner
 from dfml.methods import METHODS
 from dfml.randomness import Rng
+from dfml.recipes.options import recipe_names
+from dfml.recipes.resolving import resolve
 from dfml.recovery import RECOVERIES
 from dfml.zoo.card import Capability
 from toys import SPEC, ToyZoo, toy_teacher

@@ -13,8 +13,8 @@ from unittest.mock import patch
 import torch
 from small import CONSOLIDATE, FREE
 
-from dfml.harness.resolving import resolve
 from dfml.randomness import Rng
+from dfml.recipes.resolving import resolve
 from dfml.zoo import Zoo
 from dfml.zoo.teacher import OnDemand
 

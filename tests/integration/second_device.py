@@ -22,14 +22,14 @@ from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_a
 from torch.utils._pytree import tree_leaves, tree_map
 
 from dfml.data import ImageSet, load_data
-from dfml.evaluate import evaluate, evaluate_together
-from dfml.harness.resolving import resolve
-from dfml.harness.zoo_plan import TrainingRecipe, ZooPlan, train_teachers
+from dfml.evaluation.evaluate import evaluate, evaluate_transductive
+from dfml.evaluation.manifest import make_manifest
 from dfml.learners import AbstractLearner
-from dfml.manifest import make_manifest
 from dfml.randomness import Rng
+from dfml.recipes.resolving import resolve
 from dfml.zoo import Zoo
 from dfml.zoo.teacher import OnDemand
+from dfml.zoo_building.plan import TrainingRecipe, ZooPlan, train_teachers
 
 NAME = "second"
 aten = torch.ops.aten
@@ -161,7 +161,7 @@ def accuracies(learner: AbstractLearner) -> dict[str, float]:
     manifest = make_manifest(shown, way=3, shot=1, queries=3, episodes=4, split="test")
     scores = {
         "inductive": evaluate(learner, shown, manifest, norm="support"),
-        "together": evaluate_together(learner, shown, manifest),
+        "together": evaluate_transductive(learner, shown, manifest),
     }
     return {name: score.mean for name, score in scores.items()}
 

@@ -14,7 +14,7 @@ from PIL import Image
 from dfml.zoo import Zoo, write_index
 from toys import toy_teacher
 
-HERE = Path(__file__).parent
+SERIAL = Path(__file__).parent
 FREE = {
     "method.warmup_steps": 1,
     "method.images_per_class": 6,
@@ -46,9 +46,9 @@ OPTIONS = ["--recipe", "free"] + [
 
 def run_script(name: str, *arguments: object) -> Any:
     """The JSON that a script of this folder prints, in a process of its own."""
-    paths = os.pathsep.join([str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH", "")])
+    paths = os.pathsep.join([str(SERIAL), str(SERIAL.parent), os.environ.get("PYTHONPATH", "")])
     ran = subprocess.run(
-        [sys.executable, HERE / name, *map(str, arguments)],
+        [sys.executable, SERIAL / name, *map(str, arguments)],
         capture_output=True,
         text=True,
         env=os.environ | {"PYTHONPATH": paths},

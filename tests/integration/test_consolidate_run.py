@@ -1,4 +1,4 @@
-"""Consolidation through the harness: the same bits after a stop, and from a zoo to predictions."""
+"""Consolidation through a run: the same bits after a stop, and from a zoo to predictions."""
 
 import os
 import signal
@@ -6,8 +6,8 @@ import signal
 import pytest
 import torch
 
-from dfml import load_predictor, save_predictor, train
-from dfml.harness.loop import Stopped
+from dfml import evaluate_run, load_predictor, save_predictor, train
+from dfml.runs.loop import Stopped
 
 QUICK = {
     "method.images_per_class": 6,
@@ -37,7 +37,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits_through_a_checkpoint(zoo_path, t
 def test_from_a_zoo_to_predicted_labels_with_the_default_recipe(zoo_path, data_path, tmp_path):
     run = train(zoo_path, out=tmp_path / "run", steps=3, overrides=QUICK)
     assert run.folder.config.recipe == "best"
-    scores = run.evaluate(data_path, shots=(1,), queries=5, episodes=20, baselines=True)
+    scores = evaluate_run(run, data_path, shots=(1,), queries=5, episodes=20, baselines=True)
     assert [name for name, _, _ in scores.rows][3] == "consolidate"
     classifier = run.adapt(data_path / "test")
     save_predictor(classifier.predictor, tmp_path / "predictor", classifier.class_names)

@@ -4,8 +4,8 @@ import pytest
 import torch
 from small import FREE
 
-from dfml import train
-from dfml.harness.jobs import start_jobs
+from dfml import evaluate_run, train
+from dfml.compute.local import start_executor
 
 
 @pytest.fixture(scope="module")
@@ -17,10 +17,10 @@ def run(zoo_path, tmp_path_factory):
 def evaluated(run, data_path):
     """A function that evaluates with one thread, as the workers do."""
 
-    def evaluate(**jobs):
+    def evaluate(**parts):
         done = []
         options = {"shots": (3,), "queries": 5, "episodes": 20, "baselines": True}
-        return run.evaluate(data_path, progress=lambda i, n: done.append((i, n)), **options, **jobs), done
+        return evaluate_run(run, data_path, progress=lambda i, n: done.append((i, n)), **options, **parts), done
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -34,8 +34,8 @@ def test_parts_give_the_same_numbers(evaluated, executor, monkeypatch):
         pytest.importorskip("ray")
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     here, one_by_one = evaluated()
-    with start_jobs(executor, 2) as jobs:
-        there, in_parts = evaluated(jobs=jobs)
+    with start_executor(executor, 2) as running:
+        there, in_parts = evaluated(executor=running)
     for kind, score in here.scores[3].items():
         assert torch.equal(score.per_episode, there.scores[3][kind].per_episode)
     one, other = here.baselines[3], there.baselines[3]

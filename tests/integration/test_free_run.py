@@ -1,4 +1,4 @@
-"""FREE through the harness: the same bits after a stop, and from a zoo to predictions."""
+"""FREE through a run: the same bits after a stop, and from a zoo to predictions."""
 
 import json
 import os
@@ -7,8 +7,8 @@ import signal
 import pytest
 from small import FREE, make_data, make_zoo
 
-from dfml import InputError, Run, Zoo, load_predictor, save_predictor, train
-from dfml.harness.loop import Stopped
+from dfml import InputError, Run, Zoo, evaluate_run, load_predictor, save_predictor, train
+from dfml.runs.loop import Stopped
 from dfml.zoo import write_index
 from toys import toy_teacher
 
@@ -55,7 +55,7 @@ def test_every_alignment_step_moves_the_shipped_model(run):
 
 def test_from_a_zoo_to_predicted_labels(run, data_path, tmp_path):
     again = Run.open(run.path)
-    scores = again.evaluate(data_path, shots=(1, 3), queries=5, episodes=20, baselines=True)
+    scores = evaluate_run(again, data_path, shots=(1, 3), queries=5, episodes=20, baselines=True)
     assert [name for name, _, _ in scores.rows][3] == "free"
     assert scores.rows[4][1] == 4
     result = json.loads((run.path / "result.json").read_text())["results"]
@@ -81,21 +81,23 @@ def test_pictures(run, tmp_path):
 def test_a_known_class_in_the_evaluation_is_refused(run, tmp_path):
     data = make_data(tmp_path / "data", prefix="known", images=4)
     with pytest.raises(InputError, match="share"):
-        run.evaluate(data, split="val", shots=(1,), episodes=2)
+        evaluate_run(run, data, split="val", shots=(1,), episodes=2)
 
 
 def test_too_few_classes_or_images(run, data_path):
     with pytest.raises(InputError, match="5 classes"):
-        run.evaluate(data_path, way=6, shots=(1,), episodes=2)
+        evaluate_run(run, data_path, way=6, shots=(1,), episodes=2)
     with pytest.raises(InputError, match=r"images"):
-        run.evaluate(data_path, shots=(20,), episodes=2)
+        evaluate_run(run, data_path, shots=(20,), episodes=2)
 
 
 def test_baselines_run_through_the_same_commands(zoo_path, data_path, tmp_path):
     recipe = tmp_path / "ensemble.toml"
     recipe.write_text('[run]\nsteps = 1\n[method]\nname = "zoo_ensemble"\n')
     run = train(zoo_path, out=tmp_path / "run", recipe=recipe)
-    assert Run.open(run.path).evaluate(data_path, shots=(1,), queries=5, episodes=5, transductive=False).networks == 4
+    assert (
+        evaluate_run(Run.open(run.path), data_path, shots=(1,), queries=5, episodes=5, transductive=False).networks == 4
+    )
     with pytest.raises(InputError, match="recovers no images"):
         run.recover(tmp_path / "sheets")
 

@@ -18,8 +18,8 @@ import torch
 from small import FREE
 from dfml import train
 from dfml.errors import LostRank
-from dfml.harness.runtime import launch
-from dfml.harness import loop
+from dfml.compute.fabric import launch
+from dfml.runs import loop
 
 zoo, out, resume, killed = sys.argv[1], sys.argv[2], sys.argv[3] == "resume", int(sys.argv[4])
 rank = int(os.environ["RANK"])

@@ -1,10 +1,10 @@
 import pytest
 import torch
 
-from dfml.bank import as_floats
 from dfml.methods.consolidate import Consolidate
 from dfml.randomness import Rng
 from dfml.recovery import MetaGenerator
+from dfml.training.bank import as_floats
 from toys import ToyZoo, run_steps
 
 QUICK = {

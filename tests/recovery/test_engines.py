@@ -3,9 +3,9 @@ from functools import cache
 import pytest
 import torch
 
+from dfml.compute.ranks import SERIAL_RANKS, AbstractRanks
 from dfml.nn import precision
 from dfml.randomness import Rng
-from dfml.ranks import ALONE, AbstractRanks
 from dfml.recovery import MetaGenerator
 from dfml.zoo.stacked import StackedTeachers, can_stack
 from toys import SPEC, toy_teacher
@@ -34,7 +34,7 @@ def prepared(**options):
     return recovery
 
 
-def recover(engine, *, of=None, ranks=ALONE, **options):
+def recover(engine, *, of=None, ranks=SERIAL_RANKS, **options):
     recovery, of = prepared(engine=engine, **options), of or teachers()
     shown = [recovery.recover(of, [LABELS] * len(of), rng=Rng(i), ranks=ranks) for i in range(2)]
     return [r for call in shown for r in call], list(recovery.generator.parameters())

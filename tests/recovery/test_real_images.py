@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from dfml.errors import InputError
-from dfml.harness.resolving import resolve
 from dfml.randomness import Rng
+from dfml.recipes.resolving import resolve
 from dfml.recovery import RealImages
 from toys import SPEC, toy_teacher
 

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from dfml.data import load_data
-from dfml.harness.zoo_plan import TRAINING, ZooPlan
-from dfml.zoo import Zoo, held_out_accuracy
+from dfml.zoo import Zoo
+from dfml.zoo_building.plan import TRAINING, ZooPlan
+from dfml.zoo_building.train_one import held_out_accuracy
 
 
 @pytest.fixture(scope="module")

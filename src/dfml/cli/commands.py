@@ -22,7 +22,7 @@ def demo(*, out: Path = Path("demo"), full: bool = False) -> None:
         out: folder for the run, the pictures and the predictor.
         full: the whole table: transductive columns, 600 and 10,000 episodes.
     """
-    from dfml.harness.demo import run_demo
+    from dfml.cli.demo import run_demo
 
     run_demo(out, full=full, console=console)
 
@@ -53,11 +53,11 @@ def train(
         resume: go on from the newest checkpoint in the run folder.
         show: print the resolved recipe and stop.
     """
-    from dfml.harness.progress import console_progress
-    from dfml.harness.run_folder import RunFolder
-    from dfml.harness.runtime import is_first_process
-    from dfml.harness.train import configure
-    from dfml.harness.train import train as train_run
+    from dfml.compute.fabric import is_first_process
+    from dfml.runs.progress import console_progress
+    from dfml.runs.run_folder import RunFolder
+    from dfml.runs.train import configure
+    from dfml.runs.train import train as train_run
 
     if out is None and not show:
         raise InputError("no --out", "a folder for the run", "add --out RUN")
@@ -113,16 +113,17 @@ def evaluate(
         executor: processes of this machine, or the Ray cluster of RAY_ADDRESS.
         accelerator: auto computes on a GPU where torch finds one.
     """
-    from dfml.harness.adapt import Run
-    from dfml.harness.jobs import start_jobs
-    from dfml.harness.tables import score_table
+    from dfml.compute.local import start_executor
+    from dfml.report import score_table
+    from dfml.runs.results import evaluate_run
+    from dfml.runs.run import Run
 
     opened = Run.open(run, zoo=zoo)
     options: dict[str, Any] = {"split": split, "shots": shots, "way": way, "queries": queries}
     options |= {"episodes": episodes, "baselines": baselines, "accelerator": accelerator}
     workers = jobs if jobs is not None or executor == "ray" else 1
-    with start_jobs(executor, workers) as running, bar("evaluating") as progress:
-        scores = opened.evaluate(data, progress=progress, jobs=running, **options)
+    with start_executor(executor, workers) as running, bar("evaluating") as progress:
+        scores = evaluate_run(opened, data, progress=progress, executor=running, **options)
     say(f"{data}, {split} classes, {way}-way, % correct with 95 % intervals")
     console.print(score_table(scores))
     for shot, (mean, ci95) in scores.gains().items():
@@ -141,7 +142,7 @@ def recover(
         teachers: ids; all unless given.
         zoo: the zoo of the run, where it has moved.
     """
-    from dfml.harness.adapt import Run
+    from dfml.runs.run import Run
 
     paths = Run.open(run, zoo=zoo).recover(out, teachers=teachers)
     say(f"written: {len(paths)} pictures, among them {paths[-1]}")
@@ -156,8 +157,8 @@ def adapt(run: Positional[Path], /, *, support: Path, out: Path, zoo: str | None
         out: folder for the predictor.
         zoo: the zoo of the run, where it has moved.
     """
-    from dfml.harness.adapt import Run
     from dfml.learners.predictor_file import save_predictor
+    from dfml.runs.run import Run
 
     classifier = Run.open(run, zoo=zoo).adapt(support)
     save_predictor(classifier.predictor, out, classifier.class_names)

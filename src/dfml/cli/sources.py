@@ -58,7 +58,7 @@ def zoo_build(
     from dataclasses import replace
 
     from dfml.data import load_data
-    from dfml.harness.build_zoo import TRAINING, TrainingRecipe, build_zoo, zoo_progress, zoo_table
+    from dfml.zoo_building.build import TRAINING, TrainingRecipe, build_zoo, zoo_progress, zoo_table
 
     training = replace(TRAINING.get(arch, TrainingRecipe()), flips=flips)
     training = replace(training, epochs=epochs) if epochs else training
@@ -86,7 +86,7 @@ def zoo_list(zoo: Positional[str], /) -> None:
     Args:
         zoo: its folder, or ``glyphs``.
     """
-    from dfml.harness.build_zoo import zoo_table
     from dfml.zoo import Zoo
+    from dfml.zoo_building.build import zoo_table
 
     console.print(zoo_table(Zoo.open(zoo)))

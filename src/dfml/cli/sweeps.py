@@ -46,10 +46,10 @@ def sweep(
         jobs: runs at once; one a core, or one a CPU of the cluster, unless given.
         executor: processes of this machine, or the Ray cluster of RAY_ADDRESS, whose machines see the same folders.
     """
-    from dfml.harness.sweep import LINES, Judging, Line
-    from dfml.harness.sweep import sweep as run_sweep
-    from dfml.harness.sweep_plan import read_grid
-    from dfml.harness.tables import sweep_table
+    from dfml.report import sweep_table
+    from dfml.runs.sweep import LINES, Judging, Line
+    from dfml.runs.sweep import sweep as run_sweep
+    from dfml.runs.sweep_plan import read_grid
 
     judging = Judging(data, split, shots, way, queries, episodes) if data else None
     options: dict[str, Any] = {"recipe": recipe, "grid": read_grid(grid), "seeds": seeds, "judging": judging}

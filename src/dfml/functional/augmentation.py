@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from dfml.devices import send
+from dfml.compute.devices import send
 
 
 def shift_and_flip(

@@ -92,10 +92,10 @@ class AbstractLearner(nn.Module, ABC):
 
     @property
     def transductive(self) -> str:
-        """What `predict_together` does: how BatchNorm is set, or ``refined``."""
+        """What `predict_transductive` does: how BatchNorm is set, or ``refined``."""
         return "query_batch"
 
-    def predict_together(
+    def predict_transductive(
         self, support_x: Float[Tensor, "n c h w"], support_y: Int[Tensor, " n"], query_x: Float[Tensor, "q c h w"]
     ) -> Float[Tensor, "q way"]:
         """Logits of all queries of a task, looked at together (transductive): an answer depends on its neighbours."""

@@ -87,12 +87,12 @@ class FrozenLearner(AbstractLearner):
         return "refined" if self.head == "ridge" else super().transductive
 
     @torch.no_grad()
-    def predict_together(
+    def predict_transductive(
         self, support_x: Float[Tensor, "n c h w"], support_y: Int[Tensor, " n"], query_x: Float[Tensor, "q c h w"]
     ) -> Float[Tensor, "q way"]:
         """Ridge regression refines itself on the queries; nearest centroids use their BatchNorm statistics."""
         if self.head != "ridge":
-            return super().predict_together(support_x, support_y, query_x)
+            return super().predict_transductive(support_x, support_y, query_x)
         images = torch.cat([support_x, query_x])
         features = embed(self._copies(), images, norm="running", normalise=self.normalise)
         return self_trained_ridge(features @ features.T, support_y, scale=HEADS["ridge"][1])

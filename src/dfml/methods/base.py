@@ -7,9 +7,9 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 
+from dfml.compute.ranks import SERIAL_RANKS, AbstractRanks
 from dfml.learners.base import AbstractLearner, Metrics
 from dfml.randomness import Rng
-from dfml.ranks import ALONE, AbstractRanks
 from dfml.zoo.card import Capability
 from dfml.zoo.store import Zoo
 from dfml.zoo.teacher import Teacher
@@ -26,7 +26,7 @@ class AbstractState(ABC):
     step: int
     progress: float = field(default=0.0, init=False)
     """The part of the run's budget that is used, 0 to 1, for schedules; the loop sets it before each step."""
-    ranks: AbstractRanks = field(default=ALONE, init=False)
+    ranks: AbstractRanks = field(default=SERIAL_RANKS, init=False)
     """The processes that share the run; the loop sets them after `AbstractMethod.init`."""
 
     @abstractmethod
@@ -40,7 +40,7 @@ class AbstractState(ABC):
                 part.to(device)
 
     def compile(self, device: torch.device) -> None:
-        """Compile what a step computes most often (`dfml.devices.compiled`); of methods that say so."""
+        """Compile what a step computes most often (`dfml.compute.devices.compiled`); of methods that say so."""
         raise NotImplementedError
 
     def state_dict(self) -> dict[str, Any]:

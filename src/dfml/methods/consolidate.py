@@ -12,18 +12,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dfml.bank import AnswerBank, as_bytes, as_floats
-from dfml.devices import compiled
+from dfml.compute.devices import compiled
 from dfml.functional.augmentation import distort_images, mix_images, shift_and_flip
 from dfml.functional.divergences import grouped_kl_divergence
 from dfml.learners import AbstractLearner, FrozenLearner, Metrics
-from dfml.learners.meta_model import update_average
 from dfml.methods.base import AbstractMethod, AbstractState
-from dfml.methods.pseudo_validation import PseudoValidation
 from dfml.nn import AnsweringBackbone, Encoder, build_backbone
 from dfml.nn.precision import mixed_precision
 from dfml.randomness import Rng
 from dfml.recovery import AbstractRecovery, Recovered, Student, mean_terms
+from dfml.training.bank import AnswerBank, as_bytes, as_floats
+from dfml.training.meta_model import update_average
+from dfml.training.pseudo_validation import PseudoValidation
 from dfml.zoo.card import Capability
 from dfml.zoo.store import Zoo
 from dfml.zoo.teacher import Teacher

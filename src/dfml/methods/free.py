@@ -11,21 +11,21 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from dfml.bank import Bank
-from dfml.devices import compiled, send
+from dfml.compute.devices import compiled, send
 from dfml.errors import InputError
 from dfml.functional.augmentation import shift_and_flip
 from dfml.functional.divergences import inner_product_distillation, kl_divergence
 from dfml.functional.inner import Parameters
 from dfml.learners import AbstractLearner, Metrics
-from dfml.learners.alignment import Loss, align, alignment_ratio
-from dfml.learners.meta_model import MetaModel, build_meta_model, update_average
-from dfml.learners.replay import replay
 from dfml.methods.base import AbstractMethod, AbstractState
-from dfml.methods.pseudo_validation import PseudoValidation
 from dfml.nn.precision import mixed_precision
 from dfml.randomness import Rng
 from dfml.recovery import AbstractRecovery, Recovered, Student, mean_terms
+from dfml.training.alignment import Loss, align, alignment_ratio
+from dfml.training.bank import Bank
+from dfml.training.meta_model import MetaModel, build_meta_model, update_average
+from dfml.training.pseudo_validation import PseudoValidation
+from dfml.training.replay import replay
 from dfml.zoo.card import Capability, ModelCard
 from dfml.zoo.store import Zoo
 from dfml.zoo.teacher import Teacher

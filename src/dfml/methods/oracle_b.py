@@ -10,15 +10,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dfml.bank import as_floats
 from dfml.data import load_data
 from dfml.functional.augmentation import shift_and_flip
 from dfml.learners import AbstractLearner, FrozenLearner, Metrics
-from dfml.learners.meta_model import update_average
 from dfml.methods.base import AbstractMethod, AbstractState
 from dfml.nn import Classifier, Encoder, InputSpec, build_backbone
 from dfml.nn.precision import mixed_precision
 from dfml.randomness import Rng
+from dfml.training.bank import as_floats
+from dfml.training.meta_model import update_average
 from dfml.zoo.card import Capability
 from dfml.zoo.store import Zoo
 from dfml.zoo.teacher import Teacher

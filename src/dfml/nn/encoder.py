@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dfml.devices import constant_when_compiled
+from dfml.compute.devices import constant_when_compiled
 from dfml.errors import InputError
 from dfml.nn.layout import channels_last
 

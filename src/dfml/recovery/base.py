@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from dfml.compute.ranks import SERIAL_RANKS, AbstractRanks
 from dfml.nn import InputSpec
 from dfml.randomness import Rng
-from dfml.ranks import ALONE, AbstractRanks
 from dfml.zoo.card import Capability
 from dfml.zoo.teacher import Teacher
 
@@ -54,7 +54,7 @@ class AbstractRecovery(ABC):
         students: Sequence[Student] | None = None,
         rng: Rng,
         learn: bool = True,
-        ranks: AbstractRanks = ALONE,
+        ranks: AbstractRanks = SERIAL_RANKS,
     ) -> list[Recovered]:
         """Images for each teacher with these labels (its output indices).
 

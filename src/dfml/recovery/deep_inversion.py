@@ -7,14 +7,14 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from dfml.devices import send
+from dfml.compute.devices import send
+from dfml.compute.ranks import SERIAL_RANKS, AbstractRanks
 from dfml.functional.augmentation import shift_and_flip
 from dfml.functional.noise import natural_noise
 from dfml.functional.priors import batchnorm_alignment, class_prior, total_variation
 from dfml.nn import InputSpec
 from dfml.nn.precision import mixed_precision
 from dfml.randomness import Rng
-from dfml.ranks import ALONE, AbstractRanks
 from dfml.recovery.base import AbstractRecovery, Recovered, Student
 from dfml.zoo.card import Capability
 from dfml.zoo.teacher import Teacher
@@ -70,7 +70,7 @@ class DeepInversion(AbstractRecovery):
         students: Sequence[Student] | None = None,
         rng: Rng,
         learn: bool = True,
-        ranks: AbstractRanks = ALONE,
+        ranks: AbstractRanks = SERIAL_RANKS,
     ) -> list[Recovered]:
         """Every teacher's images from noise of their own."""
         names = [name for name, weight in self.weights.items() if weight]

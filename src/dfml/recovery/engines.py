@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from dfml.devices import send
+from dfml.compute.devices import send
 from dfml.functional.priors import BatchNormStatistics
 from dfml.nn.precision import mixed_precision
 from dfml.randomness import Rng

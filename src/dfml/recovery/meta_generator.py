@@ -7,13 +7,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from dfml.compute.ranks import SERIAL_RANKS, AbstractRanks
 from dfml.functional.augmentation import shift_and_flip
 from dfml.functional.divergences import inner_product_distillation
 from dfml.functional.priors import BatchNormStatistics, batchnorm_alignment, batchnorm_norms, class_prior, disagreement
 from dfml.nn import InputSpec
 from dfml.nn.generators import GeneratorName, build_generator
 from dfml.randomness import Rng
-from dfml.ranks import ALONE, AbstractRanks
 from dfml.recovery.base import AbstractRecovery, Recovered, Student
 from dfml.recovery.engines import BETAS, ENGINES, Visit
 from dfml.zoo.card import Capability
@@ -106,7 +106,7 @@ class MetaGenerator(AbstractRecovery):
         students: Sequence[Student] | None = None,
         rng: Rng,
         learn: bool = True,
-        ranks: AbstractRanks = ALONE,
+        ranks: AbstractRanks = SERIAL_RANKS,
     ) -> list[Recovered]:
         """Visit each teacher from the shared generator, then take one meta-step over all visits."""
         if not self.persistent_optimiser:

@@ -7,12 +7,12 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from dfml.compute.devices import send
+from dfml.compute.ranks import SERIAL_RANKS, AbstractRanks
 from dfml.data import load_data
-from dfml.devices import send
 from dfml.errors import InputError
 from dfml.nn import InputSpec
 from dfml.randomness import Rng
-from dfml.ranks import ALONE, AbstractRanks
 from dfml.recovery.base import AbstractRecovery, Recovered, Student
 from dfml.zoo.card import Capability
 from dfml.zoo.teacher import Teacher
@@ -52,7 +52,7 @@ class RealImages(AbstractRecovery):
         students: Sequence[Student] | None = None,
         rng: Rng,
         learn: bool = True,
-        ranks: AbstractRanks = ALONE,
+        ranks: AbstractRanks = SERIAL_RANKS,
     ) -> list[Recovered]:
         """Random images of the wanted classes, with replacement.
 

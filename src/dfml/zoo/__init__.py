@@ -1,10 +1,9 @@
-"""The zoo: cards, teachers, the store, and the training of one teacher."""
+"""The zoo: cards, teachers and the store."""
 
 from dfml.zoo.card import Capability, ModelCard
 from dfml.zoo.index import write_index
 from dfml.zoo.store import Zoo
 from dfml.zoo.teacher import LocalTeacher, Teacher
-from dfml.zoo.train_one import held_out_accuracy, train_classifier
 
 __all__ = [
     "Capability",
@@ -12,7 +11,5 @@ __all__ = [
     "ModelCard",
     "Teacher",
     "Zoo",
-    "held_out_accuracy",
-    "train_classifier",
     "write_index",
 ]

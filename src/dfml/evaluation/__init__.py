@@ -1,0 +1,1 @@
+"""How a learner is judged: manifests of episodes, kernels, scores, baselines."""

@@ -1,0 +1,1 @@
+"""Equations alone: tensors and parameter dictionaries in, tensors out."""

@@ -1,0 +1,58 @@
+"""Tables for people."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from dfml.evaluation.score import Score
+from dfml.runs.results import Evaluation
+
+HEADS = {"inductive": "inductive", "transductive": "transduct."}  # short, so that 80 columns hold the table
+
+
+def score_table(evaluation: Evaluation) -> Table:
+    """Accuracy in percent with 95 % intervals, a line per learner, a column per shot and kind."""
+    rows = evaluation.rows
+    shots = list(evaluation.scores)
+    kinds = [k for k in HEADS if any(k in scores[s] for _, _, scores in rows for s in shots)]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("learner", no_wrap=True)
+    table.add_column("nets", justify="right", no_wrap=True)
+    for kind in kinds:
+        for shot in shots:
+            table.add_column(
+                f"{shot}-shot" + ("" if len(kinds) == 1 else f"\n{HEADS[kind]}"), justify="right", no_wrap=True
+            )
+    for name, networks, scores in rows:
+        cells = [_cell(scores[shot].get(kind)) for kind in kinds for shot in shots]
+        own = evaluation.baselines and name == evaluation.name
+        table.add_row(name, str(networks), *cells, style="bold green" if own else None)
+    return table
+
+
+def _cell(score: Score | None) -> str:
+    return "-" if score is None else f"{score.mean:.1f} ± {score.ci95:.1f}"
+
+
+def sweep_table(lines: Sequence[dict[str, Any]]) -> Table:
+    """The lines of `dfml.runs.sweep.sweep`: a column a value that was varied, then how each run did."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    shots = list(dict.fromkeys(shot for line in lines for shot in line.get("accuracy", {})))
+    names = list(lines[0]["values"])
+    heads = [f"{shot}-shot" for shot in shots] or ["pseudo-val"]
+    for head in [*names, *heads, "steps", "minutes", "error"]:
+        table.add_column(head, justify="left" if head == "error" else "right")
+    for line in lines:
+        cells = [str(line["values"][name]) for name in names]
+        if "error" in line:
+            rest = ["-"] * (len(heads) + 2)
+            table.add_row(*cells, *rest, Text(line["error"].splitlines()[0]), style="red")
+            continue
+        means = [line["accuracy"][shot] for shot in shots]
+        pseudo = "-" if line["pseudo_val"] is None else f"{line['pseudo_val']:.1f}"
+        done = [f"{m['mean']:.1f} ± {m['ci95']:.1f}" for m in means] or [pseudo]
+        table.add_row(*cells, *done, str(line["steps"]), f"{line['seconds'] / 60:.1f}", "")
+    return table

@@ -1,0 +1,230 @@
+"""The training loop: flat, resumable to the same bits on a CPU, stoppable between two steps."""
+
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+
+import torch
+
+from dfml.errors import LostRank
+from dfml.runs.budget import OnProgress, Totals, Update, budget_used
+from dfml.runs.checkpoint import restore
+from dfml.recipes.options import RunOptions
+from dfml.runs.measures import load_average, peak_memory_mb
+from dfml.compute.memory import keep_freed_memory
+from dfml.runs.run_folder import RunFolder
+from dfml.learners.base import Metrics
+from dfml.methods.base import AbstractMethod, AbstractState
+from dfml.randomness import Rng
+from dfml.compute.ranks import SERIAL_RANKS, AbstractRanks
+from dfml.zoo import Zoo
+from dfml.zoo.teacher import OnDemand
+
+CPU = torch.device("cpu")
+
+
+class Stopped(KeyboardInterrupt):
+    """Training was asked to stop (Ctrl-C or SIGTERM), finished its step and wrote a checkpoint.
+
+    Args:
+        signum: the signal.
+        step: finished steps.
+        folder: the run folder.
+    """
+
+    def __init__(self, signum: int, step: int, folder: RunFolder):
+        super().__init__(f"stopped after step {step}; checkpoint written to {folder.path}; continue with --resume")
+        self.signum, self.step, self.folder = signum, step, folder
+
+    def __reduce__(self):
+        return Stopped, (self.signum, self.step, self.folder)
+
+
+class Loop:
+    """One run of one method over one zoo, in one process or in several that take the same steps.
+
+    The first process writes: metrics, checkpoints, progress. Its clock and anyone's stop signal are everyone's.
+
+    Args:
+        method: the method.
+        zoo: its teachers.
+        folder: takes metrics and checkpoints.
+        options: budget, seed, intervals.
+        on_progress: called after every step.
+        ranks: the processes of the run.
+        device: where teachers and state are.
+    """
+
+    def __init__(
+        self,
+        method: AbstractMethod,
+        zoo: Zoo,
+        folder: RunFolder,
+        options: RunOptions,
+        on_progress: OnProgress | None = None,
+        *,
+        ranks: AbstractRanks = SERIAL_RANKS,
+        device: torch.device = CPU,
+    ):
+        self.method, self.zoo, self.folder, self.options = method, zoo.on(device), folder, options
+        self.on_progress, self.ranks, self.writes = on_progress, ranks, ranks.rank == 0
+        self.rng = Rng(options.seed)
+        self.device, self.totals = device, Totals(device=device.type)
+        self.validation: Metrics = {}
+        self.stop_signal: int | None = None
+        self.resumed_at = -1
+
+    def start(self) -> AbstractState:
+        """The state before the first step, or of the newest sound checkpoint."""
+        seed_strays(self.rng.at("init"))
+        state = self.method.init(self.zoo, self.rng.at("init"))
+        state.to(self.device)
+        if (saved := self.folder.checkpoints.latest()) is not None:
+            restore(state, saved, self.folder.path)
+            self.resumed_at = state.step
+            self.totals = Totals(**saved["totals"])
+            self.validation = saved["validation"]
+        state.ranks = self.ranks
+        if self.options.compile:
+            state.compile(self.device)
+        self._agree()  # also: everyone has read before the first one writes
+        if self.writes:
+            self.folder.rewind(state.step)
+        return state
+
+    def run(self) -> AbstractState:
+        """Train until the budget is used.
+
+        Raises:
+            Stopped: a signal came; the checkpoint is written.
+            LostRank: another process of the run is gone; the newest checkpoint stands.
+        """
+        keep_freed_memory()
+        with reproducible(self.folder.threads), self._listening():
+            try:
+                return self._run()
+            except LostRank as lost:
+                saved = self.folder.checkpoints.latest()
+                there = f"step {saved['step']}" if saved else "no step"
+                message = f"{lost}; checkpoint of {there} in {self.folder.path}; continue with --resume"
+                print(message, file=sys.stderr, flush=True)  # at once: the launcher is about to end this process too
+                raise LostRank(message) from lost
+
+    def _run(self) -> AbstractState:
+        state = self.start()
+        saved_at, last_saved = time.monotonic(), self.resumed_at
+        if self.ranks.world > 1 and last_saved < 0:
+            self.save(state)  # with several processes one may be lost at any time
+        while self.method.trains and not self._done(state):
+            self._one_step(state)
+            if self.stop_signal is not None:
+                break
+            if time.monotonic() - saved_at >= 60 * self.options.checkpoint_minutes:
+                self.save(state)
+                saved_at, last_saved = time.monotonic(), state.step
+        if state.step != last_saved:
+            self.save(state)
+        self._agree()  # the last checkpoint is there for everyone
+        if self.stop_signal is not None and not self._done(state):
+            raise Stopped(self.stop_signal, state.step, self.folder)
+        return state
+
+    def save(self, state: AbstractState) -> None:
+        """Write a checkpoint."""
+        if not self.writes:
+            return
+        self.totals.peak_memory_mb = max(self.totals.peak_memory_mb, peak_memory_mb())
+        self.totals.load = load_average()
+        progress = {"totals": asdict(self.totals), "validation": self.validation}
+        self.folder.checkpoints.save(state.step, {"step": state.step, "state": state.state_dict()} | progress)
+
+    def _done(self, state: AbstractState) -> bool:
+        steps, minutes = self.options.steps, self.options.minutes
+        return (steps is not None and state.step >= steps) or (
+            minutes is not None and self.totals.total >= 60 * minutes
+        )
+
+    def _one_step(self, state: AbstractState) -> None:
+        number = state.step + 1
+        validation: Metrics = {}
+        with self._clock():
+            rng = self.rng.at("step", number)
+            seed_strays(rng)
+            state.progress = budget_used(self.options, state.step, self.totals.total)
+            ids = self.method.select(state, self.zoo, rng)
+            metrics = self.method.step(state, OnDemand(self.zoo.teacher, ids), rng)
+            state.step = number
+        self.totals.add(metrics)
+        if number % self.options.val_every == 0 or self._done(state):
+            with self._clock():
+                rng = self.rng.at("validate", number)
+                seed_strays(rng)
+                validation = self.method.validate(state, rng)
+                self.validation = validation or self.validation
+        if not self.writes:
+            return
+        seconds = self.totals.total
+        self.folder.log({"step": number, "seconds": round(seconds, 3)} | metrics | validation)
+        if self.on_progress:
+            rate = self.totals.images / seconds if seconds else 0.0
+            self.on_progress(Update(number, seconds, self.options, metrics, self.validation, rate))
+
+    @contextmanager
+    def _clock(self) -> Iterator[None]:
+        with self.totals.clock():
+            yield
+        self._agree()
+
+    def _agree(self) -> None:
+        """Take over the first process's clock and the stop signal of any."""
+
+        def own(_: int) -> list[torch.Tensor]:
+            return [torch.tensor([self.totals.total, self.stop_signal or 0], dtype=torch.float64)]
+
+        said = torch.stack([values for (values,) in self.ranks.map(own, range(self.ranks.world))])
+        self.totals.total, self.stop_signal = float(said[0, 0]), int(said[:, 1].max()) or None
+
+    @contextmanager
+    def _listening(self) -> Iterator[None]:
+        """SIGINT and SIGTERM ask to stop after the step at hand; a second one stops at once. Main thread only."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        watched = (signal.SIGINT, signal.SIGTERM)
+        previous = {s: signal.getsignal(s) for s in watched}
+
+        def ask(signum: int, _frame: object) -> None:
+            self.stop_signal = signum
+            for s in watched:
+                signal.signal(s, previous[s])
+
+        for s in watched:
+            signal.signal(s, ask)
+        try:
+            yield
+        finally:
+            for s in watched:
+                signal.signal(s, previous[s])
+
+
+@contextmanager
+def reproducible(threads: int) -> Iterator[None]:
+    """Deterministic kernels and ``threads`` CPU threads inside; the caller's settings and random state after."""
+    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        torch.set_num_threads(before[0])
+        torch.use_deterministic_algorithms(before[1])
+
+
+def seed_strays(rng: Rng) -> None:
+    """Seed torch's global generator by place, so that code which draws from it resumes equally."""
+    torch.manual_seed(rng.integer("global"))

@@ -1,0 +1,124 @@
+"""Pictures of a run: curves and contact sheets, as PNG."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from dfml.runs.progress import is_term
+
+INK, LINE, FAINT = "#222222", "#1f5fa8", "#a9c4e4"
+PANELS = 12  # loss terms in one picture at most
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Images [n, c, h, w] in [0, 1] of one teacher, with labels into ``class_names``."""
+
+    title: str
+    images: Tensor
+    labels: Tensor
+    class_names: Sequence[str]
+
+
+def plot_curves(metrics: list[dict[str, Any]], folder: Path) -> list[Path]:
+    """Draw ``losses.png`` and, where there is pseudo-val accuracy, ``pseudo_val.png``; the paths drawn."""
+    drawn = []
+    names = [k for k in dict.fromkeys(k for line in metrics for k in line) if is_term(k) and _points(metrics, k)[1]]
+    if names:
+        drawn.append(_loss_terms(metrics, names[:PANELS], folder / "losses.png"))
+    seconds, values = _points(metrics, "pseudo_val", over="seconds")
+    if values:
+        figure = Figure(figsize=(6, 3.4), layout="constrained")
+        axes = figure.subplots()
+        axes.plot([s / 60 for s in seconds], values, color=LINE, marker="o", markersize=3)
+        _tidy(axes, "pseudo-val accuracy (recovered classes that training does not use)", "minutes of training", "%")
+        drawn.append(_save(figure, folder / "pseudo_val.png"))
+    return drawn
+
+
+def contact_sheet(sheets: Sequence[Sheet], path: Path, *, columns: int = 10) -> Path:
+    """Draw recovered images, a block per teacher, a row per class with its name, ``columns`` images a row."""
+    rows = max(len(s.class_names) for s in sheets)
+    across = min(2, len(sheets))
+    down = -(-len(sheets) // across)
+    figure = Figure(figsize=(across * (1.4 + 0.42 * columns), down * (0.5 + 0.46 * rows)), layout="constrained")
+    for axes in figure.subplots(down, across, squeeze=False).flat:
+        axes.axis("off")
+    for axes, sheet in zip(figure.axes, sheets, strict=False):
+        canvas, size = _tile(sheet, columns)
+        axes.imshow(canvas, interpolation="nearest")
+        axes.axis("on")
+        axes.set_xticks([])
+        axes.set_yticks(
+            [(r + 0.5) * size for r in range(len(sheet.class_names))], [_label(n) for n in sheet.class_names]
+        )
+        axes.tick_params(length=0, labelsize=8, colors=INK)
+        axes.set_title(sheet.title, fontsize=9, color=INK, loc="left")
+        for side in axes.spines.values():
+            side.set_visible(False)
+    return _save(figure, path, dpi=160)
+
+
+def _tile(sheet: Sheet, columns: int) -> tuple[np.ndarray, int]:
+    """The images of a sheet in a white raster, two pixels between them; and the raster's step."""
+    height, width = sheet.images.shape[-2:]
+    size, wide = height + 2, width + 2
+    canvas = np.ones((size * len(sheet.class_names), wide * columns, 3), dtype=np.float32)
+    for row in range(len(sheet.class_names)):
+        for column, image in enumerate(sheet.images[sheet.labels == row][:columns]):
+            pixels = image.detach().float().cpu().clamp(0, 1).expand(3, -1, -1).permute(1, 2, 0).numpy()
+            canvas[row * size : row * size + height, column * wide : column * wide + width] = pixels
+    return canvas, size
+
+
+def _loss_terms(metrics: list[dict[str, Any]], names: list[str], path: Path) -> Path:
+    """A small panel a term, since un-weighted terms differ in scale."""
+    across = min(3, len(names))
+    down = -(-len(names) // across)
+    figure = Figure(figsize=(3.4 * across, 2.3 * down), layout="constrained")
+    grid = figure.subplots(down, across, squeeze=False)
+    for axes in grid.flat[len(names) :]:
+        axes.axis("off")
+    for axes, name in zip(grid.flat, names, strict=False):
+        steps, values = _points(metrics, name)
+        axes.plot(steps, values, color=FAINT, linewidth=0.8, marker="" if len(values) > 2 else "o")
+        window = max(1, len(values) // 20)
+        smooth = np.convolve(values, np.ones(window) / window, mode="valid")
+        axes.plot(steps[window - 1 :], smooth, color=LINE, linewidth=1.6)
+        _tidy(axes, name.replace("/", ": ").replace("_", " "), "step", "")
+    return _save(figure, path)
+
+
+def _points(metrics: list[dict[str, Any]], name: str, over: str = "step") -> tuple[list[float], list[float]]:
+    pairs = [(float(line[over]), float(line[name])) for line in metrics if isinstance(line.get(name), int | float)]
+    finite = [(x, y) for x, y in pairs if np.isfinite(y)]
+    return [x for x, _ in finite], [y for _, y in finite]
+
+
+def _tidy(axes: Axes, title: str, x: str, y: str) -> None:
+    axes.set_title(title, fontsize=9, color=INK, loc="left")
+    axes.set_xlabel(x, fontsize=8, color=INK)
+    axes.set_ylabel(y, fontsize=8, color=INK)
+    axes.tick_params(labelsize=8, colors=INK)
+    axes.grid(axis="y", color="#e6e6e6", linewidth=0.7)
+    axes.set_axisbelow(True)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+
+
+def _label(name: str) -> str:
+    """A class name that fits beside a row; dollar signs would start mathematics."""
+    return (name if len(name) <= 18 else name[:17] + "…").replace("$", r"\$")
+
+
+def _save(figure: Figure, path: Path, dpi: int = 130) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    FigureCanvasAgg(figure).print_figure(path, dpi=dpi, facecolor="white")
+    return path

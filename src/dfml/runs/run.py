@@ -1,0 +1,141 @@
+"""A finished run: its learner, its pictures, and the classifiers that it adapts to new tasks."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from dfml.data import load_support
+from dfml.errors import InputError
+from dfml.runs.checkpoint import restore
+from dfml.runs.plots import Sheet, contact_sheet
+from dfml.runs.run_folder import RunFolder
+from dfml.learners.base import AbstractLearner
+from dfml.learners.predictor_file import TaskClassifier
+from dfml.methods.base import AbstractMethod, AbstractState
+from dfml.randomness import Rng
+from dfml.zoo import Zoo
+
+OVERVIEW = 4  # teachers in the picture of several
+
+
+class Run:
+    """A run folder with a checkpoint, opened lazily.
+
+    Args:
+        folder: the run folder.
+        zoo: the zoo that it was trained on; None opens the one that the folder names.
+    """
+
+    def __init__(self, folder: RunFolder, zoo: Zoo | None = None):
+        self.folder, self._zoo = folder, zoo
+
+    @staticmethod
+    def open(path: str | Path, *, zoo: Zoo | str | Path | None = None) -> "Run":
+        """Open a run folder; ``zoo`` where it has moved since.
+
+        Raises:
+            InputError: not a run folder.
+        """
+        return Run(RunFolder(path), Zoo.open(zoo) if isinstance(zoo, str | Path) else zoo)
+
+    @property
+    def path(self) -> Path:
+        """The run folder."""
+        return self.folder.path
+
+    @cached_property
+    def zoo(self) -> Zoo:
+        """The zoo of the run.
+
+        Raises:
+            InputError: it is not where it was, or is another one now.
+        """
+        about = self.folder.about["zoo"]
+        zoo = self._zoo or Zoo.open(about["path"])
+        if zoo.hash != about["hash"]:
+            raise InputError(
+                f"zoo {zoo.name} at {zoo.path}: {zoo.hash[:19]}",
+                f"the zoo of the run {self.path}: {about['hash'][:19]}",
+                "name the zoo that the run was trained on",
+            )
+        return zoo
+
+    @cached_property
+    def method(self) -> AbstractMethod[Any]:
+        """The method, built from the run's configuration."""
+        return self.folder.config.build()
+
+    @cached_property
+    def checkpoint(self) -> dict[str, Any]:
+        """The newest sound checkpoint.
+
+        Raises:
+            InputError: there is none.
+        """
+        saved = self.folder.checkpoints.latest()
+        if saved is None:
+            raise InputError(f"{self.path}: no sound checkpoint", "a run that was trained", "train it, or use --resume")
+        return saved
+
+    @cached_property
+    def state(self) -> AbstractState:
+        """The method's state at the newest checkpoint."""
+        saved = self.checkpoint
+        state = self.method.init(self.zoo, Rng(self.folder.config.run.seed).at("init"))
+        restore(state, saved, self.path)
+        return state
+
+    @property
+    def learner(self) -> AbstractLearner:
+        """The learner: what the whole run was for."""
+        return self.method.learner(self.state)
+
+    def adapt(self, support: str | Path) -> TaskClassifier:
+        """A classifier for a new task, from a folder with a folder of a few images per class.
+
+        Raises:
+            InputError: fewer than two classes, a class without images, an unreadable image.
+        """
+        images, labels, names = load_support(support, self.zoo.input_spec)
+        return TaskClassifier(self.learner.adapt(images, labels), names)
+
+    def recover(self, out: str | Path | None = None, *, teachers: Sequence[str] | None = None) -> list[Path]:
+        """Contact sheets of recovered images: one per teacher, and ``overview.png`` of up to four.
+
+        Args:
+            out: a folder; None is ``plots/recovered`` of the run.
+            teachers: ids; None is all of them.
+
+        Raises:
+            InputError: the method recovers no images, an unknown teacher, or a folder that cannot be written.
+        """
+        folder = Path(out) if out is not None else self.folder.plots / "recovered"
+        wanted = list(teachers) if teachers else list(self.zoo.ids)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(
+                f"{folder}: cannot be written ({error})", "a folder to write to", "change --out"
+            ) from error
+        paths: list[Path] = []
+        overview: list[Sheet] = []
+        for name in wanted:
+            sheet = self._sheet(name)
+            paths.append(contact_sheet([sheet], folder / f"{name}.png"))
+            overview += [sheet] if len(overview) < OVERVIEW else []
+        return [*paths, contact_sheet(overview, folder / "overview.png", columns=8)]
+
+    def _sheet(self, name: str) -> Sheet:
+        teacher = self.zoo.teacher(name)
+        recovered = self.method.recovered_sheet(
+            self.state, [teacher], Rng(self.folder.config.run.seed).at("sheet", name)
+        )
+        if not recovered:
+            kind = self.folder.config.sections["method"]["name"]
+            raise InputError(
+                f"{self.path}: method {kind} recovers no images",
+                "a run of a method that does",
+                "train with the recipe best or free",
+            )
+        return Sheet(name, recovered[0].images, recovered[0].labels, teacher.card.class_names)

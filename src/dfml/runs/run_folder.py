@@ -1,0 +1,224 @@
+"""The folder of a run: configuration, versions, metrics as JSON lines, checkpoints, plots and the result."""
+
+import json
+import os
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dfml.errors import InputError
+from dfml.runs.checkpoint import Checkpoints
+from dfml.recipes.options import Config
+from dfml.recipes.resolving import resolve
+from dfml.zoo import Zoo
+from dfml.zoo.store import EMBEDDED
+
+RUN_SCHEMA = 1
+
+
+class RunFolder:
+    """An existing run folder; `create` and `reopen` prepare one for training.
+
+    Args:
+        path: the folder.
+
+    Raises:
+        InputError: not a run folder, or one of another schema.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self.about = self._read("config.json")
+        if self.about.get("schema") != RUN_SCHEMA:
+            raise InputError(
+                f"{self.path}: a run folder of schema {self.about.get('schema')!r}",
+                f"schema {RUN_SCHEMA}",
+                "train again",
+            )
+        sections = self.about["config"]
+        self.config = Config(self.about["recipe"], sections)
+        self.checkpoints = Checkpoints(self.path / "checkpoints", self.config.run.keep_checkpoints)
+
+    @classmethod
+    def create(cls, path: str | Path, config: Config, zoo: Zoo) -> "RunFolder":
+        """A new run folder.
+
+        Raises:
+            InputError: it holds a run already, holds other things, or cannot be written.
+        """
+        path = Path(path)
+        if (path / "config.json").exists():
+            raise InputError(
+                f"{path}: holds a run already", "a new folder, or --resume", "add --resume or change --out"
+            )
+        if path.is_dir() and any(path.iterdir()):
+            raise InputError(f"{path}: not empty, and not a run folder", "a new or empty folder", "change --out")
+        try:
+            (path / "checkpoints").mkdir(parents=True, exist_ok=True)
+            (path / "plots").mkdir(exist_ok=True)
+            write_json(path / "versions.json", versions(config.run.threads))
+            about = {
+                "schema": RUN_SCHEMA,
+                "recipe": config.recipe,
+                "recipe_hash": config.hash,
+                "config": config.sections,
+            }
+            write_json(path / "config.json", about | {"zoo": describe_zoo(zoo)})
+        except OSError as error:
+            raise InputError(
+                f"{path}: cannot be written ({error})", "a folder that you may write", "change --out"
+            ) from error
+        return cls(path)
+
+    @classmethod
+    def reopen(cls, path: str | Path, config: Config, zoo: Zoo) -> "RunFolder":
+        """The run folder to go on with; budget and housekeeping may differ from what it was made with.
+
+        Raises:
+            InputError: it belongs to another configuration or zoo, or cannot be written.
+        """
+        folder = cls(path)
+        if differ := folder.differences(config, zoo):
+            raise InputError(
+                f"{folder.path}: belongs to another run" + "".join(f"\n  - {d}" for d in differ),
+                "the configuration and the zoo that the run was started with",
+                "leave out the options that differ, or start anew with another --out",
+            )
+        try:
+            probe = folder.path / ".probe"
+            probe.write_text("")
+            probe.unlink()
+            write_json(
+                folder.path / "config.json", folder.about | {"recipe_hash": config.hash, "config": config.sections}
+            )
+        except OSError as error:
+            raise InputError(
+                f"{path}: cannot be written ({error})", "a folder that you may write", "free it"
+            ) from error
+        return cls(path)
+
+    def differences(self, config: Config, zoo: Zoo) -> list[str]:
+        """Why the run cannot be continued with this configuration and zoo, a line a reason."""
+        old, new = self._identity(), config.identity()
+        differ = [
+            f"{k}: {old.get(k)!r} there, {new.get(k)!r} here" for k in sorted(old | new) if old.get(k) != new.get(k)
+        ]
+        there = self.about["zoo"]
+        if there["hash"] != zoo.hash:
+            differ.append(f"zoo: {there['name']} {there['hash'][:19]} there, {zoo.name} {zoo.hash[:19]} here")
+        return differ
+
+    def _identity(self) -> dict[str, Any]:
+        """Of the configuration; a hyper-parameter that dfml did not have then is at its default."""
+        try:
+            return resolve(self.config.sections, label=self.config.recipe).identity()
+        except InputError:  # one that dfml has no more
+            return self.config.identity()
+
+    @property
+    def plots(self) -> Path:
+        """Where pictures go."""
+        (self.path / "plots").mkdir(exist_ok=True)
+        return self.path / "plots"
+
+    @property
+    def threads(self) -> int:
+        """The number of CPU threads that the run was started with; another number gives other bits."""
+        return int(self._read("versions.json").get("threads", 1))
+
+    def log(self, line: dict[str, Any]) -> None:
+        """Append one line to ``metrics.jsonl``."""
+        with (self.path / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps({"schema": RUN_SCHEMA} | line) + "\n")
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """All lines; a last line that was cut short is left out."""
+        lines = []
+        path = self.path / "metrics.jsonl"
+        for text in path.read_text().splitlines() if path.exists() else []:
+            try:
+                lines.append(json.loads(text))
+            except json.JSONDecodeError:
+                break
+        return lines
+
+    def rewind(self, step: int) -> None:
+        """Forget the lines after ``step``: they will be made again."""
+        kept = [line for line in self.metrics() if line["step"] <= step]
+        work = self.path / ".metrics.jsonl"
+        work.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        work.replace(self.path / "metrics.jsonl")
+
+    def write_result(self, result: dict[str, Any]) -> Path:
+        """Write ``result.json``."""
+        write_json(self.path / "result.json", result)
+        return self.path / "result.json"
+
+    def _read(self, name: str) -> dict[str, Any]:
+        try:
+            return json.loads((self.path / name).read_text())
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"{self.path}: not a run folder ({name}: {error})", "a folder made by `dfml train`", "correct the path"
+            ) from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON by a rename, so that no reader meets half a file."""
+    work = path.with_name(f".{path.name}")
+    work.write_text(json.dumps(value, indent=1) + "\n")
+    work.replace(path)
+
+
+def describe_zoo(zoo: Zoo) -> dict[str, Any]:
+    """The zoo as results name it; an embedded one goes by its name, since its path is this installation's."""
+    embedded = [name for name, path in EMBEDDED.items() if path.resolve() == Path(zoo.path).resolve()]
+    return {
+        "name": zoo.name,
+        "path": embedded[0] if embedded else str(Path(zoo.path).resolve()),
+        "hash": zoo.hash,
+        "recipe": zoo.recipe_hash,
+        "models": len(zoo.ids),
+        "architectures": sorted({zoo.entry(i).architecture for i in zoo.ids}),
+    }
+
+
+def versions(threads: int | None = None) -> dict[str, Any]:
+    """What runs: dfml, torch, Python, platform, CPU threads (None: torch's number), the commit of a checkout."""
+    try:
+        dfml = version("dfml")
+    except PackageNotFoundError:
+        dfml = "not installed"
+    return {
+        "schema": RUN_SCHEMA,
+        "dfml": dfml,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "threads": threads or torch.get_num_threads(),
+        "commit": commit(),
+    }
+
+
+def commit() -> str | None:
+    """The commit of the checkout that tracks this file, with ``+`` when it was changed since; None outside of one."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", *arguments]
+        done = subprocess.run(
+            command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10, check=True
+        )
+        return done.stdout.strip()
+
+    try:
+        git(
+            "ls-files", "--error-unmatch", Path(__file__).name
+        )  # else this is an installation inside a stranger's checkout
+        return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "-uno", ".") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None

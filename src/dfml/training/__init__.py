@@ -1,0 +1,1 @@
+"""What methods are made of: bank, alignment, replay, pseudo-validation."""

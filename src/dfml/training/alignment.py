@@ -1,0 +1,70 @@
+"""Better generalisation: one outer step that makes the gradients of several teachers agree."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from dfml.functional.inner import Parameters, sequential_displacement, summed_gradient
+from dfml.nn import batch_statistics
+from dfml.training.meta_model import MetaModel
+
+Loss = Callable[[Parameters], Tensor]
+FAST_OPTIMISERS: dict[str, type[torch.optim.Optimizer]] = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}
+
+
+def align(
+    model: MetaModel,
+    losses: list[Loss],
+    outer: torch.optim.Optimizer,
+    *,
+    kind: Literal["sequential", "average"],
+    lr: float,
+    fast_optimiser: Literal["sgd", "adam"],
+    scale: float | None,
+    generator: torch.Generator,
+) -> Float[Tensor, ""]:
+    """theta_i = theta_{i-1} - lr grad L_i(theta_{i-1}), losses in random order; ``outer`` follows theta - theta_n.
+
+    Args:
+        model: its encoder and head move; BatchNorm gathers running statistics on the way.
+        losses: one a teacher, functions of `MetaModel.distilled_parameters`.
+        outer: the Reptile optimiser.
+        kind: ``average`` follows the plain mean gradient at theta instead, at the same cost.
+        lr: step size of the sequential steps.
+        fast_optimiser: of the sequential steps.
+        scale: None follows displacement / (lr n), the size of a mean gradient; a number times the raw displacement.
+        generator: decides the order.
+
+    Returns:
+        The mean of the losses met.
+    """
+    parameters: Parameters = dict(model.distilled_parameters())
+    losses = [losses[i] for i in torch.randperm(len(losses), generator=generator).tolist()]
+    model.train()
+    if kind == "sequential":
+        direction, met = sequential_displacement(losses, parameters, lr=lr, optimiser=FAST_OPTIMISERS[fast_optimiser])
+    else:
+        direction, met = summed_gradient(losses, parameters)
+    model.eval()
+    factor = 1 / len(losses) if scale is None else scale * lr
+    outer.zero_grad()
+    for name, p in parameters.items():
+        p.grad = direction[name] * factor
+    outer.step()
+    return met.mean()
+
+
+def alignment_ratio(model: MetaModel, losses: list[Loss], *, lr: float) -> float:
+    """Size of what sequential SGD steps add to the sum of gradients, relative to that sum.
+
+    Far below 0.1 alignment does nothing that plain averaging does not; far above 0.5 the expansion behind it is void.
+    """
+    parameters: Parameters = dict(model.distilled_parameters())
+    with batch_statistics(model):
+        displacement, _ = sequential_displacement(losses, parameters, lr=lr)
+        plain, _ = summed_gradient(losses, parameters)
+    added = torch.cat([(displacement[k] - plain[k]).flatten() for k in plain])
+    return float(added.norm() / torch.cat([g.flatten() for g in plain.values()]).norm())

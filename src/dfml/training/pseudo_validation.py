@@ -1,0 +1,93 @@
+"""Progress without real images: teachers held out with all their classes, and episodes of what they show."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from dfml.errors import InputError
+from dfml.learners import AbstractLearner, Metrics
+from dfml.randomness import Rng
+from dfml.recovery import AbstractRecovery
+from dfml.training.bank import Bank
+from dfml.zoo.card import ModelCard
+from dfml.zoo.store import Zoo
+
+VISITS = 3  # recoveries from each held-out teacher
+
+
+class PseudoValidation:
+    """Held-out teachers, their classes, and images recovered from them once.
+
+    Args:
+        zoo: where the held-out teachers are drawn.
+        count: how many; 0 for none.
+        images_per_class: recovered images per class and visit.
+        rng: decides which.
+
+    Raises:
+        InputError: nothing would be left to train on.
+    """
+
+    def __init__(self, zoo: Zoo, *, count: int, images_per_class: int, rng: Rng):
+        order = torch.randperm(len(zoo.ids), generator=rng.generator("held out")).tolist()
+        self.zoo, self.images_per_class = zoo, images_per_class
+        self.ids = sorted(zoo.ids[i] for i in order[:count])
+        known = {c for i in self.ids for c in zoo.entry(i).class_ids}
+        self.class_ids = tuple(sorted(known))
+        held_out = set(self.ids)
+        self.training_ids = [i for i in zoo.ids if i not in held_out and not known.issuperset(zoo.entry(i).class_ids)]
+        if not self.training_ids:
+            raise InputError(
+                f"{count} validation teachers of a zoo of {len(zoo.ids)}",
+                "at least one teacher with classes that the validation teachers do not know",
+                "set --validation-teachers 0, or use a larger zoo",
+            )
+        size = zoo.input_spec
+        self.bank = Bank(
+            classes=max(1, len(self.class_ids)),
+            capacity=VISITS * images_per_class,
+            shape=(size.channels, size.size, size.size),
+        )
+
+    def training_labels(self, card: ModelCard) -> Int[Tensor, " n"]:
+        """A teacher's outputs whose classes training may use, ``images_per_class`` of each."""
+        kept = [i for i, c in enumerate(card.class_ids) if c not in self.class_ids]
+        return torch.tensor(kept).repeat(self.images_per_class)
+
+    def accuracy(self, learner: AbstractLearner, recovery: AbstractRecovery, *, episodes: int, rng: Rng) -> Metrics:
+        """``pseudo_val``: mean 1-shot accuracy in percent over fixed episodes of the held-out classes."""
+        if not self.ids:
+            return {}
+        if not len(self.bank):
+            self._fill(recovery, rng)
+        correct = []
+        for index in range(episodes):
+            episode = self.bank.episode(
+                way=min(5, len(self.class_ids)), shot=1, queries=10, generator=rng.generator("episode", index)
+            )
+            answer = learner.adapt(episode.support_x, episode.support_y)(episode.query_x).argmax(-1)
+            correct.append((answer == episode.query_y).float().mean())
+        return {"pseudo_val": 100 * float(torch.stack(correct).mean())}
+
+    def _fill(self, recovery: AbstractRecovery, rng: Rng) -> None:
+        for number, name in enumerate(self.ids):
+            teacher = self.zoo.teacher(name)
+            rows = torch.tensor([self.class_ids.index(c) for c in teacher.card.class_ids])
+            labels = torch.arange(len(rows)).repeat(self.images_per_class)
+            for visit in range(VISITS):
+                shown = recovery.recover([teacher], [labels], rng=rng.at("fill", name, visit), learn=False)[0]
+                self.bank.add(shown.images, rows[shown.labels], number)
+
+    def to(self, device: torch.device) -> None:
+        """Keep the images there."""
+        self.bank.to(device)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The images; which teachers are held out follows from the seed."""
+        return self.bank.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over a checkpoint."""
+        self.bank.load_state_dict(state)

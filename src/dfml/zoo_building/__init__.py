@@ -1,0 +1,1 @@
+"""Training whole zoos of small classifiers."""

@@ -1,0 +1,74 @@
+import json
+
+import pytest
+from fakes import FakeZoo, fake_config
+
+from dfml.errors import InputError
+from dfml.recipes.resolving import resolve
+from dfml.runs.run_folder import RunFolder
+
+
+def create(path, **run):
+    return RunFolder.create(path, fake_config(**({"steps": 3} | run)), FakeZoo())
+
+
+def test_what_it_holds(tmp_path):
+    folder = create(tmp_path / "deep" / "run")
+    about = json.loads((folder.path / "config.json").read_text())
+    assert about["config"]["run"]["steps"] == 3
+    assert about["recipe_hash"] == folder.config.hash
+    assert about["zoo"]["hash"] == "sha256:fake"
+    versions = json.loads((folder.path / "versions.json").read_text())
+    assert {"dfml", "torch", "python", "platform", "commit", "threads"} <= set(versions)
+    folder.log({"step": 1, "loss": 0.5})
+    assert folder.metrics() == [{"schema": 1, "step": 1, "loss": 0.5}]
+
+
+def test_unwritable_place(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"cannot be written.*\n.*\n.*change --out"):
+        create(tmp_path / "file" / "run")
+
+
+def test_taken_places(tmp_path):
+    create(tmp_path / "run")
+    with pytest.raises(InputError, match="holds a run already"):
+        create(tmp_path / "run")
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.png").write_text("")
+    with pytest.raises(InputError, match="not empty, and not a run folder"):
+        create(tmp_path / "photos")
+
+
+def test_another_configuration_or_zoo(tmp_path):
+    create(tmp_path / "run")
+    other = FakeZoo()
+    other.hash = "sha256:other"
+    with pytest.raises(InputError) as error:
+        RunFolder.reopen(tmp_path / "run", fake_config(steps=9, seed=1), other)
+    assert "run.seed: 0 there, 1 here" in str(error.value)
+    assert "sha256:other here" in str(error.value)
+    assert "run.steps" not in str(error.value)
+    assert RunFolder.reopen(tmp_path / "run", fake_config(steps=9), FakeZoo()).config.run.steps == 9
+
+
+def test_a_hyper_parameter_that_came_later_has_its_default(tmp_path):
+    def config(*options):
+        return resolve("best", {"run.threads": 1} | dict(options))
+
+    RunFolder.create(tmp_path / "run", config(), FakeZoo())
+    path = tmp_path / "run" / "config.json"
+    about = json.loads(path.read_text())
+    del about["config"]["method"]["meta_batch"]
+    path.write_text(json.dumps(about))
+    with pytest.raises(InputError, match=r"meta_batch: 1 there, 4 here"):
+        RunFolder.reopen(tmp_path / "run", config(("method.meta_batch", 4)), FakeZoo())
+    assert RunFolder.reopen(tmp_path / "run", config(), FakeZoo()).config == config()
+
+
+@pytest.mark.parametrize("text", [None, "{", '{"schema": 7}'])
+def test_no_run_folder(tmp_path, text):
+    if text is not None:
+        (tmp_path / "config.json").write_text(text)
+    with pytest.raises(InputError, match="run folder"):
+        RunFolder(tmp_path)
