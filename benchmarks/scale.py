@@ -85,13 +85,13 @@ def measure_steps(folder: Path, name: str, steps: int, threads: int) -> dict[str
     import torch
 
     from dfml.compute.memory import keep_freed_memory
+    from dfml.methods.base import teachers_of
     from dfml.randomness import Rng
     from dfml.recipes.resolving import resolve
     from dfml.runs.loop import reproducible
     from dfml.runs.measures import load_average, peak_memory_mb
     from dfml.runs.run_folder import commit
     from dfml.zoo import Zoo
-    from dfml.zoo.teacher import OnDemand
 
     keep_freed_memory()
     recipe, options = SETTINGS[name]
@@ -102,7 +102,7 @@ def measure_steps(folder: Path, name: str, steps: int, threads: int) -> dict[str
         init_s, wall, cpu = time.perf_counter() - start, [], []
         for step in range(steps + 1):
             here, start, cpu_start = rng.at("step", step), time.perf_counter(), time.process_time()
-            method.step(state, OnDemand(zoo.teacher, method.select(state, zoo, here)), here)
+            method.step(state, teachers_of(zoo, method.plan(state, zoo, here)), here)
             wall.append(time.perf_counter() - start)
             cpu.append(time.process_time() - cpu_start)
         floor_s = _floor(zoo)

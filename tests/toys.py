@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from dfml.methods.base import teachers_of
 from dfml.nn import Classifier, Encoder, InputSpec, build_backbone
 from dfml.randomness import Rng
 from dfml.zoo import Zoo
@@ -61,5 +62,5 @@ def run_steps(method, state, zoo, first: int, last: int) -> list[dict]:
     metrics = []
     for step in range(first, last):
         rng = Rng(0).at("step", step)
-        metrics.append(method.step(state, [zoo.teacher(i) for i in method.select(state, zoo, rng)], rng))
+        metrics.append(method.step(state, teachers_of(zoo, method.plan(state, zoo, rng)), rng))
     return metrics

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from dfml.evaluation.evaluate import check_disjoint
+from dfml.methods.base import teachers_of
 from dfml.methods.single_teacher import best_by_card
 from dfml.randomness import Rng
 from dfml.recipes.resolving import resolve
@@ -106,9 +107,10 @@ def test_the_work_of_a_step_is_the_same_in_a_small_and_in_a_large_zoo(name, fold
         cards_read.clear()
         for step in range(2):
             loaded.clear()
-            ids = method.select(state, zoo, Rng(step))
-            assert not cards_read, "select reads no card"
-            metrics = method.step(state, OnDemand(zoo.teacher, ids), Rng(step))
+            plan = method.plan(state, zoo, Rng(step))
+            ids = [name for names in plan.values() for name in names]
+            assert not cards_read, "plan reads no card"
+            metrics = method.step(state, teachers_of(zoo, plan), Rng(step))
             assert len(loaded) <= len(set(ids))
             assert len(cards_read) == len(loaded)
             cards_read.clear()
@@ -147,7 +149,7 @@ def test_a_committee_that_does_not_fit_the_cache_streams_through_it(folders, mon
     monkeypatch.setattr(LocalTeacher, "answers", counting)
     zoo, method = Zoo.open(folders[20]), method_of("consolidate")
     state = method.init(zoo, Rng(0))
-    method.step(state, OnDemand(zoo.teacher, method.select(state, zoo, Rng(0))), Rng(0))
+    method.step(state, teachers_of(zoo, method.plan(state, zoo, Rng(0))), Rng(0))
     assert set(state.committee) <= set(loaded)
     assert len(most) == 12
     assert max(most) <= 2, "the one that answers and the one before it"

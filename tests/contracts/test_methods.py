@@ -8,6 +8,7 @@ import torch
 
 from dfml.learners import AbstractLearner
 from dfml.methods import METHODS
+from dfml.methods.base import teachers_of
 from dfml.randomness import Rng
 from dfml.recipes.options import recipe_names
 from dfml.recipes.resolving import resolve
@@ -49,7 +50,7 @@ def zoo() -> ToyZoo:
 def _steps(method, state, zoo, first: int, last: int) -> None:
     for n in range(first, last):
         rng = Rng(0).at("step", n)
-        metrics = method.step(state, [zoo.teacher(i) for i in method.select(state, zoo, rng)], rng)
+        metrics = method.step(state, teachers_of(zoo, method.plan(state, zoo, rng)), rng)
         assert all(isinstance(v, float) for v in metrics.values())
 
 

@@ -73,7 +73,7 @@ def test_methods_that_do_not_train(method, zoo, image_set, rng):
     assert not method.uses_data
     torch.manual_seed(1)
     state = method.init(zoo, rng)
-    assert method.select(state, zoo, rng) == []
+    assert method.plan(state, zoo, rng) == {}
     assert method.step(state, [], rng) == {}
     learner = method.learner(state)
     saved = copy.deepcopy(state.state_dict())

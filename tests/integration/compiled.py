@@ -13,10 +13,10 @@ from unittest.mock import patch
 import torch
 from small import CONSOLIDATE, FREE
 
+from dfml.methods.base import teachers_of
 from dfml.randomness import Rng
 from dfml.recipes.resolving import resolve
 from dfml.zoo import Zoo
-from dfml.zoo.teacher import OnDemand
 
 
 def train(recipe: str, zoo: Zoo, *, compiled: bool) -> list[dict]:
@@ -27,7 +27,7 @@ def train(recipe: str, zoo: Zoo, *, compiled: bool) -> list[dict]:
     metrics = []
     for number in range(2):
         rng = Rng(0).at("step", number)
-        metrics.append(method.step(state, OnDemand(zoo.teacher, method.select(state, zoo, rng)), rng))
+        metrics.append(method.step(state, teachers_of(zoo, method.plan(state, zoo, rng)), rng))
     return metrics
 
 

@@ -25,10 +25,10 @@ from dfml.data import ImageSet, load_data
 from dfml.evaluation.evaluate import evaluate, evaluate_transductive
 from dfml.evaluation.manifest import make_manifest
 from dfml.learners import AbstractLearner
+from dfml.methods.base import teachers_of
 from dfml.randomness import Rng
 from dfml.recipes.resolving import resolve
 from dfml.zoo import Zoo
-from dfml.zoo.teacher import OnDemand
 from dfml.zoo_building.plan import TrainingRecipe, ZooPlan, train_teachers
 
 NAME = "second"
@@ -142,7 +142,7 @@ def train(recipe: str, options: dict, zoo: Zoo, device: torch.device) -> dict:
             rng = Rng(0).at("step", number)
             reads.clear()
             writes.clear()
-            metrics.append(method.step(state, OnDemand(zoo.teacher, method.select(state, zoo, rng)), rng))
+            metrics.append(method.step(state, teachers_of(zoo, method.plan(state, zoo, rng)), rng))
         waits = {"reads": list(reads), "writes": list(writes)}
         metrics.append(method.validate(state, Rng(0)))
         metrics.append(accuracies(method.learner(state)))

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from dfml.methods.base import Role
 from dfml.methods.consolidate import Consolidate
 from dfml.randomness import Rng
 from dfml.recovery import MetaGenerator
@@ -49,9 +50,9 @@ def test_a_committee_bounds_who_answers_but_not_who_is_visited(zoo):
     method = _method(committee=2, validation_teachers=0, teachers_per_step=4)
     state = method.init(zoo, Rng(0))
     assert len(state.committee) == 2
-    chosen = method.select(state, zoo, Rng(0))
-    assert len(chosen) == 4 + 2
-    assert chosen[4:] == list(state.committee)
+    plan = method.plan(state, zoo, Rng(0))
+    assert len(plan[Role.VISIT]) == 4
+    assert plan[Role.ANSWER] == list(state.committee)
     run_steps(method, state, zoo, 0, 2)
     assert state.bank.answers.shape[1] == 6
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from dfml.errors import InputError
+from dfml.methods.base import Role, teachers_of
 from dfml.methods.free import FREE
 from dfml.randomness import Rng
 from dfml.recovery import MetaGenerator
@@ -47,13 +48,28 @@ def test_every_teachers_images_reach_the_bank_under_their_class(zoo):
     method = _method(warmup_steps=0, validation_teachers=0)
     state = method.init(zoo, Rng(0))
     rng = Rng(0).at("step", 0)
-    chosen = method.select(state, zoo, rng)
-    method.step(state, [zoo.teacher(i) for i in chosen], rng)
-    visited = set(chosen[:4])
+    plan = method.plan(state, zoo, rng)
+    method.step(state, teachers_of(zoo, plan), rng)
+    visited = set(plan[Role.VISIT])
     for name in visited:
         rows, number = state.rows(zoo.cards[name]), state.number_of[name]
         assert all(int((state.bank.teachers(row) == number).sum()) == 6 for row in rows.tolist())
     assert len(state.bank) == 18 * len(visited)
+
+
+def test_a_small_zoo_visits_each_teacher_once_and_loses_no_round(zoo, monkeypatch):
+    """Fewer teachers than ``teachers_per_step``: what is visited and what is reviewed are told apart by role."""
+    method = _method(warmup_steps=0, rounds=4, teachers_per_step=16, validation_teachers=2)
+    state, aligned = method.init(zoo, Rng(0)), []
+    there = state.validation.training_ids
+    assert len(there) < 4
+    plan = method.plan(state, zoo, Rng(0))
+    assert sorted(plan[Role.VISIT]) == sorted(there)
+    assert sorted(plan[Role.REVIEW]) == sorted(3 * there)
+    monkeypatch.setattr("dfml.methods.free.align", lambda model, tasks, *_, **__: aligned.append(len(tasks)) or 0.0)
+    metrics = method.step(state, teachers_of(zoo, plan), Rng(0))
+    assert metrics["images"] == sum(6 * len(state.validation.training_labels(zoo.cards[i])) // 6 for i in there)
+    assert aligned == 4 * [len(there)]
 
 
 def test_held_out_classes_never_reach_training(zoo):

@@ -68,6 +68,34 @@ def test_the_batched_engine_gives_the_numbers_of_the_loop(options):
     assert_same(recover("batched", **options), recover("loop", **options))
 
 
+class Students:
+    """A learner's heads for the teachers, of which each counts how often it is asked."""
+
+    def __init__(self):
+        self.asked = 0
+        self.weight = torch.randn(3, 3, generator=torch.Generator().manual_seed(5))
+
+    def __call__(self, images):
+        self.asked += 1
+        return images.mean((2, 3)) @ self.weight
+
+
+@pytest.mark.parametrize("weight", [0.0, 1.0])
+def test_with_students_the_batched_engine_runs_and_asks_them_only_where_a_weight_does(monkeypatch, weight):
+    calls = []
+    logits = StackedTeachers.logits
+    monkeypatch.setattr(StackedTeachers, "logits", lambda self, x: calls.append(len(x)) or logits(self, x))
+    outcomes = []
+    for engine in ("batched", "loop"):
+        recovery, student = MetaGenerator(latent=8, adversarial_weight=weight, engine=engine), Students()
+        recovery.prepare(SPEC, Rng(0))
+        shown = recovery.recover(teachers(), [LABELS] * 3, students=[student] * 3, rng=Rng(1))
+        assert student.asked == (3 * (recovery.steps + 1) if weight else 0)
+        outcomes.append((shown, list(recovery.generator.parameters())))
+    assert calls == [3] * (recovery.steps + 1), "all teachers at once, at every step and at the reading"
+    assert_same(*outcomes)
+
+
 def test_teachers_that_cannot_be_stacked_go_through_the_loop():
     other = toy_teacher("other", ("x", "y"))
     assert can_stack(teachers())

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from dfml.recipes.options import Config
-from dfml.methods.base import AbstractMethod, AbstractState
+from dfml.methods.base import AbstractMethod, AbstractState, Role
 from dfml.zoo import Zoo
 from dfml.zoo.card import Capability
 
@@ -56,16 +56,17 @@ class FakeMethod(AbstractMethod):
         network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2))
         return FakeState(0, network, torch.optim.Adam(network.parameters(), lr=self.lr))
 
-    def select(self, state, zoo, rng):
-        return [zoo.ids[rng.integer("choice", high=3)]]
+    def plan(self, state, zoo, rng):
+        return {Role.VISIT: [zoo.ids[rng.integer("choice", high=3)]]}
 
     def step(self, state, teachers, rng):
-        x = torch.randn(6, 3, 8, 8, generator=rng.generator("x")) + teachers[0] / 100 + torch.rand(1)  # a stray draw
+        (teacher,) = teachers[Role.VISIT]
+        x = torch.randn(6, 3, 8, 8, generator=rng.generator("x")) + teacher / 100 + torch.rand(1)  # a stray draw
         loss = state.network(x).square().mean()
         state.optimiser.zero_grad()
         loss.backward()
         state.optimiser.step()
-        state.seen.append(teachers[0])
+        state.seen.append(teacher)
         return {"loss/fake": float(loss.detach()), "images": 6}
 
     def validate(self, state, rng):

@@ -1,8 +1,9 @@
 """The contract of a method: one paper, one final class."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
@@ -12,7 +13,26 @@ from dfml.learners.base import AbstractLearner, Metrics
 from dfml.randomness import Rng
 from dfml.zoo.card import Capability
 from dfml.zoo.store import Zoo
-from dfml.zoo.teacher import Teacher
+from dfml.zoo.teacher import OnDemand, Teacher
+
+
+class Role(Enum):
+    """Why a step needs a teacher."""
+
+    VISIT = "to recover images from it"
+    REVIEW = "to answer on its images in the bank"
+    ANSWER = "to answer on images of any teacher"
+
+
+Plan = dict[Role, list[str]]
+"""The ids of the teachers that a step needs, in order; a role that is absent has none."""
+Teachers = Mapping[Role, OnDemand]
+"""The teachers of a plan, loaded when asked for (so that a check of their types loads none)."""
+
+
+def teachers_of(zoo: Zoo, plan: Plan) -> Teachers:
+    """The teachers of a plan, each loaded when it is asked for."""
+    return {role: OnDemand(zoo.teacher, plan.get(role, [])) for role in Role}
 
 
 @dataclass
@@ -85,15 +105,15 @@ class AbstractMethod(ABC, Generic[S]):
         """Everything before the first step, from the zoo alone."""
 
     @abstractmethod
-    def select(self, state: S, zoo: Zoo, rng: Rng) -> list[str]:
-        """The ids of the teachers that the next step sees."""
+    def plan(self, state: S, zoo: Zoo, rng: Rng) -> Plan:
+        """Which teachers the next step needs, and why."""
 
     @abstractmethod
-    def step(self, state: S, teachers: Sequence[Teacher], rng: Rng) -> Metrics:
+    def step(self, state: S, teachers: Teachers, rng: Rng) -> Metrics:
         """One step: changes ``state`` in place, returns what to log. ``rng`` belongs to this step alone.
 
-        A teacher may be loaded from the disk whenever ``teachers`` is asked for it (`OnDemand`): keep those that are
-        used several times, not all.
+        A teacher may be loaded from the disk whenever it is asked for (`OnDemand`): keep those that are used several
+        times, not all.
         """
 
     @abstractmethod
@@ -114,11 +134,11 @@ class AbstractBaseline(AbstractMethod[FixedState]):
 
     trains: ClassVar[bool] = False
 
-    def select(self, state: FixedState, zoo: Zoo, rng: Rng) -> list[str]:
+    def plan(self, state: FixedState, zoo: Zoo, rng: Rng) -> Plan:
         """No teachers."""
-        return []
+        return {}
 
-    def step(self, state: FixedState, teachers: Sequence[Teacher], rng: Rng) -> Metrics:
+    def step(self, state: FixedState, teachers: Teachers, rng: Rng) -> Metrics:
         """Nothing to do: `trains` is False."""
         return {}
 

@@ -3,7 +3,6 @@
 import copy
 import math
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, cast
@@ -16,7 +15,7 @@ from dfml.compute.devices import compiled
 from dfml.functional.augmentation import distort_images, mix_images, shift_and_flip
 from dfml.functional.divergences import grouped_kl_divergence
 from dfml.learners import AbstractLearner, FrozenLearner, Metrics
-from dfml.methods.base import AbstractMethod, AbstractState
+from dfml.methods.base import AbstractMethod, AbstractState, Plan, Role, Teachers
 from dfml.nn import AnsweringBackbone, Encoder, build_backbone
 from dfml.nn.precision import mixed_precision
 from dfml.randomness import Rng
@@ -166,15 +165,15 @@ class Consolidate(AbstractMethod[ConsolidateState]):
             committee=committee,
         )
 
-    def select(self, state: ConsolidateState, zoo: Zoo, rng: Rng) -> list[str]:
-        """The teachers to visit, then the committee."""
+    def plan(self, state: ConsolidateState, zoo: Zoo, rng: Rng) -> Plan:
+        """The teachers to visit, and those that answer."""
         ids = state.validation.training_ids
         chosen = torch.randperm(len(ids), generator=rng.generator("select"))[: self.teachers_per_step]
-        return [ids[i] for i in chosen.tolist()] + list(state.committee)
+        return {Role.VISIT: [ids[i] for i in chosen.tolist()], Role.ANSWER: list(state.committee)}
 
-    def step(self, state: ConsolidateState, teachers: Sequence[Teacher], rng: Rng) -> Metrics:
+    def step(self, state: ConsolidateState, teachers: Teachers, rng: Rng) -> Metrics:
         """Recover from a few teachers, ask all of them, learn."""
-        visited, committee = teachers[: -len(state.committee)], teachers[-len(state.committee) :]
+        visited, committee = teachers[Role.VISIT], teachers[Role.ANSWER]
 
         # Recover: the meta-generator shows images of the visited teachers' classes, and learns from the visits.
         start, recovered = time.perf_counter(), []

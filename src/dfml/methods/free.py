@@ -17,7 +17,7 @@ from dfml.functional.augmentation import shift_and_flip
 from dfml.functional.divergences import inner_product_distillation, kl_divergence
 from dfml.functional.inner import Parameters
 from dfml.learners import AbstractLearner, Metrics
-from dfml.methods.base import AbstractMethod, AbstractState
+from dfml.methods.base import AbstractMethod, AbstractState, Plan, Role, Teachers
 from dfml.nn.precision import mixed_precision
 from dfml.randomness import Rng
 from dfml.recovery import AbstractRecovery, Recovered, Student, mean_terms
@@ -244,21 +244,22 @@ class FREE(AbstractMethod[FreeState]):
                 "(--validation_teachers 0)",
             )
 
-    def select(self, state: FreeState, zoo: Zoo, rng: Rng) -> list[str]:
-        """The teachers to visit, then, after the warm-up, the ones whose images in the bank are reviewed."""
+    def plan(self, state: FreeState, zoo: Zoo, rng: Rng) -> Plan:
+        """The teachers to visit and, after the warm-up, those to review, as many in each further round."""
         generator = rng.generator("select")
-        chosen = _draw(state.validation.training_ids, self.teachers_per_step, generator, self.with_replacement)
+        visited = _draw(state.validation.training_ids, self.teachers_per_step, generator, self.with_replacement)
         if state.step < self.warmup_steps:
-            return chosen
-        known = sorted({*state.visited, *chosen}) if self.distil_on == "own" else state.validation.training_ids
+            return {Role.VISIT: visited}
+        known = sorted({*state.visited, *visited}) if self.distil_on == "own" else state.validation.training_ids
+        reviewed: list[str] = []
         for _ in range(self.rounds - 1):
-            chosen += _draw(known, self.teachers_per_step, generator, self.with_replacement)
-        return chosen
+            reviewed += _draw(known, self.teachers_per_step, generator, self.with_replacement)
+        return {Role.VISIT: visited, Role.REVIEW: reviewed}
 
-    def step(self, state: FreeState, teachers: Sequence[Teacher], rng: Rng) -> Metrics:
+    def step(self, state: FreeState, teachers: Teachers, rng: Rng) -> Metrics:
         """Recover from some teachers, align the meta-model with them one after the other, replay the bank."""
         warm = state.step >= self.warmup_steps
-        visited = list(teachers[: self.teachers_per_step])
+        visited, reviewed = list(teachers[Role.VISIT]), teachers[Role.REVIEW]
 
         # Faster inversion: adapt the meta-generator to each teacher and keep what it shows.
         labels = [state.validation.training_labels(t.card) for t in visited]
@@ -276,8 +277,9 @@ class FREE(AbstractMethod[FreeState]):
 
             # Better generalisation: sequential steps over the teachers, Reptile along the displacement.
             met = None
+            a_round = len(reviewed) // max(1, self.rounds - 1)
             for r in range(self.rounds):
-                group = teachers[r * len(visited) : (r + 1) * len(visited)]
+                group = visited if r == 0 else reviewed[(r - 1) * a_round : r * a_round]
                 tasks = self._tasks(state, group, recovered if r == 0 else None, rng.at("tasks", r))
                 if not tasks:  # the bank holds no image of these teachers any more
                     continue

@@ -2,7 +2,6 @@
 
 import copy
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -13,7 +12,7 @@ from torch import Tensor
 from dfml.data import load_data
 from dfml.functional.augmentation import shift_and_flip
 from dfml.learners import AbstractLearner, FrozenLearner, Metrics
-from dfml.methods.base import AbstractMethod, AbstractState
+from dfml.methods.base import AbstractMethod, AbstractState, Plan, Teachers
 from dfml.nn import Classifier, Encoder, InputSpec, build_backbone
 from dfml.nn.precision import mixed_precision
 from dfml.randomness import Rng
@@ -21,7 +20,6 @@ from dfml.training.bank import as_floats
 from dfml.training.meta_model import update_average
 from dfml.zoo.card import Capability
 from dfml.zoo.store import Zoo
-from dfml.zoo.teacher import Teacher
 
 
 @dataclass
@@ -98,11 +96,11 @@ class OracleB(AbstractMethod[OracleBState]):
         optimiser = torch.optim.Adam(network.parameters(), lr=self.lr)
         return OracleBState(0, network, copy.deepcopy(network).eval(), optimiser, spec, real.images, real.labels)
 
-    def select(self, state: OracleBState, zoo: Zoo, rng: Rng) -> list[str]:
+    def plan(self, state: OracleBState, zoo: Zoo, rng: Rng) -> Plan:
         """No teachers."""
-        return []
+        return {}
 
-    def step(self, state: OracleBState, teachers: Sequence[Teacher], rng: Rng) -> Metrics:
+    def step(self, state: OracleBState, teachers: Teachers, rng: Rng) -> Metrics:
         """Some updates on random images."""
         state.optimiser.param_groups[0]["lr"] = self.lr * 0.5 * (1 + math.cos(math.pi * state.progress))
         state.network.train()

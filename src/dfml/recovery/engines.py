@@ -147,7 +147,8 @@ def _adapt(
 class BatchedEngine(AbstractEngine):
     """All teachers at once, their generators' parameters stacked: what a GPU does best.
 
-    Teachers that cannot be stacked (`can_stack`), uneven labels and students are left to the loop.
+    Teachers that cannot be stacked (`can_stack`) and uneven labels are left to the loop. A student answers on one
+    teacher's images after the other: its heads differ from teacher to teacher.
     """
 
     def visit(
@@ -160,7 +161,7 @@ class BatchedEngine(AbstractEngine):
     ) -> list[Visit]:
         """See `AbstractEngine.visit`."""
         even = len({len(wanted) for wanted in labels}) == 1
-        if not even or any(s is not None for s in students) or not can_stack(teachers):
+        if not even or not can_stack(teachers):
             return LoopEngine().visit(inversion, teachers, labels, students, rngs)
         stack = StackedTeachers([t for t in teachers if isinstance(t, LocalTeacher)])
         names = [k for k, _ in inversion.generator.named_parameters()]
@@ -179,8 +180,8 @@ class BatchedEngine(AbstractEngine):
                 shown = (inversion.augment(i, r.generator("augment", step)) for i, r in zip(images, rngs, strict=True))
                 seen = torch.stack([stack.spec.fit(batch) for batch in shown])
                 logits, statistics = stack.logits(seen)
-            each = zip(seen, logits.float(), statistics, wanted, strict=True)
-            return images, [inversion.terms(*one, None) for one in each]
+                each = zip(seen, logits.float(), statistics, wanted, students, strict=True)
+                return images, [inversion.terms(*one) for one in each]
 
         images, terms, gradient = _adapt(inversion, adapted, codes, terms_at)
         moved = [p - q.detach() for p, q in zip(shared, adapted, strict=True)]

@@ -111,7 +111,8 @@ class MetaGenerator(AbstractRecovery):
         """Visit each teacher from the shared generator, then take one meta-step over all visits."""
         if not self.persistent_optimiser:
             self._new_optimiser()
-        visits = self._visits(teachers, labels, students or [None] * len(teachers), rng, ranks)
+        asked = students if self.weights["adversarial"] else None  # a student that no weight asks for is not passed
+        visits = self._visits(teachers, labels, asked or [None] * len(teachers), rng, ranks)
         if learn:
             self._meta_step([gradient for _, _, *gradient in visits])
         return [

@@ -18,11 +18,10 @@ from dfml.runs.measures import load_average, peak_memory_mb
 from dfml.compute.memory import keep_freed_memory
 from dfml.runs.run_folder import RunFolder
 from dfml.learners.base import Metrics
-from dfml.methods.base import AbstractMethod, AbstractState
+from dfml.methods.base import AbstractMethod, AbstractState, teachers_of
 from dfml.randomness import Rng
 from dfml.compute.ranks import SERIAL_RANKS, AbstractRanks
 from dfml.zoo import Zoo
-from dfml.zoo.teacher import OnDemand
 
 CPU = torch.device("cpu")
 
@@ -155,8 +154,8 @@ class Loop:
             rng = self.rng.at("step", number)
             seed_strays(rng)
             state.progress = budget_used(self.options, state.step, self.totals.total)
-            ids = self.method.select(state, self.zoo, rng)
-            metrics = self.method.step(state, OnDemand(self.zoo.teacher, ids), rng)
+            plan = self.method.plan(state, self.zoo, rng)
+            metrics = self.method.step(state, teachers_of(self.zoo, plan), rng)
             state.step = number
         self.totals.add(metrics)
         if number % self.options.val_every == 0 or self._done(state):
