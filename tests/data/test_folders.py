@@ -163,3 +163,39 @@ def test_write_folder_refuses_what_is_there(random_set, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written"):
         write_folder(DataSplits("x", part, part, part), tmp_path / "file")
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_what_a_transparent_pixel_hides_does_not_show(tmp_path, mode):
+    """The left half is opaque black, the right half hides black under full transparency: white shows there."""
+    alpha = Image.new("L", (8, 8), 255)
+    alpha.paste(0, (4, 0, 8, 8))
+    picture = Image.new("LA" if mode == "LA" else "RGBA", (8, 8), 0)
+    picture.putalpha(alpha)
+    if mode == "P":
+        picture = Image.new("P", (8, 8), 1)
+        picture.putpalette([0, 0, 0, 0, 0, 0])
+        picture.paste(0, (4, 0, 8, 8))
+        picture.info["transparency"] = 0
+    picture.save(tmp_path / "half.png", **({"transparency": 0} if mode == "P" else {}))
+    for channels in (1, 3):
+        spec = InputSpec(channels, 8, (0.5,) * channels, (0.25,) * channels)
+        image = load_image(tmp_path / "half.png", spec)
+        assert (image[:, :, :4] == 0).all()
+        assert (image[:, :, 4:] == 1).all()
+
+
+@pytest.mark.parametrize("suffix", [".jfif", ".JPG", ".webp", ".tga"])
+def test_whatever_pillow_reads_is_an_image(tmp_path, suffix):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        kind = Image.registered_extensions()[suffix.lower()]
+        Image.new("RGB", (8, 8), "red").save(tmp_path / name / f"one{suffix}", format=kind)
+    assert len(read_folder(tmp_path)) == 2
+
+
+def test_an_image_above_pillows_limit_is_refused_by_that_name(tmp_path, monkeypatch):
+    Image.new("RGB", (30, 30)).save(tmp_path / "big.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(InputError, match="MAX_IMAGE_PIXELS"):
+        load_image(tmp_path / "big.png", InputSpec(size=8))

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from dfml.errors import InputError
+from dfml.nn import InputSpec
 from dfml.zoo import ModelCard, Zoo, store, write_index
 from dfml.zoo.files import read_network
 from tiny_zoo import SPEC, card, network, write_tiny_zoo
@@ -209,3 +210,24 @@ def test_nothing_temporary_is_left(folder):
         "zoo.json",
     ]
     assert ModelCard.read(folder / "one.json") == Zoo.open(folder).cards["one"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("head.weight", float("nan"), "NaN or infinity"),
+        ("head.bias", float("inf"), "NaN or infinity"),
+        ("backbone.blocks.1.running_var", -1.0, "a negative variance"),
+    ],
+)
+def test_weights_that_are_no_numbers_are_refused_by_name(tmp_path, name, value, words):
+    broken = network(1)
+    broken.state_dict()[name].flatten()[0] = value
+    Zoo.write_model(tmp_path, card("one", ("ant", "bear", "cow")), broken)
+    write_index(tmp_path, name="toys", shared_classes=True)
+    refused(lambda: Zoo.open(tmp_path).teacher("one"), "one.safetensors", name, words)
+
+
+@pytest.mark.parametrize("statistics", [{"mean": (127.5,) * 3}, {"std": (63.0,) * 3}, {"mean": (float("nan"),) * 3}])
+def test_means_and_stds_of_images_in_0_to_255_are_refused(statistics):
+    refused(lambda: InputSpec(**statistics), "0 to 1", "divide them by 255")

@@ -14,8 +14,11 @@ from dfml.data.image_set import DataSplits, ImageSet
 from dfml.errors import InputError
 from dfml.nn.encoder import InputSpec
 
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
-WANTED = f"a folder per class, each with images ({', '.join(SUFFIXES)})"
+Image.init()  # so that every format is known which Pillow and its plugins read
+NOT_PIXELS = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}  # that Pillow only recognises, or hands to a program
+SUFFIXES = frozenset(s for s, kind in Image.EXTENSION.items() if kind in Image.OPEN and kind not in NOT_PIXELS)
+WANTED = "a folder per class, each with images (.png, .jpg, or whatever else Pillow reads)"
+GROUND = "white"  # what shows where an image is transparent
 
 
 def class_folders(folder: Path) -> dict[str, list[Path]]:
@@ -43,7 +46,11 @@ def _read(path: Path, channels: int) -> UInt8[Tensor, "c h w"]:
         with Image.open(path) as picture:
             mode = picture.mode
             upright = ImageOps.exif_transpose(picture)
-            array = np.array(upright.convert("L" if channels == 1 else "RGB"))
+            array = np.array(_opaque(upright).convert("L" if channels == 1 else "RGB"))
+    except Image.DecompressionBombError as error:
+        raise InputError(
+            f"{path}: {error}", "an image within Pillow's limit (Image.MAX_IMAGE_PIXELS)", "make the image smaller"
+        ) from error
     except Exception as error:  # a broken file can make Pillow's decoders raise nearly anything
         raise InputError(
             f"{path}: not a readable image ({error})", "a whole image file", "replace or remove the file"
@@ -51,6 +58,14 @@ def _read(path: Path, channels: int) -> UInt8[Tensor, "c h w"]:
     if mode.startswith(("I", "F")):  # Pillow would clip these to 255 silently
         raise InputError(f"{path}: more than 8 bits a channel (mode {mode})", "8 bits a channel", "convert the image")
     return torch.from_numpy(array).reshape(*array.shape[:2], channels).permute(2, 0, 1)
+
+
+def _opaque(picture: Image.Image) -> Image.Image:
+    """Without transparency, on `GROUND`: the colour that a transparent pixel hides must not show."""
+    if not picture.has_transparency_data:
+        return picture
+    layer = picture.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", layer.size, GROUND), layer)
 
 
 def _resize(image: UInt8[Tensor, "c h w"], side: int) -> UInt8[Tensor, "c side side"]:

@@ -32,6 +32,13 @@ class InputSpec:
                 "correct the input_spec of the model card",
             )
 
+        if not all(0 <= m <= 1 for m in self.mean) or max(self.std) > 1:
+            raise InputError(
+                f"mean {self.mean} and std {self.std}",
+                "means from 0 to 1 and stds of at most 1, since images are in [0, 1]",
+                "divide them by 255 if they belong to images in 0..255; correct the input_spec of the model card",
+            )
+
     def to_dict(self) -> dict:
         """Plain values, for JSON."""
         return asdict(self) | {"mean": list(self.mean), "std": list(self.std)}

@@ -98,8 +98,21 @@ def read_network(folder: Path, card: ModelCard) -> Classifier:
             f"{wanted.get(name, 'not there')} for {card.architecture}-{card.width} at {spec.size} pixels",
             "correct architecture, width or input_spec in the card",
         )
+    _check_numbers(path, state)
     network.load_state_dict({n: v.float() if v.is_floating_point() else v for n, v in state.items()}, assign=True)
     return network.eval().requires_grad_(False)
+
+
+def _check_numbers(path: Path, state: dict[str, Tensor]) -> None:
+    """Refuse weights with which every answer would be NaN."""
+    for name, value in state.items():
+        wrong = value.is_floating_point() and not bool(value.isfinite().all())
+        if wrong or (name.endswith("running_var") and bool((value < 0).any())):
+            raise InputError(
+                f"{path}: {name} holds {'NaN or infinity' if wrong else 'a negative variance'}",
+                "finite weights, and variances that are not negative",
+                "export the model again, or remove it from the zoo",
+            )
 
 
 @lru_cache(maxsize=16)
