@@ -72,3 +72,17 @@ def test_no_run_folder(tmp_path, text):
         (tmp_path / "config.json").write_text(text)
     with pytest.raises(InputError, match="run folder"):
         RunFolder(tmp_path)
+
+
+def test_a_bad_line_of_metrics_is_kept_named_and_skipped(tmp_path):
+    folder = create(tmp_path / "run")
+    for step in range(1, 7):
+        folder.log({"step": step})
+    path = folder.path / "metrics.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[1] = b"\xff" + lines[1]
+    path.write_bytes(b"".join(lines) + b'{"schema": 1, "st')
+    folder.rewind(4)
+    assert path.read_bytes() == b"".join(lines[:4]), "the cut line and what comes after step 4 are made again"
+    with pytest.warns(UserWarning, match="cannot read line 2"):
+        assert [line["step"] for line in folder.metrics()] == [1, 3, 4]

@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import subprocess
+import warnings
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -136,22 +137,25 @@ class RunFolder:
             file.write(json.dumps({"schema": RUN_SCHEMA} | line) + "\n")
 
     def metrics(self) -> list[dict[str, Any]]:
-        """All lines; a last line that was cut short is left out."""
-        lines = []
-        path = self.path / "metrics.jsonl"
-        for text in path.read_text().splitlines() if path.exists() else []:
-            try:
-                lines.append(json.loads(text))
-            except json.JSONDecodeError:
-                break
-        return lines
+        """All lines that can be read, in order; the others are named in a warning and left in the file."""
+        lines = self._metrics_lines()
+        if bad := [number for number, (_, line) in enumerate(lines, 1) if line is None]:
+            warnings.warn(f"{self.path / 'metrics.jsonl'}: cannot read line {', '.join(map(str, bad))}", stacklevel=2)
+        return [line for _, line in lines if line is not None]
 
     def rewind(self, step: int) -> None:
-        """Forget the lines after ``step``: they will be made again."""
-        kept = [line for line in self.metrics() if line["step"] <= step]
+        """Forget the lines after ``step``, which will be made again; those that cannot be read stay."""
+        kept = [text for text, line in self._metrics_lines() if line is None or line["step"] <= step]
         work = self.path / ".metrics.jsonl"
-        work.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        work.write_bytes(b"".join(text + b"\n" for text in kept))
         work.replace(self.path / "metrics.jsonl")
+
+    def _metrics_lines(self) -> list[tuple[bytes, dict[str, Any] | None]]:
+        """Each line with what it says, None where it cannot be read. A last line that was cut short is no line."""
+        path = self.path / "metrics.jsonl"
+        *whole, last = path.read_bytes().split(b"\n") if path.exists() else [b""]
+        lines = [(text, _metrics_line(text)) for text in [*whole, last]]
+        return lines if lines[-1][1] is not None else lines[:-1]
 
     def write_result(self, result: dict[str, Any]) -> Path:
         """Write ``result.json``."""
@@ -165,6 +169,14 @@ class RunFolder:
             raise InputError(
                 f"{self.path}: not a run folder ({name}: {error})", "a folder made by `dfml train`", "correct the path"
             ) from error
+
+
+def _metrics_line(text: bytes) -> dict[str, Any] | None:
+    try:
+        line = json.loads(text)
+    except ValueError:  # no JSON, or no UTF-8
+        return None
+    return line if isinstance(line, dict) and isinstance(line.get("step"), int) else None
 
 
 def write_json(path: Path, value: Any) -> None:
