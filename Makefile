@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow bench bench-long lint clean
+.PHONY: demo test test-slow bench bench-long lint format clean
 
 $(BIN)/dfml: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -35,6 +35,10 @@ lint: $(BIN)/dfml
 	$(BIN)/ruff check src tests reproduce benchmarks
 	$(BIN)/ruff format --check src tests reproduce benchmarks
 	$(BIN)/mypy
+
+format: $(BIN)/dfml
+	$(BIN)/ruff check --fix src tests reproduce benchmarks
+	$(BIN)/ruff format src tests reproduce benchmarks
 
 clean:
 	rm -rf $(VENV) build dist
