@@ -96,3 +96,13 @@ def test_public_names_exist():
         assert getattr(dfml, name) is not None
     with pytest.raises(AttributeError):
         _ = dfml.nothing
+
+
+def test_git_ignores_no_source_file():
+    """A pattern for folders that users make (`runs/`) once hid a package of the same name."""
+    root = ROOT.parents[1]
+    if not (root / ".git").exists():
+        pytest.skip("no checkout")
+    asked = ["git", "check-ignore", "--no-index", *map(str, FILES)]
+    shown = subprocess.run(asked, cwd=root, capture_output=True, text=True)
+    assert shown.returncode == 1, shown.stdout + shown.stderr
