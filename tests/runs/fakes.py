@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import torch
 from torch import nn
 
-from dfml.recipes.options import Config
 from dfml.methods.base import AbstractMethod, AbstractState, Role
+from dfml.recipes.options import Config
 from dfml.zoo import Zoo
 from dfml.zoo.card import Capability
 

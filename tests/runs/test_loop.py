@@ -6,8 +6,8 @@ import torch
 from fakes import FakeMethod, FakeZoo, fake_config
 from test_checkpoint import same
 
-from dfml.runs.budget import budget_used
 from dfml.recipes.options import RunOptions
+from dfml.runs.budget import budget_used
 from dfml.runs.loop import Loop, Stopped
 from dfml.runs.run_folder import RunFolder
 

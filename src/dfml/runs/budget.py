@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from dfml.recipes.options import RunOptions
 from dfml.learners.base import Metrics
+from dfml.recipes.options import RunOptions
 
 
 def budget_used(options: RunOptions, step: int, seconds: float) -> float:

@@ -10,17 +10,17 @@ from dataclasses import asdict
 
 import torch
 
-from dfml.errors import LostRank
-from dfml.runs.budget import OnProgress, Totals, Update, budget_used
-from dfml.runs.checkpoint import restore
-from dfml.recipes.options import RunOptions
-from dfml.runs.measures import load_average, peak_memory_mb
 from dfml.compute.memory import keep_freed_memory
-from dfml.runs.run_folder import RunFolder
+from dfml.compute.ranks import SERIAL_RANKS, AbstractRanks
+from dfml.errors import LostRank
 from dfml.learners.base import Metrics
 from dfml.methods.base import AbstractMethod, AbstractState, teachers_of
 from dfml.randomness import Rng
-from dfml.compute.ranks import SERIAL_RANKS, AbstractRanks
+from dfml.recipes.options import RunOptions
+from dfml.runs.budget import OnProgress, Totals, Update, budget_used
+from dfml.runs.checkpoint import restore
+from dfml.runs.measures import load_average, peak_memory_mb
+from dfml.runs.run_folder import RunFolder
 from dfml.zoo import Zoo
 
 CPU = torch.device("cpu")

@@ -7,16 +7,16 @@ from typing import Any, Literal
 
 import torch
 
-from dfml.evaluation.baselines import BaselineScores, baseline_scores
-from dfml.data import DataSplits, ImageSet, load_data
-from dfml.evaluation.evaluate import EPISODES, FROZEN_EPISODES, Progress, check_disjoint, evaluate_shots
-from dfml.runs.run import Run
 from dfml.compute.devices import Accelerator, devices
-from dfml.runs.run_folder import commit
-from dfml.evaluation.manifest import make_manifest
-from dfml.randomness import Rng
-from dfml.evaluation.score import Score, paired_difference
 from dfml.compute.executor import SERIAL, Executor
+from dfml.data import DataSplits, ImageSet, load_data
+from dfml.evaluation.baselines import BaselineScores, baseline_scores
+from dfml.evaluation.evaluate import EPISODES, FROZEN_EPISODES, Progress, check_disjoint, evaluate_shots
+from dfml.evaluation.manifest import make_manifest
+from dfml.evaluation.score import Score, paired_difference
+from dfml.randomness import Rng
+from dfml.runs.run import Run
+from dfml.runs.run_folder import commit
 
 RESULT_SCHEMA = 1
 

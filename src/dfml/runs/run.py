@@ -7,13 +7,13 @@ from typing import Any
 
 from dfml.data import load_support
 from dfml.errors import InputError
-from dfml.runs.checkpoint import restore
-from dfml.runs.plots import Sheet, contact_sheet
-from dfml.runs.run_folder import RunFolder
 from dfml.learners.base import AbstractLearner
 from dfml.learners.predictor_file import TaskClassifier
 from dfml.methods.base import AbstractMethod, AbstractState
 from dfml.randomness import Rng
+from dfml.runs.checkpoint import restore
+from dfml.runs.plots import Sheet, contact_sheet
+from dfml.runs.run_folder import RunFolder
 from dfml.zoo import Zoo
 
 OVERVIEW = 4  # teachers in the picture of several

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 
 from dfml.errors import InputError
-from dfml.runs.checkpoint import Checkpoints
 from dfml.recipes.options import Config
 from dfml.recipes.resolving import resolve
+from dfml.runs.checkpoint import Checkpoints
 from dfml.zoo import Zoo
 from dfml.zoo.store import EMBEDDED
 

@@ -8,12 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from dfml.compute.local import start_executor
 from dfml.data import load_data
 from dfml.errors import InputError
 from dfml.evaluation.evaluate import check_disjoint
-from dfml.runs.run import Run
-from dfml.compute.local import start_executor
 from dfml.runs.results import evaluate_run
+from dfml.runs.run import Run
 from dfml.runs.run_folder import describe_zoo
 from dfml.runs.sweep_plan import Combination, plan_sweep
 from dfml.runs.train import train_configured

@@ -4,16 +4,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dfml.compute.fabric import launch
 from dfml.errors import InputError
-from dfml.runs.run import Run
-from dfml.runs.budget import OnProgress
+from dfml.methods.base import AbstractMethod
 from dfml.recipes.options import Config
+from dfml.recipes.resolving import resolve
+from dfml.runs.budget import OnProgress
 from dfml.runs.loop import Loop
 from dfml.runs.plots import plot_curves
-from dfml.recipes.resolving import resolve
+from dfml.runs.run import Run
 from dfml.runs.run_folder import RunFolder
-from dfml.compute.fabric import launch
-from dfml.methods.base import AbstractMethod
 from dfml.zoo import Zoo
 
 
