@@ -35,3 +35,16 @@ def test_doubling_is_a_convolution_with_pixel_shuffle():
         layer = torch.nn.Conv2d(6, 5 * 4, 3, padding=1, bias=bias)
         x = torch.randn(2, 6, 4, 3)
         torch.testing.assert_close(_double(layer, x), torch.nn.functional.pixel_shuffle(layer(x), 2))
+
+
+def test_inside_vmap_every_batchnorm_gets_the_standard_layout():
+    """CUDA's BatchNorm cannot ask a tensor of vmap whether it lies channels-last, and fails; a CPU does not ask."""
+    generator = build_generator("pixelshuffle", latent=16, size=32, channels=3)
+    layouts = []
+    for layer in (generator.norm, generator.norm1, generator.norm2):
+        layer.register_forward_pre_hook(lambda _, inputs: layouts.append(inputs[0].is_contiguous()))
+    parameters = {name: p.expand(2, *p.shape) for name, p in generator.named_parameters()}
+    torch.func.vmap(lambda p, codes: torch.func.functional_call(generator, p, (codes,)))(
+        parameters, torch.randn(2, 3, 16)
+    )
+    assert layouts == [True, True, True]
