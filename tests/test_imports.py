@@ -1,4 +1,4 @@
-"""Imports point one way, and the core imports with core dependencies only ."""
+"""Imports point one way, and the core imports with core dependencies only."""
 
 import ast
 import subprocess

@@ -1,4 +1,4 @@
-"""What input can cause, explained (H13), and what the loss of another process causes."""
+"""What input can cause, explained, and what the loss of another process causes."""
 
 
 class InputError(ValueError):

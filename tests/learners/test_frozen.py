@@ -12,7 +12,7 @@ NORMS = ["running", "support", "query_batch"]
 
 
 def naive_distances(encoders, support, labels, queries, normalise):
-    """protocol.md, word for word: features per network normalised, joined; means; squared Euclidean distance."""
+    """Features per network normalised, joined; means; squared Euclidean distance."""
 
     def features(images):
         parts = [encoder(images) for encoder in encoders]
@@ -100,4 +100,3 @@ def test_describe(make_encoder):
     learner = FrozenLearner([make_encoder(), make_encoder(1, "resnet10")])
     wanted = {"learner": "centroid", "network": "conv4-8+resnet10-8", "networks_at_inference": 2}
     assert learner.describe() == wanted
-    assert FrozenLearner(make_encoder()).frozen_encoders is not None

@@ -133,5 +133,5 @@ def _pack(value: Any) -> bytes:
 
 
 def _unpack(packed: bytes) -> Any:
-    """What `_pack` made, a moment ago and of our own values: no pickle of a stranger comes here (H14)."""
+    """What `_pack` made, a moment ago and of our own values: no pickle of a stranger comes here."""
     return torch.load(io.BytesIO(packed), weights_only=False)

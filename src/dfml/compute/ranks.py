@@ -10,7 +10,7 @@ Item = TypeVar("Item")
 
 
 class AbstractRanks(ABC):
-    """The processes of a run. Each holds the same state and takes the same steps (H9); only `map` divides work.
+    """The processes of a run. Each holds the same state and takes the same steps; only `map` divides work.
 
     Whatever is summed over items is summed from what `map` gives, in the items' order, so that a run's numbers do not
     depend on how many processes share it.

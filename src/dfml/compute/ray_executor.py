@@ -112,7 +112,7 @@ def cluster_cpus(ray: Any) -> int:
 
 def _import_ray() -> Any:
     try:
-        return import_module("ray")  # by name: the core imports no extra (H15)
+        return import_module("ray")  # by name: the core imports no extra
     except ImportError as error:
         raise InputError(
             f"--executor ray, and no Ray to import ({error})",

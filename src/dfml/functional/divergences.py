@@ -35,7 +35,7 @@ def grouped_kl_divergence(
 def inner_product_distillation(
     teacher_logits: Float[Tensor, "n classes"], student_logits: Float[Tensor, "n classes"]
 ) -> Float[Tensor, ""]:
-    """mean_{b,c} p_T (log p_T - p_S), what the published code minimises in the place of KL (methods.md 8.2.1).
+    """mean_{b,c} p_T (log p_T - p_S), what the published code minimises in the place of KL.
 
     It is a constant minus <p_T, p_S> / classes: its minimiser is the one-hot argmax of p_T, not p_T.
     """

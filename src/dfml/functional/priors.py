@@ -1,6 +1,6 @@
 """What a recovered image should look like to its teacher: class prior, BatchNorm alignment, disagreement.
 
-Every term is a mean, so that a weight carries over between architectures (H8).
+Every term is a mean, so that a weight carries over between architectures.
 """
 
 from collections.abc import Iterator, Sequence

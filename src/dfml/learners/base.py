@@ -83,10 +83,10 @@ def embed(
 
 
 class AbstractLearner(nn.Module, ABC):
-    """Learns to learn: any number of classes, uneven shots. `adapt` leaves it unchanged (H7)."""
+    """Learns to learn: any number of classes, uneven shots. `adapt` leaves it unchanged."""
 
     norm: Norm = "running"
-    """How BatchNorm is set for the inductive headline (H11)."""
+    """How BatchNorm is set for the inductive headline."""
     normalise: bool = True
     """Whether each encoder's features are L2-normalised; read together with `frozen_encoders`."""
 

@@ -33,7 +33,7 @@ class FrozenLearner(AbstractLearner):
     """A linear head on the features of frozen networks.
 
     The features of each network's last block are flattened, L2-normalised if ``normalise``, and concatenated
-    over networks (protocol.md).
+    over networks.
 
     Args:
         encoders: one network or several.

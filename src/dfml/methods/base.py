@@ -89,7 +89,7 @@ S = TypeVar("S", bound=AbstractState)
 
 
 class AbstractMethod(ABC, Generic[S]):
-    """A paper. Its constructor arguments are its keyword-only hyper-parameters; configuration is made of them (H5)."""
+    """A paper. Its constructor arguments are its keyword-only hyper-parameters; configuration is made of them."""
 
     requires: ClassVar[Capability]
     uses_data: bool = False

@@ -102,7 +102,7 @@ class FREE(AbstractMethod[FreeState]):
         learner_options: keyword arguments of that learner.
         network: architecture of the learner.
         width: its channels; None is the architecture's usual width.
-        head: ``class``: one row per zoo class; ``literal``: the learner's own shared head (methods.md 1.4 a).
+        head: ``class``: one row per zoo class; ``literal``: the learner's own shared head.
         teachers_per_step: visited teachers a step (4 in the published code).
         with_replacement: draw them with replacement, as the published code does.
         images_per_class: recovered images per class and visit (20 in the published code).

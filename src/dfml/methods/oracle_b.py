@@ -44,7 +44,7 @@ class OracleBState(AbstractState):
 
 
 class OracleB(AbstractMethod[OracleBState]):
-    """What the data itself gives (protocol.md): the baseline of Chen et al., "A Closer Look at Few-shot
+    """What the data itself gives: the baseline of Chen et al., "A Closer Look at Few-shot
     Classification", ICLR 2019, https://arxiv.org/abs/1904.04232.
 
     One network learns all meta-train classes by cross-entropy, from real images, with shifts and flips. A task's

@@ -1,4 +1,4 @@
-"""BatchNorm with its statistics as an argument (H11): `running`, `support` or `query_batch`.
+"""BatchNorm with its statistics as an argument: `running`, `support` or `query_batch`.
 
 `running` uses the statistics gathered in training. `support` normalises everything, queries too, with the
 statistics of the support set (inductive: a query's answer does not depend on other queries). `query_batch`

@@ -1,4 +1,4 @@
-"""From a recipe and overrides to one method object (H5, H6).
+"""From a recipe and overrides to one method object.
 
 A recipe is TOML with the sections ``[run] [method] [recovery] [learner] [network]``. What a section may hold is read
 from the constructor of the class that it names, so a hyper-parameter is declared in one place: the signature.
@@ -122,7 +122,7 @@ class Config:
 
 @cache
 def registry(section: str) -> dict[str, Constructor]:
-    """Name -> class of everything that ``section`` may name, packages that announce ``dfml.methods`` included (H16)."""
+    """Name -> class of everything that ``section`` may name, packages that announce ``dfml.methods`` included."""
     if section == "recovery":
         from dfml.recovery import RECOVERIES
 

@@ -1,4 +1,4 @@
-"""Checks a recipe with its overrides and collects every problem before it raises (H13)."""
+"""Checks a recipe with its overrides and collects every problem before it raises."""
 
 import inspect
 from collections.abc import Mapping
@@ -38,7 +38,7 @@ def resolve(recipe: str | Path | Sections, overrides: Mapping[str, Any] | None =
         label: the recipe's name for messages, when sections are given.
 
     Raises:
-        InputError: everything that is wrong, at once (H13).
+        InputError: everything that is wrong, at once.
     """
     if isinstance(recipe, dict):
         return Resolver(label or "given", recipe).resolve(overrides or {})

@@ -215,7 +215,7 @@ class MetaGenerator(AbstractRecovery):
 
 
 def _published_disagreement(teacher_logits: Tensor, student_logits: Tensor) -> Tensor:
-    """kl_div fed with probabilities and a fixed student (methods.md 8.2.2): only <p_T, p_S> moves the images."""
+    """kl_div fed with probabilities and a fixed student: only <p_T, p_S> moves the images."""
     agree = teacher_logits.argmax(-1) == student_logits.argmax(-1)
     if not agree.any():
         return teacher_logits.sum() * 0

@@ -19,7 +19,7 @@ from dfml.zoo.teacher import Teacher
 
 
 class RealImages(AbstractRecovery):
-    """Shows random training images of each teacher's classes: any method with it is its own oracle A (protocol.md).
+    """Shows random training images of each teacher's classes: any method with it is its own oracle A.
 
     Args:
         data: what the zoo was built from; its train part is read.

@@ -1,4 +1,4 @@
-"""Checkpoints: nested dictionaries and lists of tensors and plain values, as safetensors and JSON (H14).
+"""Checkpoints: nested dictionaries and lists of tensors and plain values, as safetensors and JSON.
 
 A checkpoint is a folder that appears by a rename, when everything in it is on the disk; its checksums say whether it
 still is what was written.
