@@ -80,8 +80,7 @@ def test_held_out_classes_never_reach_training(zoo):
     assert held_out
     assert state.bank.written[held_out].sum() == 0
     assert not set(state.validation.ids) & set(state.visited)
-    accuracy = method.validate(state, Rng(9))["pseudo_val"]
-    assert 0 <= accuracy <= 100
+    assert method.validate(state, Rng(9)).keys() == {"pseudo_val"}
     assert len(state.validation.bank) > 0
 
 
@@ -136,7 +135,7 @@ def test_every_learner_trains(zoo, learner):
     state = method.init(zoo, Rng(0))
     metrics = run_steps(method, state, zoo, 0, 2)[-1]
     assert metrics["distillation"] > 0
-    assert 0 <= metrics["replay_accuracy"] <= 100
+    assert metrics["replay_batches"] >= 1
     predictor = method.learner(state).adapt(torch.rand(4, 3, 16, 16), torch.tensor([0, 0, 1, 1]))
     assert predictor(torch.rand(2, 3, 16, 16)).shape == (2, 2)
 
