@@ -32,13 +32,13 @@ bench-long: bench
 	$(BIN)/python benchmarks/precision.py --data "$(DATA)"
 
 lint: $(BIN)/dfml
-	$(BIN)/ruff check src tests reproduce benchmarks
-	$(BIN)/ruff format --check src tests reproduce benchmarks
+	$(BIN)/ruff check src tests reproduce benchmarks examples
+	$(BIN)/ruff format --check src tests reproduce benchmarks examples
 	$(BIN)/mypy
 
 format: $(BIN)/dfml
-	$(BIN)/ruff check --fix src tests reproduce benchmarks
-	$(BIN)/ruff format src tests reproduce benchmarks
+	$(BIN)/ruff check --fix src tests reproduce benchmarks examples
+	$(BIN)/ruff format src tests reproduce benchmarks examples
 
 clean:
 	rm -rf $(VENV) build dist
