@@ -37,7 +37,7 @@ class RelatedConsolidate(Consolidate):
         backbone, t = student.backbone, self.temperature
         answers, features = wanted.tensor_split([sum(backbone.sizes)], -1)
         with mixed_precision():
-            hidden = backbone.trunk(backbone.backbone(student.spec.normalise(images)))
+            hidden = backbone.trunk(backbone.backbone(student.normalise(images)))
             given = backbone.heads(hidden).float()
         divergence = t**2 * grouped_kl_divergence(answers / t, given / t, backbone.sizes)
         if self.relations == "features":

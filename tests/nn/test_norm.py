@@ -1,5 +1,6 @@
 import pytest
 import torch
+import torch.nn.functional as F
 
 from dfml.errors import InputError
 from dfml.nn import BatchNorm2d, Classifier, batch_statistics, build_backbone, given_statistics, record_statistics
@@ -80,3 +81,14 @@ def test_a_frozen_layer_gives_the_numbers_and_input_gradients_of_torch_and_keeps
         torch.autograd.grad(truth, expected, pull),
     )
     torch.testing.assert_close(ours_at.to(x.dtype), theirs_at, **tolerance)
+
+
+def test_inside_vmap_batch_statistics_come_from_the_standard_layout(monkeypatch):
+    """CUDA's BatchNorm fails on a channels-last tensor of vmap; a CPU would not show it."""
+    layouts, batch_norm = [], F.batch_norm
+    monkeypatch.setattr(F, "batch_norm", lambda x, *rest: layouts.append(x.is_contiguous()) or batch_norm(x, *rest))
+    layer = BatchNorm2d(4)
+    images = torch.rand(2, 3, 4, 5, 5).permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
+    with batch_statistics(layer):
+        torch.func.vmap(layer)(images)
+    assert layouts == [True]

@@ -9,7 +9,6 @@ from torch import Tensor
 
 Function = TypeVar("Function", bound=Callable)
 Accelerator = Literal["cpu", "auto"]
-_CONSTANTS: list[Callable] = []
 
 
 def send(values: Tensor, device: torch.device) -> Tensor:
@@ -22,23 +21,11 @@ def send(values: Tensor, device: torch.device) -> Tensor:
     return values.to(device, non_blocking=device.type != "mps")
 
 
-def constant_when_compiled(function: Function) -> Function:
-    """Compiled code takes what this function gives as a constant, and does not trace it.
-
-    `torch.compiler.assume_constant_result`, put off until something is compiled: it imports the compiler, which takes
-    70 MB and a second that nobody else should spend.
-    """
-    _CONSTANTS.append(function)
-    return function
-
-
 def compiled(function: Function, device: torch.device) -> Function:
     """`torch.compile`; on a CUDA GPU the compiled kernels are also taken into one CUDA graph.
 
     For functions that are called with the same shapes again and again: each new shape is compiled anew.
     """
-    for constant in _CONSTANTS:
-        torch.compiler.assume_constant_result(constant)
     mode = "reduce-overhead" if device.type == "cuda" else None
     return torch.compile(function, dynamic=False, mode=mode)  # type: ignore[return-value]
 

@@ -3,7 +3,8 @@
 import copy
 import math
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ClassVar, cast
 
@@ -27,6 +28,7 @@ from dfml.zoo.card import Capability
 from dfml.zoo.store import Zoo
 from dfml.zoo.teacher import Teacher
 
+Logits = Callable[[Encoder, Tensor], Tensor]
 WARM_UP = 0.05  # of the run, in which the step size rises
 
 
@@ -42,6 +44,7 @@ class ConsolidateState(AbstractState):
     validation: PseudoValidation
     committee: dict[str, slice]  # teacher id -> its outputs among all
     updates: int = 0
+    logits: Logits = field(default_factory=lambda: student_logits)
 
     def parts(self) -> dict[str, Any]:
         """Everything that `Consolidate.init` does not derive from the zoo and the seed, but ``updates``."""
@@ -49,8 +52,7 @@ class ConsolidateState(AbstractState):
 
     def compile(self, device: torch.device) -> None:
         """The student's answers in an update."""
-        backbone = cast(AnsweringBackbone, self.student.backbone)
-        backbone.logits = compiled(backbone.logits, device)  # type: ignore[method-assign]
+        self.logits = compiled(student_logits, device)
 
     def state_dict(self) -> dict[str, Any]:
         """The parts, and how often the student was updated."""
@@ -215,7 +217,7 @@ class Consolidate(AbstractMethod[ConsolidateState]):
         for update in range(self.updates):
             images, wanted = state.bank.sample(self.batch_size, rng.generator("batch", update))
             state.optimiser.zero_grad()
-            loss = self.loss(state.student, images, wanted)
+            loss = self.loss(state.student, images, wanted, state.logits)
             loss.backward()
             state.optimiser.step()
             update_average(state.average, state.student, decay=self.average_decay, step=state.updates)
@@ -225,11 +227,15 @@ class Consolidate(AbstractMethod[ConsolidateState]):
         return float(torch.stack(losses).mean())
 
     def loss(
-        self, student: Encoder, images: Float[Tensor, "n c h w"], wanted: Float[Tensor, "n outputs"]
+        self,
+        student: Encoder,
+        images: Float[Tensor, "n c h w"],
+        wanted: Float[Tensor, "n outputs"],
+        logits: Logits | None = None,
     ) -> Float[Tensor, ""]:
         """Mean divergence of the student's heads from the answers, at the temperature (Hinton et al. 2015)."""
         with mixed_precision():
-            given = student_logits(student, images)
+            given = (logits or student_logits)(student, images)
         sizes, t = cast(AnsweringBackbone, student.backbone).sizes, self.temperature
         return t**2 * grouped_kl_divergence(wanted / t, given.float() / t, sizes)  # t^2: gradients keep their size
 
@@ -250,7 +256,7 @@ class Consolidate(AbstractMethod[ConsolidateState]):
 
 def student_logits(student: Encoder, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n outputs"]:
     """Logits of all heads on images in [0, 1]."""
-    return cast(AnsweringBackbone, student.backbone).logits(student.spec.normalise(images))
+    return cast(AnsweringBackbone, student.backbone).logits(student.normalise(images))
 
 
 def _head(student: Encoder, outputs: slice, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n classes"]:

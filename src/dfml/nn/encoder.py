@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dfml.compute.devices import constant_when_compiled
 from dfml.errors import InputError
 from dfml.nn.layout import channels_last
 
@@ -61,15 +60,9 @@ class InputSpec:
         return F.interpolate(images, (self.size, self.size), mode="bilinear", antialias=True, align_corners=False)
 
 
-@constant_when_compiled
-def _constants(spec: InputSpec, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Mean and std; a compiler would trace through the cache."""
-    return _sent_once(spec, device, dtype)
-
-
 @cache
-def _sent_once(spec: InputSpec, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Sending waits for the device, so it is done once; outside of inference, for autograd to use it later."""
+def _constants(spec: InputSpec, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Mean and std. Sending waits for the device, so it is done once; outside of inference, for autograd to use."""
     with torch.inference_mode(False):
         return torch.tensor([spec.mean, spec.std], device=device, dtype=dtype)[:, :, None, None]
 
@@ -80,12 +73,20 @@ class Encoder(nn.Module):
     def __init__(self, backbone: nn.Module, spec: InputSpec):
         super().__init__()
         self.backbone, self.spec = backbone, spec
+        self.mean: Tensor
+        self.std: Tensor
+        for name, values in (("mean", spec.mean), ("std", spec.std)):
+            self.register_buffer(name, torch.tensor(values)[:, None, None], persistent=False)
 
     @property
     def feature_size(self) -> int:
         """Length of the feature vector."""
         return int(self.backbone.feature_size)  # type: ignore[arg-type]
 
+    def normalise(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """As `InputSpec.normalise`, by buffers: a compiler takes them as they are."""
+        return channels_last((images - self.mean) / self.std)
+
     def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n features"]:
         """Features of images in [0, 1]."""
-        return self.backbone(self.spec.normalise(images))
+        return self.backbone(self.normalise(images))

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dfml.nn.layout import channels_last, inside_transform
+from dfml.nn.layout import channels_last, for_batch_norm
 
 GeneratorName = Literal["pixelshuffle", "published"]
 
@@ -96,9 +96,7 @@ def _double(convolution: nn.Conv2d, x: Float[Tensor, "n i h w"]) -> Float[Tensor
     bias = None if convolution.bias is None else by_place(convolution.bias)
     doubled = F.conv2d(x, by_place(convolution.weight), bias, padding=1)
     places = doubled.permute(0, 2, 3, 1).unflatten(3, (2, 2, -1))  # [n, h, w, 2, 2, o]
-    shuffled = places.transpose(2, 3).flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
-    # cuDNN's BatchNorm asks a channels-last tensor for its layout, which vmap cannot answer.
-    return shuffled.contiguous() if inside_transform() else shuffled
+    return for_batch_norm(places.transpose(2, 3).flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2))
 
 
 GENERATORS: dict[str, type[nn.Module]] = {"pixelshuffle": PixelShuffleGenerator, "published": PublishedGenerator}

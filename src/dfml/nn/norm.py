@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dfml.nn.layout import inside_transform
+from dfml.nn.layout import for_batch_norm, inside_transform
 
 Norm = Literal["running", "support", "query_batch"]
 MOMENTUM = 0.1  # of torch's BatchNorm, which every network here keeps
@@ -36,7 +36,7 @@ class BatchNorm2d(nn.BatchNorm2d):
         """Normalise over batch and space; see the module docstring for whose statistics."""
         if self.mode == "torch":
             if self.training or self.running_mean is None:
-                return super().forward(input)
+                return super().forward(for_batch_norm(input))
             return self._affine(input, self.running_mean, self.running_var)  # type: ignore[arg-type]
         if self.mode == "several":
             return self._several(input)
@@ -45,7 +45,7 @@ class BatchNorm2d(nn.BatchNorm2d):
             self.count = input.numel() // input.shape[1]
         if self.mode == "recorded":
             return self._affine(input, *self.recorded)  # type: ignore[misc]
-        return F.batch_norm(input, None, None, self.weight, self.bias, True, 0.0, self.eps)
+        return F.batch_norm(for_batch_norm(input), None, None, self.weight, self.bias, True, 0.0, self.eps)
 
     def _several(self, input: Tensor) -> Tensor:
         """As in training, each of several batches by its own statistics; the running ones follow one after another."""
