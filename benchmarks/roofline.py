@@ -134,7 +134,7 @@ def measure(task: Task, device: torch.device, top: Ceilings) -> dict[str, Any]:
         run()
     floor = max(counted.operations / top.operations, least / top.bytes)
     return {
-        "name": f"roofline-{name}",
+        "name": ("" if device.type == "cpu" else f"{device.type}: ") + f"roofline-{name}",
         "other": "floor",
         "ours_s": round(taken, 5),
         "other_s": round(floor, 5),

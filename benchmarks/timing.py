@@ -18,7 +18,7 @@ from dfml.compute.memory import MMAP_THRESHOLD, TOP_PAD, TRIM_THRESHOLD, keep_fr
 from dfml.nn import BatchNorm2d
 from dfml.nn.pooling import MaxPool2x2
 
-SERIAL = Path(__file__).parent
+HERE = Path(__file__).parent
 
 
 @contextmanager
@@ -127,7 +127,7 @@ def device() -> str:
     return f"cpu x{torch.get_num_threads()}, load {os.getloadavg()[0]:.1f}"
 
 
-def write(lines: list[dict[str, Any]], path: Path = SERIAL / "results.jsonl") -> None:
+def write(lines: list[dict[str, Any]], path: Path = HERE / "results.jsonl") -> None:
     """Put lines in the place of those with the same name and other side."""
     old = [json.loads(text) for text in path.read_text().splitlines()] if path.exists() else []
     new = {(line["name"], line.get("other")) for line in lines}

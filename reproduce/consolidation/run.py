@@ -39,7 +39,7 @@ from dfml.zoo import Zoo
 
 PER_VISIT, UPDATES_A_ROUND = 100, 30
 HEADS = {"centroid": centroid_coefficients, "ridge": ridge_coefficients}
-SERIAL = Path(__file__).parent
+HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True)
@@ -237,7 +237,7 @@ def main() -> None:
     parser.add_argument("--cells", nargs="*", default=[*CELLS, "zoo"], choices=[*CELLS, "zoo"])
     args = parser.parse_args()
     torch.set_num_threads(1)
-    zoo, path = Zoo.open(args.zoo), SERIAL / "results.jsonl"
+    zoo, path = Zoo.open(args.zoo), HERE / "results.jsonl"
     bench = Bench(zoo, load_data(args.data))
     done = {json.loads(line)["cell"] for line in path.read_text().splitlines()} if path.exists() else set()
     for name in [n for n in args.cells if n not in done]:

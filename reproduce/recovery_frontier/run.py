@@ -25,7 +25,7 @@ from dfml.zoo import Zoo
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 from student import LABELS, PER_VISIT, STUDENT_STEPS, TEACHERS, distil, judge, recover_for
 
-SERIAL = Path(__file__).parent
+HERE = Path(__file__).parent
 CELLS = {
     f"{generator}-bn{weight:g}": {"generator": generator, "bn_weight": weight}
     for generator in ("pixelshuffle", "published")
@@ -59,7 +59,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     zoo, val = Zoo.open(args.zoo), load_data(args.data).val
-    path = SERIAL / "results.jsonl"
+    path = HERE / "results.jsonl"
     done = {}
     if path.exists():
         done = {r["cell"]: r for r in map(json.loads, path.read_text().splitlines())}
@@ -99,7 +99,7 @@ def plot(rows: list[dict]) -> None:
     axes.set_title(f"Recovery for {rows[0]['seconds']:.0f} s, then the same student for {STUDENT_STEPS} steps")
     axes.grid(alpha=0.3)
     figure.tight_layout()
-    figure.savefig(SERIAL / "frontier.png", dpi=120)
+    figure.savefig(HERE / "frontier.png", dpi=120)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from dfml.runs.results import evaluate_run
 from dfml.runs.train import train
 from dfml.zoo import Zoo
 
-SERIAL = Path(__file__).parent
+HERE = Path(__file__).parent
 SIZES, SHOTS = (5, 10, 20, 50, 100), (1, 5)
 TRAINED: dict[str, dict[str, Any]] = {"consolidation": {"recipe": "fast"}, "free": {"recipe": "free", "steps": 75}}
 ROWS = ("single_teacher_mean", "free", "zoo_ensemble", "consolidation")
@@ -67,7 +67,7 @@ def main() -> None:
     parser.add_argument("--reread", choices=list(TRAINED), help="judge these kept runs anew, where adaptation changed")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    zoo, data, path = Zoo.open(args.zoo), load_data(args.data), SERIAL / "results.jsonl"
+    zoo, data, path = Zoo.open(args.zoo), load_data(args.data), HERE / "results.jsonl"
     check_disjoint(zoo, data.test)
     lines = [json.loads(text) for text in path.read_text().splitlines()] if path.exists() else []
     done = {line["models"] for line in lines}
@@ -104,7 +104,7 @@ def plot(lines: list[dict[str, Any]]) -> None:
         axes.grid(alpha=0.3)
     panels[-1].legend(fontsize=8)
     figure.tight_layout()
-    figure.savefig(SERIAL / "curve.png", dpi=120)
+    figure.savefig(HERE / "curve.png", dpi=120)
 
 
 if __name__ == "__main__":

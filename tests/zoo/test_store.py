@@ -65,6 +65,14 @@ def test_full_precision_and_huge_variances_survive(tmp_path):
         torch.testing.assert_close(value, exact.state_dict()[name], atol=0, rtol=0)
 
 
+def test_a_teacher_answers_where_its_weights_are(folder):
+    teacher = Zoo.open(folder).teacher("one")
+    teacher.network.to("meta")
+    images = torch.rand(2, 3, SPEC.size, SPEC.size, device="meta")
+    for given in (teacher.logits(images), teacher.answers(images), teacher.features(images)):
+        assert given.device.type == "meta"
+
+
 def test_opening_and_reading_teachers_leaves_the_global_generator_alone(folder):
     before = torch.get_rng_state()
     Zoo.open(folder).teacher("one")

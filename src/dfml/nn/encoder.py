@@ -75,8 +75,9 @@ class Encoder(nn.Module):
         self.backbone, self.spec = backbone, spec
         self.mean: Tensor
         self.std: Tensor
+        device = next((p.device for p in backbone.parameters()), None)
         for name, values in (("mean", spec.mean), ("std", spec.std)):
-            self.register_buffer(name, torch.tensor(values)[:, None, None], persistent=False)
+            self.register_buffer(name, torch.tensor(values, device=device)[:, None, None], persistent=False)
 
     @property
     def feature_size(self) -> int:
