@@ -16,7 +16,12 @@ from pathlib import Path
 from typing import Any
 
 _STUB = ast.parse(Path(__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
-_HOMES = {name.name: node.module for node in _STUB.body if isinstance(node, ast.ImportFrom) for name in node.names}
+_HOMES = {
+    name.asname: (node.module, name.name)
+    for node in _STUB.body
+    if isinstance(node, ast.ImportFrom)
+    for name in node.names
+}
 
 __all__ = sorted(_HOMES)
 
@@ -24,7 +29,8 @@ __all__ = sorted(_HOMES)
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'dfml' has no attribute {name!r}")
-    return getattr(import_module(str(_HOMES[name])), name)
+    module, there = _HOMES[name]
+    return getattr(import_module(str(module)), there)
 
 
 def __dir__() -> list[str]:

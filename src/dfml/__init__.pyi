@@ -8,6 +8,7 @@ from dfml.errors import InputError as InputError
 from dfml.evaluation.manifest import make_manifest as make_manifest
 from dfml.evaluation.score import Score as Score
 from dfml.evaluation.score import paired_difference as paired_difference
+from dfml.learners.learner_file import save_learner as save_learner
 from dfml.learners.predictor_file import TaskClassifier as TaskClassifier
 from dfml.learners.predictor_file import load_predictor as load_predictor
 from dfml.learners.predictor_file import save_predictor as save_predictor

@@ -52,6 +52,17 @@ def test_each_command_has_help(command, capsys):
     assert "usage: dfml " + command in capsys.readouterr().out
 
 
+def test_a_learner_needs_neither_run_nor_zoo(place, run, tmp_path, capsys):
+    for name in ("learner.json", "learner.safetensors"):
+        (tmp_path / name).write_bytes((run / name).read_bytes())
+    support = place / "data" / "test"
+    for given, out in ((tmp_path / "learner.json", "alone"), (run, "run")):
+        assert main(["adapt", str(given), "--support", str(support), "--out", str(tmp_path / out)]) == 0
+    assert "adapted to" in capsys.readouterr().out
+    alone, of_run = ((tmp_path / out / "predictor.safetensors").read_bytes() for out in ("alone", "run"))
+    assert alone == of_run
+
+
 def test_the_whole_job(place, run, capsys):
     assert main(["zoo", "list", str(place / "zoo")]) == 0
     assert "toy-3" in capsys.readouterr().out

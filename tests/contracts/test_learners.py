@@ -1,17 +1,19 @@
 """What every registered learner promises (any way, uneven shots)."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 
 from dfml.episode import Episode
 from dfml.learners import LEARNERS
 from dfml.learners.base import Predictor
+from dfml.learners.learner_file import load_learner, save_learner
 from toys import toy_encoder
 
 
 def _build(name: str):
-    encoder = toy_encoder()
-    return LEARNERS[name]([encoder] if name == "centroid" else encoder)
+    return LEARNERS[name](toy_encoder())
 
 
 def _task(way: int, seed: int = 0) -> Episode:
@@ -49,6 +51,31 @@ def test_adapting_leaves_the_learner_alone_and_predicting_twice_gives_the_same(n
     assert all(torch.equal(v, before[k]) for k, v in learner.state_dict().items())
     again = learner.adapt(task.support_x, task.support_y, norm=norm)
     assert torch.equal(again(task.query_x), predictor(task.query_x))
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_threads_may_share_a_learner_and_a_predictor(name):
+    learner, task = _build(name), _task(3)
+    expected = learner.adapt(task.support_x, task.support_y, norm="support")(task.query_x)
+    shared = learner.adapt(task.support_x, task.support_y, norm="support")
+
+    def work(number: int):
+        if number % 2:
+            return shared(task.query_x)
+        return learner.adapt(task.support_x, task.support_y, norm="support")(task.query_x)
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(work, range(48)))
+    assert all(torch.equal(answer, expected) for answer in answers)
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_a_file_of_it_adapts_to_the_same_bits(name, tmp_path):
+    learner, task = _build(name).eval(), _task(3)
+    save_learner(learner, tmp_path / "learner")
+    again = load_learner(tmp_path)
+    expected = learner.adapt(task.support_x, task.support_y)(task.query_x)
+    assert torch.equal(again.adapt(task.support_x, task.support_y)(task.query_x), expected)
 
 
 @pytest.mark.parametrize("name", LEARNERS)

@@ -74,7 +74,7 @@ def test_methods_that_do_not_train(method, zoo, image_set, rng):
     torch.manual_seed(1)
     state = method.init(zoo, rng)
     assert method.plan(state, zoo, rng) == {}
-    assert method.step(state, [], rng) == {}
+    assert method.step(state, {}, rng) == {}
     learner = method.learner(state)
     saved = copy.deepcopy(state.state_dict())
     torch.manual_seed(2)

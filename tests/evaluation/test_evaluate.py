@@ -70,7 +70,7 @@ def test_embed_all_gives_the_features_of_the_encoder(make, image_set, architectu
     assert encoder.training
     assert all(torch.equal(v, state[k]) for k, v in encoder.state_dict().items())
     with torch.no_grad():
-        expected = embed([encoder.eval()], image_set.batch(torch.arange(len(image_set))), norm="running")
+        expected = embed([encoder.eval()], image_set.batch(torch.arange(len(image_set))))
     assert torch.allclose(features, expected, atol=1e-5)
 
 
@@ -129,7 +129,7 @@ def test_images_of_another_size_are_refused(encoders, image_set, norm):
 class HalfRight(AbstractLearner):
     """Not frozen: its predictor always answers class 0."""
 
-    norm = "support"
+    kind, norm, networks, options = "half-right", "support", (), {}
 
     def adapt(self, support_x, support_y, *, norm=None):
         way = int(support_y.max()) + 1

@@ -83,10 +83,8 @@ def test_any_number_of_classes(make_encoder, norm, way):
     assert FrozenLearner(make_encoder()).adapt(images, labels, norm=norm)(images).shape == (2 * way, way)
 
 
-@pytest.mark.parametrize("norm", NORMS)
-def test_meta_loss_is_prototypical_and_differentiable(make_encoder, support, queries, norm):
+def test_meta_loss_is_prototypical_and_differentiable(make_encoder, support, queries):
     learner = FrozenLearner([make_encoder(), make_encoder(1)])
-    learner.norm = norm
     labels = torch.tensor([0, 1, 2, 0, 1, 2])
     loss, accuracy = learner.meta_loss(Episode(*support, queries, labels))
     predictor = learner.adapt(*support)

@@ -9,9 +9,10 @@ from safetensors.torch import load_file, save_file
 from dfml.errors import InputError
 from dfml.learners.base import Predictor
 from dfml.learners.frozen import FrozenLearner
-from dfml.learners.predictor_file import CARD, WEIGHTS, TaskClassifier, load_predictor, save_predictor
-from dfml.nn import AnsweringBackbone
+from dfml.learners.predictor_file import TaskClassifier, load_predictor, save_predictor
+from dfml.nn import AnsweringBackbone, record_statistics
 
+CARD, WEIGHTS = "predictor.json", "predictor.safetensors"
 NAMES = ("cat", "dog", "Ärger")
 
 
@@ -100,7 +101,7 @@ def test_names_must_fit_the_outputs(make_encoder, support, tmp_path, names):
 def test_networks_of_two_input_sizes_are_refused(make_encoder):
     encoders = [make_encoder(0), make_encoder(1, size=32)]
     width = sum(e.feature_size for e in encoders)
-    predictor = Predictor(encoders, torch.zeros(3, width), torch.zeros(3), norm="running")
+    predictor = Predictor(encoders, torch.zeros(3, width), torch.zeros(3))
     with pytest.raises(InputError, match="different sizes"):
         TaskClassifier(predictor, NAMES)
 
@@ -131,10 +132,8 @@ def edit(**change):
         (lambda folder: (folder / WEIGHTS).unlink(), WEIGHTS),
         (lambda folder: (folder / CARD).write_text("{"), "JSONDecodeError"),
         (lambda folder: (folder / CARD).write_text("[]"), "not a predictor"),
-        (edit(schema=1), "schema 1, not 2"),
+        (edit(schema=1), "schema 1, not 3"),
         (edit(class_names=["cat"]), "3 outputs"),
-        (edit(norm="query_batch"), "query_batch"),
-        (edit(norm="none"), "norm 'none'"),
         (edit(encoders=[]), "on 0 networks"),
     ],
 )
@@ -154,10 +153,27 @@ def test_weights_that_do_not_match_the_description(saved):
             load_predictor(saved)
 
 
-def test_missing_support_statistics_are_noticed(make_encoder, support, tmp_path):
-    save_predictor(FrozenLearner(make_encoder()).adapt(*support, norm="support"), tmp_path, NAMES)
-    kept = {k: v for k, v in load_file(tmp_path / WEIGHTS).items() if not k.startswith("statistics.0.2.")}
-    save_file(kept, tmp_path / WEIGHTS)
-    edit(sha256=hashlib.sha256((tmp_path / WEIGHTS).read_bytes()).hexdigest())(tmp_path)
-    with pytest.raises(InputError, match="statistics are not complete"):
-        load_predictor(tmp_path)
+def old_predictor(folder, encoder, head, norm, statistics):
+    """As dfml 0.3 wrote it: schema 2, the support's statistics beside the networks."""
+    tensors = {f"encoders.0.{k}": v for k, v in encoder.state_dict().items()} | head
+    for layer, (mean, variance) in statistics.items():
+        tensors |= {f"statistics.0.{layer}.mean": mean, f"statistics.0.{layer}.variance": variance}
+    folder.mkdir()
+    save_file({k: v.clone() for k, v in tensors.items()}, folder / WEIGHTS)
+    described = {"networks": [{"architecture": "conv4", "width": 8}], "input_spec": encoder.spec.to_dict()}
+    card = {"schema": 2, "class_names": NAMES, "norm": norm, "normalise": True, "encoders": [described]}
+    card["sha256"] = hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
+    (folder / CARD).write_text(json.dumps(card))
+
+
+@pytest.mark.parametrize("norm", ["running", "support"])
+def test_predictors_of_schema_2_are_read(make_encoder, support, queries, tmp_path, norm):
+    encoder = make_encoder()
+    predictor = FrozenLearner(encoder).adapt(*support, norm=norm)
+    head = {"head.weight": predictor.weight, "head.bias": predictor.bias}
+    statistics = {}
+    if norm == "support":
+        with torch.no_grad(), record_statistics(encoder) as statistics:
+            encoder(support[0])
+    old_predictor(tmp_path / "old", encoder, head, norm, statistics)
+    assert torch.equal(load_predictor(tmp_path / "old").predictor(queries), predictor(queries))

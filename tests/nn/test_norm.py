@@ -3,7 +3,16 @@ import torch
 import torch.nn.functional as F
 
 from dfml.errors import InputError
-from dfml.nn import BatchNorm2d, Classifier, batch_statistics, build_backbone, given_statistics, record_statistics
+from dfml.nn import (
+    BatchNorm2d,
+    Classifier,
+    batch_statistics,
+    build_backbone,
+    given_statistics,
+    is_transductive,
+    record_statistics,
+    write_norm,
+)
 
 
 def test_behaves_as_torch_outside_the_blocks():
@@ -92,3 +101,57 @@ def test_inside_vmap_batch_statistics_come_from_the_standard_layout(monkeypatch)
     with batch_statistics(layer):
         torch.func.vmap(layer)(images)
     assert layouts == [True]
+
+
+def foreign_network():
+    """With torch's own BatchNorm, in two and in one dimension."""
+    torch.manual_seed(0)
+    layers = [torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.ReLU(), torch.nn.Flatten()]
+    layers += [torch.nn.Linear(4 * 36, 5), torch.nn.BatchNorm1d(5)]
+    network = torch.nn.Sequential(*layers)
+    for _ in range(3):
+        network.train()(torch.randn(8, 3, 8, 8))
+    return network.eval()
+
+
+def by_hand(network, support, images):
+    """Layer by layer, every BatchNorm by the mean and variance of what the support is there."""
+    for layer in network:
+        if isinstance(layer, torch.nn.modules.batchnorm._BatchNorm):
+            dims = [d for d in range(support.ndim) if d != 1]
+            shape = [1, -1] + [1] * (support.ndim - 2)
+            mean, variance = support.mean(dims).view(shape), support.var(dims, correction=0).view(shape)
+            scale = layer.weight.view(shape) / (variance + layer.eps).sqrt()
+            support, images = (scale * (x - mean) + layer.bias.view(shape) for x in (support, images))
+        else:
+            support, images = layer(support), layer(images)
+    return images
+
+
+def test_a_policy_acts_on_networks_of_others():
+    support, images = torch.randn(6, 3, 8, 8) * 3, torch.randn(4, 3, 8, 8)
+    network = foreign_network()
+    running = network(images)
+    given = write_norm(network, "support", support)
+    torch.testing.assert_close(given, by_hand(foreign_network(), support, support))
+    torch.testing.assert_close(network(images), by_hand(foreign_network(), support, images))
+    assert (network(images) - running).abs().max() > 0.1
+    assert not is_transductive(network)
+    torch.testing.assert_close(network(images)[:1], network(images[:1]))
+    write_norm(network, "query_batch", support)
+    assert is_transductive(network)
+    torch.testing.assert_close(network(images), by_hand(foreign_network(), images, images))
+
+
+def test_a_policy_without_anything_to_act_on_is_refused():
+    plain = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Flatten())
+    images = torch.rand(2, 3, 8, 8)
+    torch.testing.assert_close(write_norm(plain, "running", images), plain(images))
+    for norm in ("support", "query_batch"):
+        with pytest.raises(InputError, match="without BatchNorm"):
+            write_norm(plain, norm, images)
+
+
+def test_training_by_episodes_refuses_statistics_without_gradients():
+    with pytest.raises(InputError, match="BatchNorm2d"), batch_statistics(foreign_network()):
+        pass

@@ -7,10 +7,12 @@ from types import SimpleNamespace
 import torch
 from torch import nn
 
+from dfml.learners import FrozenLearner
 from dfml.methods.base import AbstractMethod, AbstractState, Role
 from dfml.recipes.options import Config
 from dfml.zoo import Zoo
 from dfml.zoo.card import Capability
+from toys import toy_encoder
 
 
 class FakeZoo(Zoo):
@@ -77,7 +79,7 @@ class FakeMethod(AbstractMethod):
         return {"pseudo_val": value}
 
     def learner(self, state):
-        return state.network
+        return FrozenLearner(toy_encoder())
 
 
 def fake_config(**run) -> Config:

@@ -148,19 +148,21 @@ def recover(
     say(f"written: {len(paths)} pictures, among them {paths[-1]}")
 
 
-def adapt(run: Positional[Path], /, *, support: Path, out: Path, zoo: str | None = None) -> None:
-    """Adapt a run's learner to a new task and write the predictor.
+def adapt(learner: Positional[Path], /, *, support: Path, out: Path, zoo: str | None = None) -> None:
+    """Adapt a learner to a new task and write the predictor.
 
     Args:
-        run: the run folder.
+        learner: a run folder, or the learner.json that a run leaves; it needs no zoo.
         support: a folder that holds a folder of a few images per class.
         out: folder for the predictor.
-        zoo: the zoo of the run, where it has moved.
+        zoo: of a run by an older dfml, which left no learner.json, where the zoo has moved.
     """
-    from dfml.learners.predictor_file import save_predictor
+    from dfml.learners.learner_file import has_learner, load_learner
+    from dfml.learners.predictor_file import adapt_to_folder, save_predictor
     from dfml.runs.run import Run
 
-    classifier = Run.open(run, zoo=zoo).adapt(support)
+    made = load_learner(learner) if has_learner(learner) else Run.open(learner, zoo=zoo).learner
+    classifier = adapt_to_folder(made, support)
     save_predictor(classifier.predictor, out, classifier.class_names)
     say(f"adapted to {len(classifier.class_names)} classes: {', '.join(classifier.class_names)}")
     say(f"written: {out}\nnext:    dfml predict {out} IMAGES...")

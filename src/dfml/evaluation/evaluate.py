@@ -20,7 +20,7 @@ from dfml.evaluation.kernels import joined_kernels
 from dfml.evaluation.manifest import Manifest, make_manifest
 from dfml.evaluation.score import Score
 from dfml.learners.base import AbstractLearner
-from dfml.nn import Encoder, InputSpec, Norm
+from dfml.nn import Encoder, InputSpec, Norm, norm_layers
 from dfml.zoo.store import Zoo
 
 EPISODES, FROZEN_EPISODES = 600, 10_000
@@ -184,7 +184,8 @@ def evaluate_shots(
         way: classes of an episode.
         queries: query images of a class.
         episodes: inductive ones; None is 10,000 for frozen features and 600 where there is an inner loop.
-        transductive_episodes: the first so many of the same episodes; 0 leaves the transductive score out.
+        transductive_episodes: the first so many of the same episodes; 0 leaves the transductive score out, as does a
+            learner that has no BatchNorm to look at them together with.
         seed: of the manifests.
         progress: see `evaluate`.
         executor: see `evaluate`.
@@ -202,7 +203,7 @@ def evaluate_shots(
         table[shot] = {
             "inductive": evaluate(learner, image_set, many, norm=inductive, progress=progress, executor=executor)
         }
-        if transductive_episodes:
+        if transductive_episodes and (learner.transductive != "query_batch" or norm_layers(learner)):
             few = manifest.first(transductive_episodes)
             table[shot]["transductive"] = evaluate_transductive(
                 learner, image_set, few, progress=progress, executor=executor

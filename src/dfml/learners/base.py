@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from dfml.episode import Episode
 from dfml.functional.heads import centroid_coefficients
-from dfml.nn import Encoder, Norm, batch_statistics, given_statistics
-from dfml.nn.norm import Statistics
+from dfml.nn import Encoder, Norm, is_transductive
 
 Metrics = dict[str, float]
 
@@ -20,14 +19,13 @@ Metrics = dict[str, float]
 class Predictor(nn.Module):
     """A learner adapted to one task: encoders, their features joined, and a linear head.
 
-    Every head of this library is linear in the features; a nearest centroid is ``2 f.c - |c|^2``.
+    Every head of this library is linear in the features; a nearest centroid is ``2 f.c - |c|^2``. How BatchNorm is set
+    was written into the encoders (`dfml.nn.write_norm`): predicting changes nothing, so threads may share a predictor.
 
     Args:
         encoders: one or several; each one's features are L2-normalised if ``normalise``, then concatenated.
         weight: the head's weight.
         bias: the head's bias.
-        norm: with ``query_batch`` an answer depends on its batch; a predictor to ship has one of the other two.
-        statistics: with ``support``, the support's statistics, one dictionary an encoder.
         normalise: L2-normalise each encoder's features.
     """
 
@@ -37,22 +35,23 @@ class Predictor(nn.Module):
         weight: Float[Tensor, "way features"],
         bias: Float[Tensor, " way"],
         *,
-        norm: Norm,
-        statistics: Sequence[Statistics] = (),
         normalise: bool = True,
     ):
         super().__init__()
         self.encoders = nn.ModuleList(encoders)
-        self.weight, self.bias = weight.detach(), bias.detach()
-        self.norm, self.statistics, self.normalise = norm, list(statistics), normalise
+        self.weight, self.bias, self.normalise = weight.detach(), bias.detach(), normalise
         self.eval()
+
+    @property
+    def transductive(self) -> bool:
+        """Whether an answer for an image depends on the images beside it (BatchNorm ``query_batch``)."""
+        return is_transductive(self.encoders)
 
     @torch.no_grad()
     def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n way"]:
         """Logits of images in [0, 1]."""
         encoders: list[Encoder] = list(self.encoders)  # type: ignore[arg-type]
-        features = embed(encoders, images, norm=self.norm, statistics=self.statistics, normalise=self.normalise)
-        return F.linear(features, self.weight, self.bias)
+        return F.linear(embed(encoders, images, normalise=self.normalise), self.weight, self.bias)
 
     def probabilities(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n way"]:
         """Class probabilities of images in [0, 1]."""
@@ -60,35 +59,38 @@ class Predictor(nn.Module):
 
 
 def embed(
-    encoders: Sequence[Encoder],
-    images: Float[Tensor, "n c h w"],
-    *,
-    norm: Norm,
-    statistics: Sequence[Statistics] = (),
-    normalise: bool = True,
+    encoders: Sequence[Encoder], images: Float[Tensor, "n c h w"], *, normalise: bool = True
 ) -> Float[Tensor, "n features"]:
-    """Features of all encoders, each L2-normalised if asked for, concatenated; see `Predictor` for the arguments."""
-    parts = []
-    for i, encoder in enumerate(encoders):
-        if norm == "running":
-            part = encoder(images)
-        elif norm == "support":
-            with given_statistics(encoder, statistics[i]):
-                part = encoder(images)
-        else:
-            with batch_statistics(encoder):
-                part = encoder(images)
-        parts.append(F.normalize(part, dim=-1) if normalise else part)
-    return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
+    """Features of all encoders, each L2-normalised if asked for, concatenated."""
+    return join([encoder(images) for encoder in encoders], normalise=normalise)
+
+
+def join(parts: Sequence[Float[Tensor, "n _"]], *, normalise: bool) -> Float[Tensor, "n features"]:
+    """Each encoder's features, L2-normalised if asked for, in one row an image."""
+    if normalise:
+        parts = [F.normalize(part, dim=-1) for part in parts]
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts), -1)
 
 
 class AbstractLearner(nn.Module, ABC):
     """Learns to learn: any number of classes, uneven shots. `adapt` leaves it unchanged."""
 
+    kind: ClassVar[str]
+    """Its name in `dfml.learners.LEARNERS`, by which a file of it is read."""
     norm: Norm = "running"
     """How BatchNorm is set for the inductive headline."""
     normalise: bool = True
     """Whether each encoder's features are L2-normalised; read together with `frozen_encoders`."""
+
+    @property
+    @abstractmethod
+    def networks(self) -> list[Encoder]:
+        """Its networks, one or several, as its constructor takes them."""
+
+    @property
+    @abstractmethod
+    def options(self) -> dict[str, Any]:
+        """Plain keyword arguments that, with the networks, build it again."""
 
     @property
     def transductive(self) -> str:

@@ -16,9 +16,8 @@ from dfml.functional.heads import (
     ridge_coefficients,
     self_trained_ridge,
 )
-from dfml.learners.base import AbstractLearner, Predictor, embed, percent_right
-from dfml.nn import Encoder, Norm, network_name, networks_of, record_statistics
-from dfml.nn.norm import Statistics
+from dfml.learners.base import AbstractLearner, Predictor, embed, join, percent_right
+from dfml.nn import Encoder, Norm, network_name, networks_of, write_norm
 
 HeadName = Literal["centroid", "ridge", "logistic"]
 HEADS = {
@@ -42,6 +41,7 @@ class FrozenLearner(AbstractLearner):
         normalise: L2-normalise each network's features.
     """
 
+    kind = "centroid"
     norm = "running"
 
     def __init__(
@@ -56,9 +56,19 @@ class FrozenLearner(AbstractLearner):
         self.head, self.normalise = head, normalise
 
     @property
+    def networks(self) -> list[Encoder]:
+        """See `AbstractLearner.networks`."""
+        return list(self.encoders)  # type: ignore[arg-type]
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """See `AbstractLearner.options`."""
+        return {"head": self.head, "normalise": self.normalise}
+
+    @property
     def frozen_encoders(self) -> list[Encoder]:
         """The encoders: adapting trains none of them."""
-        return list(self.encoders)  # type: ignore[arg-type]
+        return self.networks
 
     def adapt(
         self, support_x: Float[Tensor, "n c h w"], support_y: Int[Tensor, " n"], *, norm: Norm | None = None
@@ -67,9 +77,9 @@ class FrozenLearner(AbstractLearner):
         norm = norm or self.norm
         encoders = self._copies()
         with torch.no_grad():
-            features, statistics = self._embed_support(encoders, support_x, norm)
+            features = join([write_norm(e, norm, support_x) for e in encoders], normalise=self.normalise)
             weight, bias = self._linear(features, support_y)
-        return Predictor(encoders, weight, bias, norm=norm, statistics=statistics, normalise=self.normalise)
+        return Predictor(encoders, weight, bias, normalise=self.normalise)
 
     def coefficients(self, kernel: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """See `AbstractLearner.coefficients`."""
@@ -94,28 +104,18 @@ class FrozenLearner(AbstractLearner):
         if self.head != "ridge":
             return super().predict_transductive(support_x, support_y, query_x)
         images = torch.cat([support_x, query_x])
-        features = embed(self._copies(), images, norm="running", normalise=self.normalise)
+        features = embed(self._copies(), images, normalise=self.normalise)
         return self_trained_ridge(features @ features.T, support_y, scale=HEADS["ridge"][1])
 
     def _copies(self) -> list[Encoder]:
         return [copy.deepcopy(encoder).eval().requires_grad_(False) for encoder in self.frozen_encoders]
 
-    def _embed_support(self, encoders: list[Encoder], images: Tensor, norm: Norm) -> tuple[Tensor, list[Statistics]]:
-        if norm != "support":
-            return embed(encoders, images, norm=norm, normalise=self.normalise), []
-        parts, statistics = [], []
-        for encoder in encoders:
-            with record_statistics(encoder) as recorded:
-                part = encoder(images)
-            parts.append(F.normalize(part, dim=-1) if self.normalise else part)
-            statistics.append(recorded)
-        return torch.cat(parts, -1), statistics
-
     def meta_loss(self, episode: Episode) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
         """Cross-entropy of the queries under the head of the support, as a prototypical network is trained."""
-        encoders = self.frozen_encoders
-        support, statistics = self._embed_support(encoders, episode.support_x, self.norm)
-        query = embed(encoders, episode.query_x, norm=self.norm, statistics=statistics, normalise=self.normalise)
+        support, query = (
+            embed(self.frozen_encoders, images, normalise=self.normalise)
+            for images in (episode.support_x, episode.query_x)
+        )
         logits = F.linear(query, *self._linear(support, episode.support_y))
         return F.cross_entropy(logits, episode.query_y), percent_right(logits, episode.query_y)
 

@@ -16,7 +16,7 @@ from dfml.episode import Episode, can_stack, stack
 from dfml.errors import InputError
 from dfml.functional.inner import Parameters, gradient_steps
 from dfml.learners.base import AbstractLearner, Predictor, centroid_head, class_means, percent_right
-from dfml.nn import Encoder, Norm, batch_statistics, given_statistics, record_statistics
+from dfml.nn import Encoder, Norm, batch_statistics, check_norm, given_statistics, record_statistics, write_norm
 
 Head = Literal["prototype", "literal"]
 Each = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -42,6 +42,8 @@ class MAML(AbstractLearner):
         norm: BatchNorm in training and for the inductive headline.
     """
 
+    kind = "maml"
+
     def __init__(
         self,
         encoder: Encoder,
@@ -56,11 +58,24 @@ class MAML(AbstractLearner):
         norm: Norm = "support",
     ):
         super().__init__()
+        check_norm(encoder, norm)
         self.encoder, self.adapts, self.norm = encoder, adapts, norm
         self.train_steps, self.test_steps = train_steps, test_steps
         self.inner_lr, self.second_order = inner_lr, second_order
         self.head = nn.Linear(encoder.feature_size, way) if head == "literal" else None
         self.scale = nn.Parameter(torch.tensor(5.0)) if head == "prototype" else None
+
+    @property
+    def networks(self) -> list[Encoder]:
+        """See `AbstractLearner.networks`."""
+        return [self.encoder]
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """See `AbstractLearner.options`."""
+        names = ("train_steps", "test_steps", "inner_lr", "second_order", "adapts", "norm")
+        head = {"head": "prototype"} if self.head is None else {"head": "literal", "way": self.head.out_features}
+        return {name: getattr(self, name) for name in names} | head
 
     def _statistics(self, norm: Norm) -> AbstractContextManager:
         return nullcontext() if norm == "running" else batch_statistics(self.encoder)
@@ -108,26 +123,16 @@ class MAML(AbstractLearner):
     ) -> Predictor:
         """A predictor with its own adapted copy of the encoder."""
         norm = norm or self.norm
-        with self._statistics(norm):
+        own = copy.deepcopy(self)  # modes are switched in the copy alone, so that threads may share a learner
+        with own._statistics(norm):
             way = int(support_y.max()) + 1
-            start = {k: p.detach().requires_grad_() for k, p in self._start(way, support_x, support_y).items()}
-            adapted = self._adapted(start, support_x, support_y, steps=self.test_steps, second_order=False)
-        encoder = copy.deepcopy(self.encoder).requires_grad_(False)
-        own = {k.removeprefix("encoder."): p.detach() for k, p in adapted.items() if k.startswith("encoder.")}
-        encoder.load_state_dict(own, strict=False)
-        statistics = []
-        if norm == "support":
-            with torch.no_grad(), record_statistics(encoder) as recorded:
-                encoder(support_x)
-            statistics = [recorded]
-        return Predictor(
-            [encoder],
-            adapted["weight"],
-            adapted["bias"],
-            norm=norm,
-            statistics=statistics,
-            normalise=self.head is None,
-        )
+            start = {k: p.detach().requires_grad_() for k, p in own._start(way, support_x, support_y).items()}
+            adapted = own._adapted(start, support_x, support_y, steps=self.test_steps, second_order=False)
+        encoder = own.encoder.requires_grad_(False)
+        moved = {k.removeprefix("encoder."): p.detach() for k, p in adapted.items() if k.startswith("encoder.")}
+        encoder.load_state_dict(moved, strict=False)
+        write_norm(encoder.eval(), norm, support_x)
+        return Predictor([encoder], adapted["weight"], adapted["bias"], normalise=self.head is None)
 
     def meta_loss(self, episode: Episode) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
         """Query loss after the inner loop; with norm ``support`` queries use the support's, with gradients."""

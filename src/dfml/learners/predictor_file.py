@@ -1,8 +1,5 @@
-"""A predictor as two files, safetensors and JSON, that need no zoo, no run folder and no pickle."""
+"""A predictor with names for its classes: from a folder of images, to and from its two files."""
 
-import hashlib
-import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,29 +7,16 @@ from typing import Any, cast
 
 import torch
 from jaxtyping import Float
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
-from torch import Tensor, nn
+from torch import Tensor
 
-from dfml.data import load_image
+from dfml.data import load_image, load_support
 from dfml.errors import InputError
-from dfml.learners.base import Predictor
-from dfml.nn import (
-    AnsweringBackbone,
-    Classifier,
-    Encoder,
-    InputSpec,
-    SideBySide,
-    answering_side_by_side,
-    architecture_of,
-    build_backbone,
-    networks_of,
-    norm_layers,
-)
-from dfml.nn.norm import Statistics
+from dfml.learners.base import AbstractLearner, Predictor
+from dfml.learners.files import build_encoder, describe_encoder, load_pair, save_pair
+from dfml.nn import Encoder
 
-PREDICTOR_SCHEMA = 2
-WEIGHTS, CARD = "predictor.safetensors", "predictor.json"
+PREDICTOR_SCHEMA = 3
+PREDICTOR = "predictor"  # name of its files, before the ending
 BATCH = 64  # images at once; with running or support statistics an answer does not depend on its batch
 
 
@@ -57,7 +41,7 @@ class TaskClassifier:
     """
 
     def __init__(self, predictor: Predictor, class_names: Sequence[str]):
-        if predictor.norm == "query_batch":
+        if predictor.transductive:
             raise InputError(
                 "a predictor with BatchNorm query_batch, whose answer for an image depends on the other images",
                 "norm running or support",
@@ -91,14 +75,14 @@ class TaskClassifier:
         return self.predict(torch.stack([load_image(path, self.spec) for path in paths]))
 
 
-def _tensors(predictor: Predictor) -> dict[str, Tensor]:
-    tensors = {f"encoders.{k}": v for k, v in predictor.encoders.state_dict().items()}
-    tensors |= {"head.weight": predictor.weight, "head.bias": predictor.bias}
-    for i, statistics in enumerate(predictor.statistics):
-        for layer, (mean, variance) in statistics.items():
-            tensors |= {f"statistics.{i}.{layer}.mean": mean, f"statistics.{i}.{layer}.variance": variance}
-    # Clones, because safetensors refuses tensors that share memory.
-    return {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
+def adapt_to_folder(learner: AbstractLearner, support: str | Path) -> TaskClassifier:
+    """A classifier for a new task, from a folder with a folder of a few images per class.
+
+    Raises:
+        InputError: fewer than two classes, a class without images, an unreadable image.
+    """
+    images, labels, names = load_support(support, learner.networks[0].spec)
+    return TaskClassifier(learner.adapt(images, labels), names)
 
 
 def save_predictor(predictor: Predictor, folder: str | Path, class_names: Sequence[str]) -> None:
@@ -108,38 +92,15 @@ def save_predictor(predictor: Predictor, folder: str | Path, class_names: Sequen
         InputError: see `TaskClassifier`; a folder that cannot be written.
     """
     TaskClassifier(predictor, class_names)
-    weights = save_tensors(_tensors(predictor))
-    encoders = []
-    for encoder in predictor.encoders:
-        backbone = cast(Encoder, encoder).backbone
-        kinds = [architecture_of(network) for network in networks_of(backbone)]
-        described: dict[str, Any] = {
-            "networks": [{"architecture": name, "width": width} for name, width in kinds],
-            "input_spec": cast(Encoder, encoder).spec.to_dict(),
-        }
-        if isinstance(backbone, AnsweringBackbone):
-            described["answers"] = {"classes": backbone.classes, "hidden": backbone.hidden}
-            described["side_by_side"] = isinstance(backbone.backbone, SideBySide)
-        encoders.append(described)
-    card = {
+    values = {
         "schema": PREDICTOR_SCHEMA,
         "class_names": list(class_names),
-        "norm": predictor.norm,
         "normalise": predictor.normalise,
-        "encoders": encoders,
-        "sha256": hashlib.sha256(weights).hexdigest(),
+        "encoders": [describe_encoder(cast(Encoder, encoder)) for encoder in predictor.encoders],
     }
-    folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, contents in ((WEIGHTS, weights), (CARD, json.dumps(card, indent=1).encode())):
-            temporary = folder / f".{name}.tmp"
-            temporary.write_bytes(contents)
-            os.replace(temporary, folder / name)
-    except OSError as error:
-        raise InputError(
-            f"{folder}: cannot be written ({error})", "a folder to write to", "choose another one"
-        ) from error
+    tensors = {f"encoders.{name}": value for name, value in predictor.encoders.state_dict().items()}
+    tensors |= {"head.weight": predictor.weight, "head.bias": predictor.bias}
+    save_pair(Path(folder) / PREDICTOR, values, tensors)
 
 
 def load_predictor(folder: str | Path) -> TaskClassifier:
@@ -148,70 +109,50 @@ def load_predictor(folder: str | Path) -> TaskClassifier:
     Raises:
         InputError: files missing, damaged, of another version, or weights that do not match the description.
     """
-    folder = Path(folder)
-    try:
-        card = json.loads((folder / CARD).read_text())
-        weights = (folder / WEIGHTS).read_bytes()
-        if card["schema"] != PREDICTOR_SCHEMA:
-            raise ValueError(f"schema {card['schema']}, not {PREDICTOR_SCHEMA}")
-        if hashlib.sha256(weights).hexdigest() != card["sha256"]:
-            raise ValueError(f"{WEIGHTS} is not the file that {CARD} describes: truncated or changed")
-        return _build(card, load_tensors(weights))
-    except InputError:
-        raise
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
-        raise InputError(
-            f"{folder}: not a predictor ({type(error).__name__}: {error})",
-            f"a folder with {CARD} and {WEIGHTS} as `dfml adapt` writes it",
-            "adapt again, or copy both files together",
-        ) from error
+    return load_pair(Path(folder) / PREDICTOR, "predictor", _build)
 
 
-def _build(card: dict[str, Any], tensors: dict[str, Tensor]) -> TaskClassifier:
-    encoders, statistics = [], []
-    for i, values in enumerate(card["encoders"]):
-        spec = InputSpec(**values["input_spec"])
-        networks = [
-            build_backbone(n["architecture"], image_size=spec.size, channels=spec.channels, width=n["width"])
-            for n in values["networks"]
-        ]
-        encoder = Encoder(_joined(networks, values), spec).requires_grad_(False)
+def _build(values: dict[str, Any], tensors: dict[str, Tensor]) -> TaskClassifier:
+    if values["schema"] == 2:
+        values, tensors = _upgraded(values, tensors)
+    if values["schema"] != PREDICTOR_SCHEMA:
+        raise ValueError(f"schema {values['schema']}, not {PREDICTOR_SCHEMA}")
+    encoders = [build_encoder(description).requires_grad_(False) for description in values["encoders"]]
+    for i, encoder in enumerate(encoders):
         prefix = f"encoders.{i}."
         encoder.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
-        encoders.append(encoder)
-        statistics.append(_statistics(tensors, f"statistics.{i}."))
-    _check_parts(card["norm"], encoders, statistics, tensors["head.weight"])
-    predictor = Predictor(
-        encoders,
-        tensors["head.weight"],
-        tensors["head.bias"],
-        norm=card["norm"],
-        statistics=statistics if card["norm"] == "support" else (),
-        normalise=card["normalise"],
-    )
-    return TaskClassifier(predictor, card["class_names"])
-
-
-def _joined(networks: list[nn.Module], described: dict[str, Any]) -> nn.Module:
-    """The backbone that `save_predictor` described."""
-    answers = described.get("answers")
-    if described.get("side_by_side"):
-        pairs = zip(networks, answers["classes"], strict=True)  # type: ignore[index]
-        return answering_side_by_side([Classifier(n, len(known)) for n, known in pairs], answers["classes"])  # type: ignore[index]
-    (backbone,) = networks
-    return AnsweringBackbone(backbone, **answers) if answers else backbone
-
-
-def _check_parts(norm: str, encoders: list[Encoder], statistics: list[Statistics], weight: Tensor) -> None:
-    if norm not in ("running", "support", "query_batch"):
-        raise ValueError(f"norm {norm!r}")
+    weight = tensors["head.weight"]
     if not encoders or weight.ndim != 2 or weight.shape[1] != sum(encoder.feature_size for encoder in encoders):
         raise ValueError(f"a head of shape {tuple(weight.shape)} on {len(encoders)} networks")
-    layers = [list(range(len(norm_layers(encoder)))) for encoder in encoders]
-    if norm == "support" and layers != [list(recorded) for recorded in statistics]:
-        raise ValueError("the support's BatchNorm statistics are not complete")
+    predictor = Predictor(encoders, weight, tensors["head.bias"], normalise=values["normalise"])
+    return TaskClassifier(predictor, values["class_names"])
 
 
-def _statistics(tensors: dict[str, Tensor], prefix: str) -> Statistics:
-    layers = sorted(int(k.split(".")[2]) for k in tensors if k.startswith(prefix) and k.endswith(".mean"))
-    return {layer: (tensors[f"{prefix}{layer}.mean"], tensors[f"{prefix}{layer}.variance"]) for layer in layers}
+def _upgraded(values: dict[str, Any], tensors: dict[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """A predictor of schema 2, in which the support's statistics stood beside the networks."""
+    encoders = []
+    for i, old in enumerate(values["encoders"]):
+        spec, answers = old["input_spec"], old.get("answers")
+        parts = [
+            {"kind": n["architecture"], "width": n["width"], "image_size": spec["size"], "channels": spec["channels"]}
+            for n in old["networks"]
+        ]
+        network: dict[str, Any] = parts[0]
+        if old.get("side_by_side"):
+            pairs = zip(parts, answers["classes"], strict=True)
+            network = {"kind": "side_by_side", "classifiers": [{"backbone": n, "classes": len(c)} for n, c in pairs]}
+        if answers:
+            network = {"kind": "answering", "backbone": network, "heads": not old.get("side_by_side")} | answers
+        encoders.append({"network": network, "input_spec": spec})
+        if values["norm"] == "support":
+            names = [n for n in tensors if n.startswith(f"encoders.{i}.") and n.endswith("running_mean")]
+            for layer, name in enumerate(_in_order(names, build_encoder(encoders[-1]), f"encoders.{i}.")):
+                tensors[name] = tensors[f"statistics.{i}.{layer}.mean"]
+                tensors[name.replace("running_mean", "running_var")] = tensors[f"statistics.{i}.{layer}.variance"]
+    return values | {"schema": PREDICTOR_SCHEMA, "encoders": encoders}, tensors
+
+
+def _in_order(names: Sequence[str], encoder: Encoder, prefix: str) -> list[str]:
+    """The names of tensors in the order of the network's layers."""
+    order = [prefix + name for name in encoder.state_dict()]
+    return sorted(names, key=order.index)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -25,10 +26,22 @@ class ProtoNet(AbstractLearner):
             running ones learn from it.
     """
 
+    kind = "protonet"
+
     def __init__(self, encoder: Encoder, *, normalise: bool = True, norm: Norm = "running"):
         super().__init__()
         self.encoder, self.normalise, self.norm = encoder, normalise, norm
         self.scale = nn.Parameter(torch.tensor(5.0 if normalise else 1.0))
+
+    @property
+    def networks(self) -> list[Encoder]:
+        """See `AbstractLearner.networks`."""
+        return [self.encoder]
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """See `AbstractLearner.options`."""
+        return {"normalise": self.normalise, "norm": self.norm}
 
     @property
     def frozen_encoders(self) -> list[Encoder]:

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 from dfml.errors import InputError
 from dfml.learners.frozen import FrozenLearner, HeadName
 from dfml.methods.base import AbstractBaseline, FixedState
-from dfml.nn import AnsweringBackbone, Encoder, answering_side_by_side
+from dfml.nn import AnsweringBackbone, Encoder, SideBySide
 from dfml.randomness import Rng
 from dfml.zoo.card import Capability
 from dfml.zoo.store import Zoo
@@ -60,8 +60,7 @@ class ZooEnsemble(AbstractBaseline):
         network = copy.deepcopy(teacher.network)
         if self.compare == "features":
             return Encoder(network.backbone, teacher.card.input_spec)
-        answering = AnsweringBackbone(network.backbone, [range(len(teacher.card.class_ids))])
-        answering.heads = network.head
+        answering = AnsweringBackbone(network.backbone, [range(len(teacher.card.class_ids))], heads=network.head)
         return Encoder(answering.eval(), teacher.card.input_spec)
 
 
@@ -76,7 +75,7 @@ def _together(zoo: Zoo, ids: list[str]) -> Encoder:
             "set --method.compare answers, or choose another zoo",
         )
     networks, classes = [copy.deepcopy(t.network) for t in teachers], [zoo.rows(i).tolist() for i in ids]
-    return Encoder(answering_side_by_side(networks, classes).eval(), specs.pop())
+    return Encoder(AnsweringBackbone(SideBySide(networks), classes, heads=False).eval(), specs.pop())
 
 
 def covering(zoo: Zoo, count: int) -> list[str]:

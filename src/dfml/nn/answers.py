@@ -1,6 +1,7 @@
 """One backbone that answers in the place of many classifiers; its answers are its features."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -8,13 +9,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dfml.functional.divergences import grouped_log_softmax
+from dfml.nn.description import describe
 from dfml.nn.norm import BatchNorm2d
 
 # Chosen on validation classes with 5 to 100 classifiers: docs/consolidation.md.
 HIDDEN_COUNTS = 10  # classifiers
 POSTERIOR_TEMPERATURE = 2.0
 POSTERIOR_RIDGE = 0.01  # of the least squares, beside one observation of a classifier
-POSTERIOR_ENTRIES = 2**24  # of its map, outputs times classes (64 MiB): zoos beyond have no joint posterior
 
 
 class AnsweringBackbone(nn.Module):
@@ -36,24 +37,37 @@ class AnsweringBackbone(nn.Module):
         backbone: maps [n, c, h, w] to [n, features] and knows ``feature_size``.
         classes: for each classifier the numbers of its classes; the same class has the same number everywhere.
         hidden: units of a hidden layer that all heads share; 0 puts linear heads on the backbone itself.
+        heads: False takes the backbone's features for the answers as they are.
     """
 
-    def __init__(self, backbone: nn.Module, classes: Sequence[Sequence[int]], *, hidden: int = 0):
+    def __init__(
+        self, backbone: nn.Module, classes: Sequence[Sequence[int]], *, hidden: int = 0, heads: bool | nn.Module = True
+    ):
         super().__init__()
         self.backbone, self.classes, self.hidden = backbone, [list(known) for known in classes], hidden
         self.sizes = tuple(len(known) for known in classes)
         features = int(backbone.feature_size)  # type: ignore[arg-type]
         self.trunk = _hidden_layer(features, hidden) if hidden else nn.Identity()
-        self.heads = nn.Linear(hidden or features, sum(self.sizes))
+        if isinstance(heads, bool):
+            heads = nn.Linear(hidden or features, sum(self.sizes)) if heads else nn.Identity()
+        self.heads: nn.Module = heads
         self.origin: Tensor
         self.register_buffer("origin", torch.cat([torch.full((n,), n**-0.5) for n in self.sizes]), persistent=False)
         known = len({c for each in self.classes for c in each})
         self.shared = sum(self.sizes) / known - 1  # how many other classifiers know a class, in the mean
-        self.joint: Tensor | None
-        fits = sum(self.sizes) * known <= POSTERIOR_ENTRIES
-        joint = joint_logits(self.classes) if self.shared and fits else None
-        self.register_buffer("joint", joint, persistent=False)
-        self.feature_size = sum(self.sizes) + hidden + (0 if joint is None else known)
+        self.joint = JointLogits(self.classes) if self.shared else None
+        self.feature_size = sum(self.sizes) + hidden + (known if self.joint else 0)
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """See `dfml.nn.build_network`."""
+        return {
+            "kind": "answering",
+            "backbone": describe(self.backbone),
+            "classes": self.classes,
+            "hidden": self.hidden,
+            "heads": not isinstance(self.heads, nn.Identity),
+        }
 
     def logits(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n outputs"]:
         """Logits of all classifiers, one after another; inputs are already normalised."""
@@ -65,7 +79,7 @@ class AnsweringBackbone(nn.Module):
         logits = self.heads(hidden)
         parts = [((0.5 * grouped_log_softmax(logits, self.sizes)).exp() - self.origin, 1.0)]
         if self.joint is not None:
-            posterior = (logits.float() @ self.joint / POSTERIOR_TEMPERATURE).softmax(-1)
+            posterior = (self.joint(logits.float()) / POSTERIOR_TEMPERATURE).softmax(-1)
             parts.append((posterior.sqrt() - posterior.shape[1] ** -0.5, min(1.0, self.shared) ** 0.5))
         if self.hidden:
             parts.append((hidden, (HIDDEN_COUNTS / len(self.sizes)) ** 0.5))
@@ -74,26 +88,43 @@ class AnsweringBackbone(nn.Module):
         return torch.cat([weight * F.normalize(part, dim=-1) for part, weight in parts], -1)
 
 
-def joint_logits(classes: Sequence[Sequence[int]]) -> Float[Tensor, "outputs known"]:
+class JointLogits(nn.Module):
     """The linear map from all classifiers' logits to one logit for each class that some of them know.
 
     The logits of an image say how much better a class fits than another, to those who know both. The joint logits
     agree with all these differences in the least squares, as in ranking from comparisons (Jiang et al. 2011,
-    "Statistical ranking and combinatorial Hodge theory").
+    "Statistical ranking and combinatorial Hodge theory"). Their normal equations are as many as there are classes, and
+    their right-hand side is gathered from the outputs, so that no map from outputs to classes is ever made.
 
     Args:
         classes: for each classifier the numbers of its classes.
     """
-    known = sorted({c for each in classes for c in each})
-    row_of = {c: row for row, c in enumerate(known)}
-    comparisons = []  # of each classifier: its logits around their mean, of logits of all classes
-    for each in classes:
-        chosen = torch.zeros(len(each), len(known), dtype=torch.float64)
-        chosen[range(len(each)), [row_of[c] for c in each]] = 1
-        comparisons.append(chosen - chosen.mean(0))
-    seen = torch.cat(comparisons)
-    ridge = POSTERIOR_RIDGE * torch.eye(len(known), dtype=seen.dtype)
-    return torch.linalg.solve(seen.T @ seen + ridge, seen.T).T.float()
+
+    def __init__(self, classes: Sequence[Sequence[int]]):
+        super().__init__()
+        known = sorted({c for each in classes for c in each})
+        row_of = {c: row for row, c in enumerate(known)}
+        sizes = torch.tensor([len(each) for each in classes])
+        self.rows: Tensor
+        self.classifier: Tensor
+        self.sizes: Tensor
+        self.inverse: Tensor
+        rows = torch.tensor([row_of[c] for each in classes for c in each])
+        self.register_buffer("rows", rows, persistent=False)
+        self.register_buffer("classifier", torch.arange(len(classes)).repeat_interleave(sizes), persistent=False)
+        self.register_buffer("sizes", sizes.float(), persistent=False)
+        normal = POSTERIOR_RIDGE * torch.eye(len(known), dtype=torch.float64)
+        for each in rows.split(sizes.tolist()):  # of each classifier: its logits around their mean, squared
+            normal[each, each] += 1
+            normal[each[:, None], each] -= 1 / len(each)
+        self.register_buffer("inverse", torch.linalg.inv(normal).float(), persistent=False)
+
+    def forward(self, logits: Float[Tensor, "n outputs"]) -> Float[Tensor, "n known"]:
+        """Joint logits, in the order of the classes' numbers."""
+        totals = logits.new_zeros(len(logits), len(self.sizes)).index_add(1, self.classifier, logits)
+        around_mean = logits - (totals / self.sizes)[:, self.classifier]
+        gathered = logits.new_zeros(len(logits), len(self.inverse)).index_add(1, self.rows, around_mean)
+        return gathered @ self.inverse
 
 
 def _hidden_layer(features: int, hidden: int) -> nn.Sequential:

@@ -1,6 +1,6 @@
 """A classifier is a backbone, which gives a flat feature vector, and a linear head."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import cast
 
 import torch
@@ -10,15 +10,17 @@ from torch import Tensor, nn
 from dfml.errors import InputError
 from dfml.nn.answers import AnsweringBackbone
 from dfml.nn.conv4 import Conv4
+from dfml.nn.description import Description, describe, short_name
 from dfml.nn.resnet import ResNet
 from dfml.nn.resnet12 import ResNet12
 
-ARCHITECTURES = {
+ARCHITECTURES: dict[str, Callable[[int | None, int, int], nn.Module]] = {
     "conv4": lambda width, size, channels: Conv4(width=width or 32, image_size=size, channels=channels),
     "resnet10": lambda width, size, channels: ResNet(blocks=1, width=width or 64, channels=channels),
     "resnet12": lambda width, size, channels: ResNet12(width=width or 64, channels=channels),
     "resnet18": lambda width, size, channels: ResNet(blocks=2, width=width or 64, channels=channels),
 }
+"""Width (None: the usual one), image size and channels to a randomly initialised backbone."""
 
 
 class Classifier(nn.Module):
@@ -44,20 +46,22 @@ class SideBySide(nn.Module):
 
     def __init__(self, networks: Iterable[Classifier]):
         super().__init__()
-        classifiers = list(networks)
-        self.networks = nn.ModuleList(classifiers)
-        self.feature_size = sum(classifier.head.out_features for classifier in classifiers)
+        self.networks = nn.ModuleList(networks)
+        self.feature_size = sum(classifier.head.out_features for classifier in self._classifiers)
+
+    @property
+    def _classifiers(self) -> list[Classifier]:
+        return list(self.networks)  # type: ignore[arg-type]
+
+    @property
+    def description(self) -> Description:
+        """See `build_network`."""
+        heads = [{"backbone": describe(c.backbone), "classes": c.head.out_features} for c in self._classifiers]
+        return {"kind": "side_by_side", "classifiers": heads}
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n outputs"]:
         """All logits; inputs are already normalised."""
         return torch.cat([network(x) for network in self.networks], -1)
-
-
-def answering_side_by_side(networks: Iterable[Classifier], classes: Sequence[Sequence[int]]) -> AnsweringBackbone:
-    """An `AnsweringBackbone` whose answers are those of the classifiers themselves."""
-    answering = AnsweringBackbone(SideBySide(networks), classes)
-    answering.heads = nn.Identity()  # type: ignore[assignment]
-    return answering
 
 
 def networks_of(backbone: nn.Module) -> list[nn.Module]:
@@ -78,30 +82,61 @@ def build_backbone(architecture: str, *, image_size: int, channels: int = 3, wid
     if architecture not in ARCHITECTURES:
         known = ", ".join(ARCHITECTURES)
         raise InputError(f"architecture {architecture!r}", f"one of {known}", "change --arch or the model card")
-    return ARCHITECTURES[architecture](width, image_size, channels)
+    backbone = ARCHITECTURES[architecture](width, image_size, channels)
+    backbone.description = {  # type: ignore[assignment]
+        "kind": architecture,
+        "width": _width(backbone),
+        "image_size": image_size,
+        "channels": channels,
+    }
+    return backbone
 
 
-def architecture_of(backbone: nn.Module) -> tuple[str, int]:
-    """Name and width of a backbone: what `build_backbone` needs to build it again.
+def _width(backbone: nn.Module) -> int:
+    """Channels of the first convolution."""
+    return next(m.out_channels for m in backbone.modules() if isinstance(m, nn.Conv2d))
+
+
+def build_network(description: Description) -> nn.Module:
+    """A network from its own description, with random weights.
 
     Raises:
-        InputError: a network that is not one of `ARCHITECTURES`.
+        InputError: an unknown kind, or values that its kind does not take.
     """
-    if isinstance(backbone, AnsweringBackbone):
-        return architecture_of(backbone.backbone)
-    if isinstance(backbone, Conv4):
-        return "conv4", int(backbone.blocks[0].out_channels)  # type: ignore[arg-type]
-    if isinstance(backbone, ResNet):
-        name = {4: "resnet10", 8: "resnet18"}.get(len(backbone.stages))
-        if name is not None:
-            return name, int(backbone.stem[0].out_channels)  # type: ignore[arg-type]
-    if isinstance(backbone, ResNet12):
-        return "resnet12", int(backbone.blocks[0].residual[0].out_channels)  # type: ignore[union-attr,index]
-    known = ", ".join(ARCHITECTURES)
-    raise InputError(f"a backbone of type {type(backbone).__name__}", f"one of {known}", "use one of these networks")
+    values = dict(description)
+    kind = values.pop("kind", None)
+    if kind not in NETWORKS:
+        raise InputError(f"a network of kind {kind!r}", f"one of {', '.join(NETWORKS)}", "import what registers it")
+    try:
+        return NETWORKS[kind](values)
+    except (TypeError, KeyError, ValueError) as error:
+        raise InputError(
+            f"a network {kind} of {values} ({type(error).__name__}: {error})",
+            "the description that such a network gives of itself",
+            "copy the file again from where it was written",
+        ) from error
+
+
+def _architecture(name: str) -> Callable[[Description], nn.Module]:
+    return lambda values: build_backbone(name, **values)
+
+
+def _answering(values: Description) -> nn.Module:
+    return AnsweringBackbone(build_network(values.pop("backbone")), values.pop("classes"), **values)
+
+
+def _side_by_side(values: Description) -> nn.Module:
+    return SideBySide(Classifier(build_network(c["backbone"]), c["classes"]) for c in values["classifiers"])
+
+
+NETWORKS: dict[str, Callable[[Description], nn.Module]] = {
+    **{name: _architecture(name) for name in ARCHITECTURES},
+    "answering": _answering,
+    "side_by_side": _side_by_side,
+}
+"""Kind of a description -> what builds the network from the rest of it; others may add theirs."""
 
 
 def network_name(backbones: Iterable[nn.Module]) -> str:
     """For results: architecture and width of each kind among the backbones, for example ``conv4-32+resnet10-64``."""
-    parts = {"{}-{}".format(*architecture_of(part)) for backbone in backbones for part in networks_of(backbone)}
-    return "+".join(sorted(parts))
+    return "+".join(sorted({short_name(part) for backbone in backbones for part in networks_of(backbone)}))

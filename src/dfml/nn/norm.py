@@ -3,6 +3,9 @@
 `running` uses the statistics gathered in training. `support` normalises everything, queries too, with the
 statistics of the support set (inductive: a query's answer does not depend on other queries). `query_batch`
 normalises each batch with its own statistics (transductive when the batch holds several queries).
+
+What is adapted gets its policy written into a copy of the network (`write_norm`), which any BatchNorm of torch obeys.
+While a learner is trained, gradients flow through the statistics: that is what the modes of `BatchNorm2d` are for.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,7 +16,9 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
+from dfml.errors import InputError
 from dfml.nn.layout import for_batch_norm, inside_transform
 
 Norm = Literal["running", "support", "query_batch"]
@@ -92,14 +97,77 @@ def one_after_another(running: Tensor, start: Tensor, ends: Sequence[tuple[Tenso
         running.copy_(end + (1 - MOMENTUM) ** batches * (running - start))
 
 
-def norm_layers(network: nn.Module) -> list[BatchNorm2d]:
+def norm_layers(network: nn.Module) -> list[_BatchNorm]:
     """The BatchNorm layers, in the order of `Statistics`."""
-    return [m for m in network.modules() if isinstance(m, BatchNorm2d)]
+    return [m for m in network.modules() if isinstance(m, _BatchNorm)]
+
+
+def check_norm(network: nn.Module, norm: str) -> None:
+    """Refuse a policy that has nothing to act on.
+
+    Raises:
+        InputError: ``support`` or ``query_batch`` for a network without BatchNorm.
+    """
+    if norm != "running" and not norm_layers(network):
+        raise InputError(
+            f"norm {norm} for a network without BatchNorm ({type(network).__name__})",
+            "norm running, which asks nothing of BatchNorm",
+            "set norm to running",
+        )
+
+
+@torch.no_grad()
+def write_norm(network: nn.Module, norm: Norm, support: Float[Tensor, "n c h w"]) -> Tensor:
+    """Make a network obey a policy from now on, in place; its output for ``support`` under that policy.
+
+    Args:
+        network: in eval mode, and the caller's own. ``support`` puts the support's statistics in the place of the
+            running ones; ``query_batch`` removes these, so that every batch is normalised by its own.
+        norm: the policy.
+        support: the input whose statistics count.
+
+    Raises:
+        InputError: see `check_norm`.
+    """
+    check_norm(network, norm)
+    if norm == "running":
+        return network(support)
+    statistics: dict[_BatchNorm, tuple[Tensor, Tensor]] = {}
+
+    def record(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        everything_but_channels = [d for d in range(inputs[0].ndim) if d != 1]
+        variance, mean = torch.var_mean(inputs[0], everything_but_channels, correction=0)
+        statistics[cast(_BatchNorm, layer)] = mean, variance
+
+    layers = norm_layers(network)
+    for layer in layers:
+        layer.running_mean = layer.running_var = None
+    hooks = [layer.register_forward_pre_hook(record) for layer in layers]
+    output = network(support)
+    for hook in hooks:
+        hook.remove()
+    if norm == "support":
+        for layer, (mean, variance) in statistics.items():
+            layer.running_mean, layer.running_var = mean, variance
+    return output
+
+
+def is_transductive(network: nn.Module) -> bool:
+    """Whether an answer depends on its batch, as `write_norm` with ``query_batch`` leaves a network."""
+    return any(layer.running_mean is None for layer in norm_layers(network))
 
 
 @contextmanager
 def _mode(network: nn.Module, mode: Literal["batch", "record", "recorded", "several"]) -> Iterator[list[BatchNorm2d]]:
-    layers = norm_layers(network)
+    layers: list[BatchNorm2d] = []
+    for layer in norm_layers(network):
+        if not isinstance(layer, BatchNorm2d):
+            raise InputError(
+                f"a {type(layer).__name__} in a network that is trained by episodes",
+                "dfml.nn.BatchNorm2d, through whose statistics gradients flow",
+                "train a network of dfml.nn.build_backbone, or one whose BatchNorm is replaced by dfml.nn.BatchNorm2d",
+            )
+        layers.append(layer)
     for layer in layers:
         layer.mode = mode
     try:

@@ -12,8 +12,9 @@ import torch
 
 from dfml.compute.memory import keep_freed_memory
 from dfml.compute.ranks import SERIAL_RANKS, AbstractRanks
-from dfml.errors import LostRank
+from dfml.errors import InputError, LostRank
 from dfml.learners.base import Metrics
+from dfml.learners.learner_file import LEARNER, save_learner
 from dfml.methods.base import AbstractMethod, AbstractState, teachers_of
 from dfml.randomness import Rng
 from dfml.recipes.options import RunOptions
@@ -140,6 +141,16 @@ class Loop:
         self.totals.load = load_average()
         progress = {"totals": asdict(self.totals), "validation": self.validation}
         self.folder.checkpoints.save(state.step, {"step": state.step, "state": state.state_dict()} | progress)
+        self._save_learner(state)
+
+    def _save_learner(self, state: AbstractState) -> None:
+        """What the run is for, in files that need neither the run nor its zoo."""
+        try:
+            learner = self.method.learner(state)
+        except InputError:  # nothing is learned yet, as whoever asks for the learner is told
+            return
+        about = {"method": type(self.method).__name__, "step": state.step, "zoo": self.zoo.name, "hash": self.zoo.hash}
+        save_learner(learner, self.folder.path / LEARNER, about=about)
 
     def _done(self, state: AbstractState) -> bool:
         steps, minutes = self.options.steps, self.options.minutes

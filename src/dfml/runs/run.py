@@ -5,10 +5,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from dfml.data import load_support
 from dfml.errors import InputError
 from dfml.learners.base import AbstractLearner
-from dfml.learners.predictor_file import TaskClassifier
+from dfml.learners.learner_file import has_learner, load_learner
+from dfml.learners.predictor_file import TaskClassifier, adapt_to_folder
 from dfml.methods.base import AbstractMethod, AbstractState
 from dfml.randomness import Rng
 from dfml.runs.checkpoint import restore
@@ -86,19 +86,16 @@ class Run:
         restore(state, saved, self.path)
         return state
 
-    @property
+    @cached_property
     def learner(self) -> AbstractLearner:
-        """The learner: what the whole run was for."""
+        """The learner: what the whole run was for. Its own files are read where the run left some."""
+        if has_learner(self.path):
+            return load_learner(self.path)
         return self.method.learner(self.state)
 
     def adapt(self, support: str | Path) -> TaskClassifier:
-        """A classifier for a new task, from a folder with a folder of a few images per class.
-
-        Raises:
-            InputError: fewer than two classes, a class without images, an unreadable image.
-        """
-        images, labels, names = load_support(support, self.zoo.input_spec)
-        return TaskClassifier(self.learner.adapt(images, labels), names)
+        """See `dfml.learners.predictor_file.adapt_to_folder`."""
+        return adapt_to_folder(self.learner, support)
 
     def recover(self, out: str | Path | None = None, *, teachers: Sequence[str] | None = None) -> list[Path]:
         """Contact sheets of recovered images: one per teacher, and ``overview.png`` of up to four.

@@ -1,6 +1,7 @@
 """Train several teachers at once, to the numbers of one after the other: what a GPU does best."""
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
 from dfml.compute.devices import send
-from dfml.nn import InputSpec, norm_layers, record_statistics
+from dfml.nn import BatchNorm2d, InputSpec, norm_layers, record_statistics
 from dfml.nn.norm import MOMENTUM, Statistics
 from dfml.nn.precision import mixed_precision
 from dfml.randomness import Rng
@@ -83,7 +84,8 @@ def _follow(network: nn.Module, buffers: dict[str, Tensor], statistics: Statisti
     names = {layer: name for name, layer in network.named_modules()}
     for i, layer in enumerate(norm_layers(network)):
         mean, variance = statistics[i]
-        unbiased = variance * (layer.count / (layer.count - 1))
+        count = cast(BatchNorm2d, layer).count
+        unbiased = variance * (count / (count - 1))
         for name, seen in (("running_mean", mean), ("running_var", unbiased)):
             running = buffers[f"{names[layer]}.{name}"]
             running.lerp_(seen.to(running.dtype), MOMENTUM)

@@ -1,0 +1,76 @@
+"""Learners and predictors as two files each, safetensors and JSON, that need no zoo, no run folder and no pickle."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from dfml.errors import InputError
+from dfml.nn import Description, Encoder, InputSpec, build_network, describe
+from dfml.zoo.files import write_atomic
+
+T = TypeVar("T")
+
+
+def describe_encoder(encoder: Encoder) -> Description:
+    """What `build_encoder` needs, apart from the weights."""
+    last = any(
+        p.ndim == 4 and not p.is_contiguous() and p.is_contiguous(memory_format=torch.channels_last)
+        for p in encoder.parameters()
+    )
+    return {"network": describe(encoder.backbone), "input_spec": encoder.spec.to_dict(), "channels_last": last}
+
+
+def build_encoder(description: Description) -> Encoder:
+    """An encoder from its description, with random weights in the layout of those that were saved."""
+    encoder = Encoder(build_network(description["network"]), InputSpec(**description["input_spec"])).eval()
+    # The layout decides which kernels run, so the last bits of an answer.
+    layout = torch.channels_last if description.get("channels_last") else torch.contiguous_format
+    return encoder.to(memory_format=layout)  # type: ignore[call-overload]
+
+
+def save_pair(path: Path, values: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    """Write ``<path>.safetensors``, then ``<path>.json`` with its sha256, each atomically.
+
+    Raises:
+        InputError: they cannot be written.
+    """
+    # Clones, because safetensors refuses tensors that share memory.
+    weights = save_tensors({name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()})
+    write_atomic(path.with_suffix(".safetensors"), weights)
+    card = values | {"sha256": hashlib.sha256(weights).hexdigest()}
+    write_atomic(path.with_suffix(".json"), (json.dumps(card, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def load_pair(path: Path, what: str, build: Callable[[dict[str, Any], dict[str, Tensor]], T]) -> T:
+    """What ``build`` makes of the values and tensors that `save_pair` wrote.
+
+    Args:
+        path: of the files, without an ending.
+        what: they hold, for messages: ``learner`` or ``predictor``.
+        build: raises ValueError, TypeError or KeyError where values and tensors do not fit together.
+
+    Raises:
+        InputError: files missing, damaged, of another version, or tensors that do not match the values.
+    """
+    card, weights = path.with_suffix(".json"), path.with_suffix(".safetensors")
+    try:
+        values, content = json.loads(card.read_text(encoding="utf-8")), weights.read_bytes()
+        if hashlib.sha256(content).hexdigest() != values["sha256"]:
+            raise ValueError(f"{weights.name} is not the file that {card.name} describes: truncated or changed")
+        return build(values, load_tensors(content))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, SafetensorError) as error:
+        if isinstance(error, InputError):
+            error = ValueError(error.given)
+        raise InputError(
+            f"{path}: not a {what} ({type(error).__name__}: {error})",
+            f"{card.name} and {weights.name} as dfml writes them",
+            "write them again, or copy both files together",
+        ) from error
