@@ -108,6 +108,6 @@ def test_another_zoo_is_refused(run, tmp_path):
     Zoo.write_model(folder, teacher.card, teacher.network)
     write_index(folder, name="toys", shared_classes=True)
     with pytest.raises(InputError, match="the zoo of the run"):
-        _ = Run.open(run.path, zoo=folder).learner
+        _ = Run.open(run.path, zoo=folder).state
     with pytest.raises(InputError, match="belongs to another run"):
         train(folder, out=run.path, resume=True, steps=6)
