@@ -10,6 +10,7 @@ from dfml.zoo import Zoo
 from dfml.zoo.card import ModelCard
 from dfml.zoo.index import Entry
 from dfml.zoo.teacher import LocalTeacher
+from dfml.zoo.views import Counted, Tally
 
 SPEC = InputSpec(size=16)
 
@@ -46,12 +47,14 @@ class ToyZoo(Zoo):
     """Five teachers over eight classes."""
 
     def __init__(self):
-        self.teachers = {f"t{i}": toy_teacher(f"t{i}", ids, seed=i) for i, ids in enumerate(CLASSES)}
+        self.tally = Tally()
+        own = [toy_teacher(f"t{i}", ids, seed=i) for i, ids in enumerate(CLASSES)]
+        self.teachers = {teacher.card.id: Counted(teacher, self.tally) for teacher in own}
         self.name, self.ids = "toys", list(self.teachers)
         self.cards = {name: t.card for name, t in self.teachers.items()}
         self._entries = {n: Entry(n, c.architecture, c.class_ids, c.sha256, c.accuracy) for n, c in self.cards.items()}
 
-    input_spec, class_ids = SPEC, tuple("abcdefgh")
+    canvas, class_ids = SPEC, tuple("abcdefgh")
 
     def teacher(self, name):
         return self.teachers[name]
@@ -62,5 +65,6 @@ def run_steps(method, state, zoo, first: int, last: int) -> list[dict]:
     metrics = []
     for step in range(first, last):
         rng = Rng(0).at("step", step)
-        metrics.append(method.step(state, teachers_of(zoo, method.plan(state, zoo, rng)), rng))
+        report = method.step(state, teachers_of(zoo, method.plan(state, zoo, rng)), rng)
+        metrics.append(report.metrics())
     return metrics

@@ -142,9 +142,9 @@ def _read_teachers(zoo: Zoo, image_set: ImageSet, manifests: list[Manifest], par
 
 def _read_teacher(zoo: Zoo, image_set: ImageSet, manifests: list[Manifest], name: str) -> list[_Reading]:
     start = time.perf_counter()
-    teacher = zoo.teacher(name)
-    check_sizes([teacher.card.input_spec], image_set)
-    features = embed_all(Encoder(teacher.backbone, teacher.card.input_spec), image_set, normalise=True)
+    backbone, spec = zoo.network(name).backbone, zoo.cards[name].input_spec
+    check_sizes([spec], image_set)
+    features = embed_all(Encoder(backbone, spec), image_set, normalise=True)
     embedding = time.perf_counter() - start
     readings = []
     for manifest in manifests:

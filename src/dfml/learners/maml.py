@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
+from dfml.bounds import Amount, StepSize
 from dfml.episode import Episode, can_stack, stack
 from dfml.errors import InputError
 from dfml.functional.inner import Parameters, gradient_steps
@@ -48,13 +49,13 @@ class MAML(AbstractLearner):
         self,
         encoder: Encoder,
         *,
-        train_steps: int = 5,
-        test_steps: int = 10,
-        inner_lr: float = 0.01,
+        train_steps: Amount = 5,
+        test_steps: Amount = 10,
+        inner_lr: StepSize = 0.01,
         second_order: bool = True,
         adapts: Literal["all", "head"] = "all",
         head: Head = "prototype",
-        way: int = 5,
+        way: Amount = 5,
         norm: Norm = "support",
     ):
         super().__init__()

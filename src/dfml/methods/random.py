@@ -1,11 +1,8 @@
 """Random: the floor under every table."""
 
-from typing import ClassVar
-
-import torch
-
+from dfml.bounds import Amount
 from dfml.learners.frozen import FrozenLearner
-from dfml.methods.base import AbstractBaseline, FixedState
+from dfml.methods.base import AbstractBaseline, FixedState, Role
 from dfml.nn import Encoder, build_backbone
 from dfml.randomness import Rng
 from dfml.zoo.card import Capability
@@ -25,20 +22,30 @@ class Random(AbstractBaseline):
     *Deviations from the published code*: the same.
 
     Args:
-        network: architecture; None takes that of the zoo's first model, width included.
+        network: architecture; None takes the zoo's commonest, width included.
         width: its channels; None is the architecture's usual width.
     """
 
-    requires: ClassVar[Capability] = Capability(0)
-
-    def __init__(self, *, network: str | None = None, width: int | None = None):
+    def __init__(self, *, network: str | None = None, width: Amount | None = None):
         self.network, self.width = network, width
+
+    def requires(self) -> dict[Role, Capability]:
+        """No teachers."""
+        return {}
 
     def init(self, zoo: Zoo, rng: Rng) -> FixedState:
         """A fresh network for the zoo's images."""
-        card, spec = zoo.cards[zoo.ids[0]], zoo.input_spec
-        network, width = (self.network, self.width) if self.network else (card.architecture, self.width or card.width)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(rng.integer("random"))
+        spec, network, width = zoo.canvas, self.network, self.width
+        if network is None:
+            network, usual = commonest_network(zoo)
+            width = width or usual
+        with rng.seeded("random"):
             backbone = build_backbone(network, image_size=spec.size, channels=spec.channels, width=width)
         return FixedState(0, FrozenLearner(Encoder(backbone, spec)))
+
+
+def commonest_network(zoo: Zoo) -> tuple[str, int]:
+    """Architecture and width that most models of the zoo have; of equals the first."""
+    cards = list(zoo.cards.values())
+    kinds = [(card.architecture, card.width) for card in cards]
+    return max(kinds, key=kinds.count)

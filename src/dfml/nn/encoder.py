@@ -38,6 +38,11 @@ class InputSpec:
                 "divide them by 255 if they belong to images in 0..255; correct the input_spec of the model card",
             )
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width."""
+        return self.channels, self.size, self.size
+
     def to_dict(self) -> dict:
         """Plain values, for JSON."""
         return asdict(self) | {"mean": list(self.mean), "std": list(self.std)}

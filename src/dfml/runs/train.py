@@ -14,7 +14,7 @@ from dfml.runs.loop import Loop
 from dfml.runs.plots import plot_curves
 from dfml.runs.run import Run
 from dfml.runs.run_folder import RunFolder
-from dfml.zoo import Zoo
+from dfml.zoo import Capability, Zoo
 
 
 def train(
@@ -93,12 +93,19 @@ def configure(
 
 
 def check_capabilities(method: AbstractMethod, zoo: Zoo) -> None:
-    """Refuse a zoo whose models cannot be asked for what the method needs; looks at the first model."""
-    teacher = zoo.teacher(zoo.ids[0])
-    missing = method.requires & ~teacher.capabilities
-    if missing:
+    """Refuse a zoo in which some model cannot be asked for what the method needs of it, before any work.
+
+    Raises:
+        InputError: names them all, and what each lacks.
+    """
+    needed = Capability(0)
+    for capability in method.requires().values():
+        needed |= capability
+    lacking = {i: needed & ~zoo.capabilities(i) for i in zoo.ids}
+    if problems := [f"{i} cannot give {missing.name}" for i, missing in lacking.items() if missing]:
+        more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
         raise InputError(
-            f"zoo {zoo.name}: {teacher.card.id} cannot give {missing.name}",
-            f"teachers with {method.requires.name} for {type(method).__name__}",
-            "choose another recipe or zoo",
+            f"zoo {zoo.name}: {'; '.join(problems[:5])}{more}",
+            f"teachers that give {needed.name}, for {type(method).__name__} with these hyper-parameters",
+            "choose another recipe, set the weights that need it to 0, or leave those models out of the zoo",
         )

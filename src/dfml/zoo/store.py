@@ -19,12 +19,14 @@ from torch import Tensor
 
 from dfml.errors import InputError
 from dfml.nn import Classifier, InputSpec
-from dfml.zoo.card import ModelCard
+from dfml.zoo.card import Capability, ModelCard
 from dfml.zoo.files import content_hash, pack, read_network, write_packed
 from dfml.zoo.index import INDEX, Entry, Index
 from dfml.zoo.teacher import LocalTeacher
+from dfml.zoo.views import Counted, Tally, local
 
 CACHE_BYTES = 256 * 2**20
+CANVAS_SIZE = 96  # pixels; teachers of larger images enlarge what is recovered at this size
 EMBEDDED = {"glyphs": Path(__file__).parent / "glyphs"}
 
 
@@ -78,8 +80,9 @@ class Zoo:
         self._entries = {m.id: m for m in index.models}
         self.ids = list(self._entries)
         self.cards: Mapping[str, ModelCard] = _Cards(path, self._entries, index.classes)
-        self._teachers: OrderedDict[str, LocalTeacher] = OrderedDict()
+        self._teachers: OrderedDict[str, tuple[Counted, int]] = OrderedDict()
         self._cached_bytes = 0
+        self.tally = Tally()
 
     def __reduce__(self):
         """For another process: from where it may work in another folder, and without models, which it reads itself."""
@@ -150,8 +153,13 @@ class Zoo:
         """Rows of the zoo-wide class head, in the order of the model's outputs."""
         return torch.tensor([self._row_of[c] for c in self.entry(model).class_ids])
 
-    def teacher(self, model: str) -> LocalTeacher:
-        """The model, its file checked; the ones asked for last stay in memory, up to 256 MiB and at least one.
+    @cached_property
+    def number_of(self) -> dict[str, int]:
+        """Model id -> its place in the zoo."""
+        return {model: number for number, model in enumerate(self.ids)}
+
+    def teacher(self, model: str) -> Counted:
+        """The model, its file checked, on the zoo's tally; those asked for last stay in memory: up to 256 MiB, or one.
 
         Raises:
             InputError: no such model; a missing, truncated or other weight file; weights that do not fit the card.
@@ -161,16 +169,44 @@ class Zoo:
             self._teachers.move_to_end(model)
         else:
             card = self.cards[model]
-            self._teachers[model] = LocalTeacher(card, read_network(self.path, card).to(self.device))
-            self._cached_bytes += self._teachers[model].nbytes
+            teacher = LocalTeacher(card, read_network(self.path, card).to(self.device))
+            self._teachers[model] = Counted(teacher, self.tally), teacher.nbytes
+            self._cached_bytes += teacher.nbytes
             while len(self._teachers) > 1 and self._cached_bytes > CACHE_BYTES:
-                self._cached_bytes -= self._teachers.popitem(last=False)[1].nbytes
-        return self._teachers[model]
+                self._cached_bytes -= self._teachers.popitem(last=False)[1][1]
+        return self._teachers[model][0]
+
+    def capabilities(self, model: str) -> Capability:
+        """What a model can be asked, by its card alone."""
+        self.entry(model)
+        return LocalTeacher.capabilities
+
+    def network(self, model: str) -> Classifier:
+        """The model's own network, frozen: for those who look inside (`Capability.FEATURES`).
+
+        Raises:
+            InputError: see `teacher`; a model whose weights are not at hand.
+        """
+        teacher = local(self.teacher(model))
+        if teacher is None:
+            raise InputError(
+                f"the network of {model}", "a model whose weights are at hand", "choose a method for black boxes"
+            )
+        return teacher.network
 
     @cached_property
-    def input_spec(self) -> InputSpec:
-        """Of the first model."""
-        return self.cards[self.ids[0]].input_spec
+    def canvas(self) -> InputSpec:
+        """Channels and size of the images to recover and learn from: what all models take, where they agree.
+
+        Else three channels as soon as one model has three, the median of the sizes, `CANVAS_SIZE` at most, and the
+        models' normalisation where they share one.
+        """
+        specs = [self.cards[model].input_spec for model in self.ids]
+        size = min(CANVAS_SIZE, sorted(spec.size for spec in specs)[(len(specs) - 1) // 2])
+        channels = max(spec.channels for spec in specs)
+        normalisations = {(spec.mean, spec.std) for spec in specs}
+        mean, std = normalisations.pop() if len(normalisations) == 1 else ((0.5,) * channels, (0.25,) * channels)
+        return InputSpec(channels, size, mean, std)
 
     @cached_property
     def hash(self) -> str:
