@@ -48,7 +48,7 @@ def write_large_zoo(
         card = replace(originals[number % len(originals)], id=f"model-{number:05d}", class_names=own, class_ids=own)
         _link(folder / f"weights-{number % len(originals)}.safetensors", folder / f"{card.id}.safetensors")
         (folder / f"{card.id}.json").write_text(card.to_json())
-        entries.append(Entry(card.id, card.architecture, own, card.sha256, card.accuracy))
+        entries.append(Entry(card.id, card.architecture, own, card.sha256, card.accuracy, card.input_spec))
     for original in originals:
         for ending in ("json", "safetensors"):
             (folder / f"{original.id}.{ending}").unlink()

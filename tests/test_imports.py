@@ -12,7 +12,7 @@ import dfml
 
 ROOT = Path(dfml.__path__[0])
 LAYERS = (
-    {"errors", "randomness"},
+    {"bounds", "errors", "randomness"},
     {"episode", "compute", "functional"},
     {"nn"},
     {"data", "zoo"},

@@ -15,11 +15,13 @@ from dfml.zoo.views import Counted, Tally
 SPEC = InputSpec(size=16)
 
 
-def toy_teacher(name: str = "toy", class_ids: tuple[str, ...] = ("a", "b", "c"), seed: int = 0) -> LocalTeacher:
+def toy_teacher(
+    name: str = "toy", class_ids: tuple[str, ...] = ("a", "b", "c"), seed: int = 0, width: int = 4
+) -> LocalTeacher:
     """A Conv4 of width 4 on 16-pixel images, briefly trained to tell colours apart."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        network = Classifier(build_backbone("conv4", image_size=16, width=4), len(class_ids))
+        network = Classifier(build_backbone("conv4", image_size=16, width=width), len(class_ids))
         optimiser = torch.optim.Adam(network.parameters(), lr=3e-3)
         colours = torch.rand(len(class_ids), 3, 1, 1)
         for _ in range(60):
@@ -29,7 +31,7 @@ def toy_teacher(name: str = "toy", class_ids: tuple[str, ...] = ("a", "b", "c"),
             nn.functional.cross_entropy(network(SPEC.normalise(images)), labels).backward()
             optimiser.step()
     accuracy = {"mean": 90.0 + seed, "ci95": 1.0, "n": 100}
-    card = ModelCard(name, "conv4", 4, class_ids, class_ids, SPEC, "", accuracy)
+    card = ModelCard(name, "conv4", width, class_ids, class_ids, SPEC, "", accuracy)
     return LocalTeacher(card, network)
 
 

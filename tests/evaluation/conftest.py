@@ -47,7 +47,7 @@ def make_teacher(name: str, seed: int, accuracy: dict | None = None) -> LocalTea
 class FakeZoo(Zoo):
     """What the baselines use of a zoo."""
 
-    name, input_spec = "fake", SPEC
+    name, canvas = "fake", SPEC
 
     def __init__(self, teachers: list[LocalTeacher]):
         self._teachers = {t.card.id: t for t in teachers}

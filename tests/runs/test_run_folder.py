@@ -5,7 +5,8 @@ from fakes import FakeZoo, fake_config
 
 from dfml.errors import InputError
 from dfml.recipes.resolving import resolve
-from dfml.runs.run_folder import RunFolder
+from dfml.recipes.upgrade import upgraded
+from dfml.runs.run_folder import RunFolder, write_json
 
 
 def create(path, **run):
@@ -86,3 +87,35 @@ def test_a_bad_line_of_metrics_is_kept_named_and_skipped(tmp_path):
     assert path.read_bytes() == b"".join(lines[:4]), "the cut line and what comes after step 4 are made again"
     with pytest.warns(UserWarning, match="cannot read line 2"):
         assert [line["step"] for line in folder.metrics()] == [1, 3, 4]
+
+
+OLD_FREE = {
+    "run": {"seed": 0, "minutes": None, "steps": 3, "threads": 1},
+    "method": {
+        "name": "free", "head": "class", "with_replacement": False, "rounds": 16, "distillation": "kl",
+        "replay_patience": 1, "replay_limit": 2, "way": 3, "shot": 1, "queries": 2,
+    },
+    "recovery": {"name": "meta_generator", "bn_form": "relative", "last_step": True, "bn_weight": 10.0},
+    "learner": {"name": "protonet"},
+    "network": {"name": "conv4", "width": 4},
+}  # fmt: skip
+
+
+def old_run(folder, **method):
+    made = create(folder)
+    about = made.about | {"config": OLD_FREE | {"method": OLD_FREE["method"] | method}}
+    write_json(folder / "config.json", about)
+    return folder
+
+
+def test_a_run_of_an_older_dfml_is_read_in_the_words_of_today(tmp_path):
+    method = RunFolder(old_run(tmp_path / "run")).config.build()
+    assert (method.replay.patience, method.replay.limit, method.replay.way, method.replay.queries) == (1, 2, 3, 2)
+    assert (method.rounds, method.recovery.weights["bn"]) == (16, 10.0)
+    old = {"run": {"steps": 1}, "method": {"name": "consolidate", "committee": 7}}
+    assert upgraded(old)["method"] == {"name": "consolidate", "answering_teachers": 7}
+
+
+def test_a_run_with_a_choice_that_is_gone_is_refused_with_the_version_that_made_it(tmp_path):
+    with pytest.raises(InputError, match=r"trained by dfml \S+ at commit \S+ with method.head = 'literal'"):
+        RunFolder(old_run(tmp_path / "run", head="literal"))

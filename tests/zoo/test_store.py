@@ -36,23 +36,24 @@ def test_a_zoo_knows_its_models_and_classes(folder):
     assert zoo.class_names["toys/eel"] == "eel"
     assert zoo.rows("one").tolist() == [1, 0, 2]
     assert zoo.rows("two").tolist() == [3, 4, 1]
-    assert zoo.input_spec == SPEC
+    assert zoo.canvas == SPEC
     assert zoo.cards["two"].class_names == ("dog", "eel", "bear")
     assert list(zoo.cards) == zoo.ids
     assert pickle.loads(pickle.dumps(zoo)).hash == zoo.hash
 
 
 def test_a_teacher_is_the_written_network_rounded_to_float16_and_frozen(folder):
-    teacher = Zoo.open(folder).teacher("one")
+    zoo = Zoo.open(folder)
+    teacher, kept = zoo.teacher("one"), zoo.network("one")
     written = network(1)
     images = torch.rand(4, 3, 16, 16)
-    torch.testing.assert_close(teacher.logits(images), written(SPEC.normalise(images)), atol=1e-2, rtol=1e-2)
-    assert not teacher.network.training
-    for name, value in teacher.network.state_dict().items():
+    torch.testing.assert_close(teacher.forward(images).logits, written(SPEC.normalise(images)), atol=1e-2, rtol=1e-2)
+    assert not kept.training
+    for name, value in kept.state_dict().items():
         original = written.state_dict()[name]
         assert value.dtype == original.dtype
         torch.testing.assert_close(value, original.half().to(value.dtype) if value.is_floating_point() else original)
-    assert not any(p.requires_grad for p in teacher.network.parameters())
+    assert not any(p.requires_grad for p in kept.parameters())
 
 
 def test_full_precision_and_huge_variances_survive(tmp_path):
@@ -66,10 +67,11 @@ def test_full_precision_and_huge_variances_survive(tmp_path):
 
 
 def test_a_teacher_answers_where_its_weights_are(folder):
-    teacher = Zoo.open(folder).teacher("one")
-    teacher.network.to("meta")
+    zoo = Zoo.open(folder)
+    teacher = zoo.teacher("one")
+    zoo.network("one").to("meta")
     images = torch.rand(2, 3, SPEC.size, SPEC.size, device="meta")
-    for given in (teacher.logits(images), teacher.answers(images), teacher.features(images)):
+    for given in (teacher.forward(images).logits, teacher.answers(images), teacher.features(images)):
         assert given.device.type == "meta"
 
 

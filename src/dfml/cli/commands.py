@@ -42,7 +42,7 @@ def train(
 
     Several processes, devices or machines share a run under ``torchrun`` or ``srun``: same command, same numbers.
 
-    Any hyper-parameter is an option too: ``--learner protonet``, ``--method.way 3``; ``--show`` prints them all.
+    Any hyper-parameter is an option too: ``--learner protonet``, ``--replay.way 3``; ``--show`` prints them all.
 
     Args:
         out: the run folder.

@@ -152,7 +152,7 @@ def parts_of(method: Constructor) -> dict[str, Part]:
     parts = {}
     for name in inspect.signature(method).parameters:
         kinds = [get_origin(kind) or kind for kind in (*get_args(hints.get(name)), hints.get(name))]
-        found = [part for cls, part in PARTS.items() if cls in kinds]
+        found = [p for cls, p in PARTS.items() if any(isinstance(k, type) and issubclass(k, cls) for k in kinds)]
         if found or name in NETWORK:
             parts[name] = found[0] if found else NETWORK[name]
     return parts

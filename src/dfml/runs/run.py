@@ -11,7 +11,7 @@ from dfml.learners.learner_file import has_learner, load_learner
 from dfml.learners.predictor_file import TaskClassifier, adapt_to_folder
 from dfml.methods.base import AbstractMethod, AbstractState
 from dfml.randomness import Rng
-from dfml.runs.checkpoint import restore
+from dfml.runs.checkpoint import load_tree, restore
 from dfml.runs.plots import Sheet, contact_sheet
 from dfml.runs.run_folder import RunFolder
 from dfml.zoo import Zoo
@@ -25,10 +25,11 @@ class Run:
     Args:
         folder: the run folder.
         zoo: the zoo that it was trained on; None opens the one that the folder names.
+        checkpoint: the folder of one of its checkpoints, to be read in the place of the newest.
     """
 
-    def __init__(self, folder: RunFolder, zoo: Zoo | None = None):
-        self.folder, self._zoo = folder, zoo
+    def __init__(self, folder: RunFolder, zoo: Zoo | None = None, *, checkpoint: Path | None = None):
+        self.folder, self._zoo, self._checkpoint = folder, zoo, checkpoint
 
     @staticmethod
     def open(path: str | Path, *, zoo: Zoo | str | Path | None = None) -> "Run":
@@ -73,14 +74,14 @@ class Run:
         Raises:
             InputError: there is none.
         """
-        saved = self.folder.checkpoints.latest()
+        saved = load_tree(self._checkpoint) if self._checkpoint else self.folder.checkpoints.latest()
         if saved is None:
             raise InputError(f"{self.path}: no sound checkpoint", "a run that was trained", "train it, or use --resume")
         return saved
 
     @cached_property
     def state(self) -> AbstractState:
-        """The method's state at the newest checkpoint."""
+        """The method's state at the checkpoint."""
         saved = self.checkpoint
         state = self.method.init(self.zoo, Rng(self.folder.config.run.seed).at("init"))
         restore(state, saved, self.path)
@@ -89,7 +90,7 @@ class Run:
     @cached_property
     def learner(self) -> AbstractLearner:
         """The learner: what the whole run was for. Its own files are read where the run left some."""
-        if has_learner(self.path):
+        if self._checkpoint is None and has_learner(self.path):
             return load_learner(self.path)
         return self.method.learner(self.state)
 

@@ -12,8 +12,9 @@ from typing import Any
 import torch
 
 from dfml.errors import InputError
-from dfml.recipes.options import Config
+from dfml.recipes.options import Config, Sections
 from dfml.recipes.resolving import resolve
+from dfml.recipes.upgrade import upgraded
 from dfml.runs.checkpoint import Checkpoints
 from dfml.zoo import Zoo
 from dfml.zoo.store import EMBEDDED
@@ -40,9 +41,20 @@ class RunFolder:
                 f"schema {RUN_SCHEMA}",
                 "train again",
             )
-        sections = self.about["config"]
-        self.config = Config(self.about["recipe"], sections)
+        self.config = Config(self.about["recipe"], self._sections())
         self.checkpoints = Checkpoints(self.path / "checkpoints", self.config.run.keep_checkpoints)
+
+    def _sections(self) -> Sections:
+        try:
+            return upgraded(self.about["config"])
+        except InputError as error:
+            made_by = self._read("versions.json")
+            version = f"dfml {made_by.get('dfml')} at commit {made_by.get('commit')}"
+            raise InputError(
+                f"{self.path}: trained by {version} with {error.given}",
+                error.wanted,
+                error.do,
+            ) from error
 
     @classmethod
     def create(cls, path: str | Path, config: Config, zoo: Zoo) -> "RunFolder":

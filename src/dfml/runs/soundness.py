@@ -12,7 +12,7 @@ from dfml.methods.base import AbstractState, StepReport, Teachers
 from dfml.nn import InputSpec
 from dfml.randomness import Rng
 from dfml.zoo.card import Capability
-from dfml.zoo.teacher import AnswerKind, Teacher
+from dfml.zoo.teacher import Teacher
 
 PROBES = 16  # random images that a suspected teacher is asked about
 

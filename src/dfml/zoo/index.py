@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dfml.errors import InputError
+from dfml.nn import InputSpec
 from dfml.zoo.card import ModelCard
 from dfml.zoo.files import write_atomic
 
@@ -23,6 +24,8 @@ class Entry:
     class_ids: tuple[str, ...]
     sha256: str
     accuracy: dict[str, float]
+    input_spec: InputSpec | None = None
+    """None in an index by an older dfml: the card knows."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ class Index:
             schema = values.pop("schema", None)
             if schema != INDEX_SCHEMA:
                 raise ValueError(f"schema {schema!r}, not {INDEX_SCHEMA}")
-            models = tuple(Entry(**m | {"class_ids": tuple(m["class_ids"])}) for m in values.pop("models"))
+            models = tuple(_entry(m) for m in values.pop("models"))
             index = Index(**values, models=models)
             index.check()
             return index
@@ -88,6 +91,12 @@ class Index:
             raise ValueError(f"class {min(set(classes) - self.classes.keys())!r} has no name under classes")
         if not self.shared_classes and len(set(classes)) != len(classes):
             raise ValueError("a class id stands in two models, but shared_classes is false")
+
+
+def _entry(values: dict[str, Any]) -> Entry:
+    spec = values.get("input_spec")
+    known = {"class_ids": tuple(values["class_ids"]), "input_spec": InputSpec(**spec) if spec else None}
+    return Entry(**values | known)
 
 
 def write_index(
@@ -117,7 +126,7 @@ def write_index(
                     "one name for one class id",
                     "correct the class_ids or class_names in the cards",
                 )
-    models = tuple(Entry(c.id, c.architecture, c.class_ids, c.sha256, c.accuracy) for c in cards)
+    models = tuple(Entry(c.id, c.architecture, c.class_ids, c.sha256, c.accuracy, c.input_spec) for c in cards)
     index = Index(name, shared_classes, recipe or {}, dict(sorted(classes.items())), models)
     try:
         index.check()

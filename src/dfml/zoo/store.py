@@ -201,7 +201,7 @@ class Zoo:
         Else three channels as soon as one model has three, the median of the sizes, `CANVAS_SIZE` at most, and the
         models' normalisation where they share one.
         """
-        specs = [self.cards[model].input_spec for model in self.ids]
+        specs = [self.entry(model).input_spec or self.cards[model].input_spec for model in self.ids]
         size = min(CANVAS_SIZE, sorted(spec.size for spec in specs)[(len(specs) - 1) // 2])
         channels = max(spec.channels for spec in specs)
         normalisations = {(spec.mean, spec.std) for spec in specs}
