@@ -18,7 +18,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the exit code is 2 for wrong input and 130 or 143 for a stop by signal."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        dispatch(given)
+        if (found := find_command(given)) is not None:
+            command, positional, named = found
+            command(*positional, **named)
     except InputError as error:
         Console(stderr=True).print(Text(f"error: {error}", style="red"), soft_wrap=True)
         return 2
@@ -30,23 +32,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def dispatch(given: list[str]) -> None:
-    """Find the command and call it with its options."""
+def find_command(given: list[str]) -> tuple[Callable[..., None], tuple, dict[str, Any]] | None:
+    """The command with its arguments; None where an overview or the version was asked for, and printed."""
     if not given or given[0] in ("-h", "--help"):
         overview()
-        return
+        return None
     if given[0] == "--version":
         from importlib.metadata import version
 
         print(version("dfml"))
-        return
+        return None
     words = 2 if " ".join(given[:2]) in COMMANDS else 1
     name = " ".join(given[:words])
     if name not in COMMANDS:
         inside = [c for c in COMMANDS if c.startswith(f"{given[0]} ")]
         if inside and given[1:2] in ([], ["-h"], ["--help"]):
             overview(inside)
-            return
+            return None
         near = difflib.get_close_matches(" ".join(given[:2]), COMMANDS, 1, 0.5) or difflib.get_close_matches(
             name, COMMANDS, 1, 0.5
         )
@@ -59,7 +61,7 @@ def dispatch(given: list[str]) -> None:
         named["overrides"] = read_overrides(unknown)
     else:
         positional, named = tyro.cli(_read_only(command), **options)
-    command(*positional, **named)
+    return command, positional, named
 
 
 def _read_only(command: Callable[..., None]) -> Callable[..., tuple[tuple, dict[str, Any]]]:

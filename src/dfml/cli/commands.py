@@ -56,25 +56,19 @@ def train(
     from dfml.compute.fabric import is_first_process
     from dfml.runs.progress import console_progress
     from dfml.runs.run_folder import RunFolder
-    from dfml.runs.train import configure
-    from dfml.runs.train import train as train_run
+    from dfml.runs.train import configure, train_configured
+    from dfml.zoo import Zoo
 
     if out is None and not show:
         raise InputError("no --out", "a folder for the run", "add --out RUN")
-    asked: dict[str, Any] = {
-        "recipe": recipe,
-        "minutes": minutes,
-        "steps": steps,
-        "resume": resume,
-        "overrides": overrides,
-    }
+    config = configure(out or Path(), recipe=recipe, minutes=minutes, steps=steps, resume=resume, overrides=overrides)
     if show:
-        print(configure(out or Path(), **asked).to_toml(), end="")
+        print(config.to_toml(), end="")
         return
     teachers = zoo or (RunFolder(out).about["zoo"]["path"] if resume and out else "glyphs")
     first = is_first_process()
     with console_progress(console) if first else nullcontext() as progress:
-        run = train_run(teachers, out=out or Path(), on_progress=progress, **asked)
+        run = train_configured(config, Zoo.open(teachers), out=out or Path(), resume=resume, on_progress=progress)
     if not first:
         return
     say(f"trained: {run.path}  (pictures in {run.folder.plots})")
