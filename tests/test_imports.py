@@ -13,6 +13,7 @@ import dfml
 ROOT = Path(dfml.__path__[0])
 LAYERS = (
     {"bounds", "errors", "randomness"},
+    {"files"},
     {"episode", "compute", "functional"},
     {"nn"},
     {"data", "zoo"},

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from small import CONSOLIDATE, FREE, make_zoo
 
 import dfml
 from dfml.cli import main
-from small import CONSOLIDATE, FREE, make_zoo
 
 ROOT = str(Path(dfml.__file__).parent)
 MOST = 10

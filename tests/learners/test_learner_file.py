@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from dfml.errors import InputError
+from dfml.files import sealed
 from dfml.learners import LEARNERS
 from dfml.learners.learner_file import has_learner, load_learner, save_learner
 from dfml.nn import AnsweringBackbone
@@ -31,7 +32,7 @@ def test_one_that_answers_for_many_and_one_of_several_networks(make_encoder, sup
 
 
 def edit(path, **changes):
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    path.write_text(json.dumps(sealed(json.loads(path.read_text()) | changes)))
 
 
 @pytest.mark.parametrize(

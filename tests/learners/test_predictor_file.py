@@ -7,6 +7,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from dfml.errors import InputError
+from dfml.files import sealed
 from dfml.learners.base import Predictor
 from dfml.learners.frozen import FrozenLearner
 from dfml.learners.predictor_file import TaskClassifier, load_predictor, save_predictor
@@ -117,10 +118,15 @@ def truncate(folder):
     path.write_bytes(path.read_bytes()[:-10])
 
 
+def flip(path):
+    """One byte of what the images are normalised with."""
+    path.write_text(path.read_text().replace("0.5", "4.5", 1).replace("0.25", "0.75", 1))
+
+
 def edit(**change):
     def apply(folder):
         card = json.loads((folder / CARD).read_text()) | change
-        (folder / CARD).write_text(json.dumps(card))
+        (folder / CARD).write_text(json.dumps(sealed(card)))
 
     return apply
 
@@ -134,6 +140,7 @@ def edit(**change):
         (lambda folder: (folder / CARD).write_text("[]"), "not a predictor"),
         (edit(schema=1), "schema 1, not 3"),
         (edit(class_names=["cat"]), "3 outputs"),
+        (lambda folder: flip(folder / CARD), "predictor.json: changed since it was written"),
         (edit(encoders=[]), "on 0 networks"),
     ],
 )

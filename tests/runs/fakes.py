@@ -17,7 +17,7 @@ from toys import toy_encoder
 
 
 class FakeZoo(Zoo):
-    hash, recipe_hash = "sha256:fake", "sha256:recipe"
+    hash, recipe_hash, cards_hash = "sha256:fake", "sha256:recipe", None
 
     def __init__(self):
         self.name, self.path, self.ids = "fake", Path("nowhere"), ["a", "b", "c"]

@@ -4,9 +4,10 @@ import pytest
 from fakes import FakeZoo, fake_config
 
 from dfml.errors import InputError
+from dfml.files import sealed, to_json, write_atomic
 from dfml.recipes.resolving import resolve
 from dfml.recipes.upgrade import upgraded
-from dfml.runs.run_folder import RunFolder, write_json
+from dfml.runs.run_folder import RunFolder
 
 
 def create(path, **run):
@@ -61,7 +62,7 @@ def test_a_hyper_parameter_that_came_later_has_its_default(tmp_path):
     path = tmp_path / "run" / "config.json"
     about = json.loads(path.read_text())
     del about["config"]["method"]["meta_batch"]
-    path.write_text(json.dumps(about))
+    path.write_text(json.dumps(sealed(about)))
     with pytest.raises(InputError, match=r"meta_batch: 1 there, 4 here"):
         RunFolder.reopen(tmp_path / "run", config(("method.meta_batch", 4)), FakeZoo())
     assert RunFolder.reopen(tmp_path / "run", config(), FakeZoo()).config == config()
@@ -104,7 +105,7 @@ OLD_FREE = {
 def old_run(folder, **method):
     made = create(folder)
     about = made.about | {"config": OLD_FREE | {"method": OLD_FREE["method"] | method}}
-    write_json(folder / "config.json", about)
+    write_atomic(folder / "config.json", to_json(sealed(about)))
     return folder
 
 
@@ -119,3 +120,31 @@ def test_a_run_of_an_older_dfml_is_read_in_the_words_of_today(tmp_path):
 def test_a_run_with_a_choice_that_is_gone_is_refused_with_the_version_that_made_it(tmp_path):
     with pytest.raises(InputError, match=r"trained by dfml \S+ at commit \S+ with method.head = 'literal'"):
         RunFolder(old_run(tmp_path / "run", head="literal"))
+
+
+def test_a_seed_changed_by_hand_is_refused_and_one_changed_on_purpose_is_noted(tmp_path):
+    folder = create(tmp_path / "run")
+    path = folder.path / "config.json"
+    whole = path.read_text()
+    path.write_text(whole.replace('"seed": 0', '"seed": 5'))
+    with pytest.raises(InputError, match=r"config.json: changed since it was written"):
+        RunFolder(folder.path)
+    path.write_text(whole)
+    (folder.path / "checkpoints" / "step-00000002").mkdir()
+    again = RunFolder.reopen(folder.path, fake_config(steps=3, seed=5), FakeZoo(), override=True)
+    assert again.about["changes"] == [{"after": 2, "key": "run.seed", "old": 0, "new": 5}]
+    assert RunFolder.reopen(folder.path, fake_config(steps=3, seed=5), FakeZoo()).config.run.seed == 5
+    other = FakeZoo()
+    other.hash = "sha256:other"
+    with pytest.raises(InputError, match="sha256:other here"):
+        RunFolder.reopen(folder.path, fake_config(steps=3, seed=5), other, override=True)
+
+
+def test_a_zoo_whose_cards_say_something_else_now_is_another_zoo(tmp_path):
+    zoo = FakeZoo()
+    zoo.cards_hash = "sha256:then"
+    RunFolder.create(tmp_path / "run", fake_config(steps=3), zoo)
+    zoo.cards_hash = "sha256:now"
+    with pytest.raises(InputError, match="the cards of fake say something else"):
+        RunFolder.reopen(tmp_path / "run", fake_config(steps=3), zoo)
+    assert RunFolder.reopen(tmp_path / "run", fake_config(steps=3), FakeZoo()).about["zoo"]["cards"] == "sha256:then"

@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from dfml.errors import InputError
+from dfml.files import sealed
 from dfml.nn import InputSpec
 from dfml.zoo import ModelCard, Zoo, store, write_index
 from dfml.zoo.files import read_network
+from dfml.zoo.index import edit_card
 from tiny_zoo import SPEC, card, network, write_tiny_zoo
 
 
@@ -26,7 +28,7 @@ def refused(action, *words: str) -> InputError:
 
 
 def edit(path, **changes):
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    path.write_text(json.dumps(sealed(json.loads(path.read_text()) | changes)))
 
 
 def test_a_zoo_knows_its_models_and_classes(folder):
@@ -94,7 +96,7 @@ def test_cards_and_weights_are_read_only_when_asked_for(folder):
 def test_ten_thousand_models_open_quickly(folder):
     index = json.loads((folder / "zoo.json").read_text())
     index["models"] = [index["models"][0] | {"id": f"m{i}"} for i in range(10_000)]
-    (folder / "zoo.json").write_text(json.dumps(index))
+    (folder / "zoo.json").write_text(json.dumps(sealed(index)))
     zoo = Zoo.open(folder)
     assert len(zoo) == 10_000
     assert zoo.class_ids == ("toys/ant", "toys/bear", "toys/cow")
@@ -133,7 +135,7 @@ def test_a_garbled_index(folder, text):
 def test_an_index_whose_ids_leave_the_folder(folder):
     index = json.loads((folder / "zoo.json").read_text())
     index["models"][0]["id"] = "../one"
-    (folder / "zoo.json").write_text(json.dumps(index))
+    (folder / "zoo.json").write_text(json.dumps(sealed(index)))
     refused(lambda: Zoo.open(folder), "file names")
 
 
@@ -192,17 +194,20 @@ def test_class_count_differs_from_the_head(folder):
 
 def test_an_image_size_that_the_network_cannot_take(folder):
     edit(folder / "one.json", input_spec=replace(SPEC, size=8).to_dict())
+    write_index(folder, name="toys", shared_classes=True)
     refused(lambda: Zoo.open(folder).teacher("one"), "card one", "image size 8", "16 pixels")
 
 
 def test_another_image_size_than_the_weights_have(folder):
     edit(folder / "one.json", input_spec=replace(SPEC, size=32).to_dict())
+    write_index(folder, name="toys", shared_classes=True)
     refused(lambda: Zoo.open(folder).teacher("one"), "32 pixels", "16 features", "takes 4")
 
 
 @pytest.mark.parametrize("changes", [{"width": 8}, {"architecture": "resnet10"}, {"architecture": "vgg"}])
 def test_weights_of_another_network(folder, changes):
     edit(folder / "one.json", **changes)
+    write_index(folder, name="toys", shared_classes=True)
     refused(lambda: Zoo.open(folder).teacher("one"), "card")
 
 
@@ -241,3 +246,46 @@ def test_weights_that_are_no_numbers_are_refused_by_name(tmp_path, name, value, 
 @pytest.mark.parametrize("statistics", [{"mean": (127.5,) * 3}, {"std": (63.0,) * 3}, {"mean": (float("nan"),) * 3}])
 def test_means_and_stds_of_images_in_0_to_255_are_refused(statistics):
     refused(lambda: InputSpec(**statistics), "0 to 1", "divide them by 255")
+
+
+def test_the_ways_of_a_deliberate_change(folder):
+    zoo = Zoo.open(folder)
+    edit_card(folder, "one", {"input_spec.mean": [0.4, 0.4, 0.4], "licence": "MIT"})
+    changed = Zoo.open(folder)
+    assert changed.teacher("one").card.input_spec.mean == (0.4, 0.4, 0.4)
+    assert changed.cards["one"].licence == "MIT"
+    assert changed.hash == zoo.hash, "the weights are the same"
+    assert changed.cards_hash != zoo.cards_hash
+    refused(lambda: edit_card(folder, "one", {"sha256": "0"}), "'sha256' of a card")
+    refused(lambda: edit_card(folder, "one", {"input_spec.mean": [128.0] * 3}), "divide them by 255")
+    refused(lambda: edit_card(folder, "none", {"licence": "MIT"}), "model 'none'")
+    assert Zoo.open(folder).cards_hash == changed.cards_hash
+
+
+@pytest.mark.parametrize("keep_seal", [True, False])
+def test_one_byte_of_a_card_is_noticed_even_where_its_seal_is_taken_off(folder, keep_seal):
+    path = folder / "one.json"
+    values = json.loads(path.read_text())
+    values["input_spec"]["mean"][0] += 0.1
+    path.write_text(json.dumps({k: v for k, v in values.items() if keep_seal or k != "seal"}))
+    words = "its seal does not fit" if keep_seal else "differs from zoo.json"
+    refused(lambda: Zoo.open(folder).teacher("one"), "one.json", words, "dfml zoo edit")
+
+
+def test_one_byte_of_an_index_is_noticed(folder):
+    path = folder / "zoo.json"
+    path.write_text(path.read_text().replace('"shared_classes": true', '"shared_classes": false'))
+    refused(lambda: Zoo.open(folder), "zoo.json", "its seal does not fit")
+
+
+def test_files_of_an_older_dfml_carry_no_seals_and_are_read(folder):
+    for path in folder.glob("*.json"):
+        values = json.loads(path.read_text())
+        values.pop("seal")
+        for model in values.get("models", []):
+            del model["card_hash"], model["input_spec"]
+        path.write_text(json.dumps(values))
+    zoo = Zoo.open(folder)
+    assert zoo.teacher("one").card.id == "one"
+    assert zoo.canvas == SPEC
+    assert zoo.cards_hash is None

@@ -90,3 +90,31 @@ def zoo_list(zoo: Positional[str], /) -> None:
     from dfml.zoo_building.build import zoo_table
 
     console.print(zoo_table(Zoo.open(zoo)))
+
+
+def zoo_edit(
+    zoo: Positional[Path], model: Positional[str], /, *, changes: Annotated[tuple[str, ...], tyro.conf.arg(name="set")]
+) -> None:
+    """Change what a model's card says, for example a wrong mean; card and index are sealed anew.
+
+    Args:
+        zoo: the zoo's folder.
+        model: its id.
+        changes: ``field=value``, the value as JSON or plain text: ``input_spec.mean=[0.5,0.5,0.5]``, ``licence=MIT``.
+    """
+    import contextlib
+    import json
+
+    from dfml.errors import InputError
+    from dfml.zoo.index import edit_card
+
+    values: dict[str, object] = {}
+    for change in changes:
+        key, equals, text = change.partition("=")
+        if not equals:
+            raise InputError(f"--set {change}", "field=value", "see dfml zoo edit --help")
+        values[key] = text
+        with contextlib.suppress(ValueError):
+            values[key] = json.loads(text)
+    card = edit_card(zoo, model, values)
+    say(f"written: {zoo / card.id}.json, and the index")

@@ -13,8 +13,8 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from dfml.errors import InputError
+from dfml.files import sealed, to_json, unsealed, write_atomic
 from dfml.nn import Description, Encoder, InputSpec, build_network, describe
-from dfml.zoo.files import write_atomic
 
 T = TypeVar("T")
 
@@ -45,8 +45,8 @@ def save_pair(path: Path, values: dict[str, Any], tensors: dict[str, Tensor]) ->
     # Clones, because safetensors refuses tensors that share memory.
     weights = save_tensors({name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()})
     write_atomic(path.with_suffix(".safetensors"), weights)
-    card = values | {"sha256": hashlib.sha256(weights).hexdigest()}
-    write_atomic(path.with_suffix(".json"), (json.dumps(card, indent=1, ensure_ascii=False) + "\n").encode())
+    card = sealed(values | {"sha256": hashlib.sha256(weights).hexdigest()})
+    write_atomic(path.with_suffix(".json"), to_json(card))
 
 
 def load_pair(path: Path, what: str, build: Callable[[dict[str, Any], dict[str, Tensor]], T]) -> T:
@@ -63,9 +63,13 @@ def load_pair(path: Path, what: str, build: Callable[[dict[str, Any], dict[str, 
     card, weights = path.with_suffix(".json"), path.with_suffix(".safetensors")
     try:
         values, content = json.loads(card.read_text(encoding="utf-8")), weights.read_bytes()
+        values = unsealed(values, Path(card.name), "copy both files again from where they were written")
         if hashlib.sha256(content).hexdigest() != values["sha256"]:
             raise ValueError(f"{weights.name} is not the file that {card.name} describes: truncated or changed")
-        return build(values, load_tensors(content))
+        tensors = load_tensors(content)
+        if bad := [name for name, value in tensors.items() if not bool(value.isfinite().all())]:
+            raise ValueError(f"{bad[0]} holds NaN or infinity")
+        return build(values, tensors)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, SafetensorError) as error:
         if isinstance(error, InputError):
             error = ValueError(error.given)

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -43,6 +43,7 @@ def mean_terms(recovered: Sequence[Recovered]) -> dict[str, float]:
     return {name: sum(r.terms[name] for r in recovered) / len(recovered) for name in sorted(names)}
 
 
+@runtime_checkable
 class RecoveryState(Protocol):
     """What a recovery learns from one visit to the next; a checkpoint holds it."""
 

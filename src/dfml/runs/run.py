@@ -54,10 +54,10 @@ class Run:
         """
         about = self.folder.about["zoo"]
         zoo = self._zoo or Zoo.open(about["path"])
-        if zoo.hash != about["hash"]:
+        if differ := self.folder.other_zoo(zoo):
             raise InputError(
-                f"zoo {zoo.name} at {zoo.path}: {zoo.hash[:19]}",
-                f"the zoo of the run {self.path}: {about['hash'][:19]}",
+                f"zoo {zoo.name} at {zoo.path}: {differ[0]}",
+                f"the zoo of the run {self.path}",
                 "name the zoo that the run was trained on",
             )
         return zoo

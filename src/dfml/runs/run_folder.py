@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from dfml.errors import InputError
+from dfml.files import append_line, sealed, to_json, unsealed, write_atomic
 from dfml.recipes.options import Config, Sections
 from dfml.recipes.resolving import resolve
 from dfml.recipes.upgrade import upgraded
@@ -20,6 +21,7 @@ from dfml.zoo import Zoo
 from dfml.zoo.store import EMBEDDED
 
 RUN_SCHEMA = 1
+RESTORE = "undo the change; a wanted one is given to `dfml train --resume --override`, which notes it"
 
 
 class RunFolder:
@@ -34,7 +36,7 @@ class RunFolder:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        self.about = self._read("config.json")
+        self.about = unsealed(self._read("config.json"), self.path / "config.json", RESTORE)
         if self.about.get("schema") != RUN_SCHEMA:
             raise InputError(
                 f"{self.path}: a run folder of schema {self.about.get('schema')!r}",
@@ -73,57 +75,67 @@ class RunFolder:
         try:
             (path / "checkpoints").mkdir(parents=True, exist_ok=True)
             (path / "plots").mkdir(exist_ok=True)
-            write_json(path / "versions.json", versions(config.run.threads))
-            about = {
-                "schema": RUN_SCHEMA,
-                "recipe": config.recipe,
-                "recipe_hash": config.hash,
-                "config": config.sections,
-            }
-            write_json(path / "config.json", about | {"zoo": describe_zoo(zoo)})
         except OSError as error:
             raise InputError(
                 f"{path}: cannot be written ({error})", "a folder that you may write", "change --out"
             ) from error
+        write_atomic(path / "versions.json", to_json(versions(config.run.threads)))
+        about = {"schema": RUN_SCHEMA, "recipe": config.recipe}
+        about |= {"recipe_hash": config.hash, "config": config.sections, "zoo": describe_zoo(zoo)}
+        write_atomic(path / "config.json", to_json(sealed(about)))
         return cls(path)
 
     @classmethod
-    def reopen(cls, path: str | Path, config: Config, zoo: Zoo) -> "RunFolder":
+    def reopen(cls, path: str | Path, config: Config, zoo: Zoo, *, override: bool = False) -> "RunFolder":
         """The run folder to go on with; budget and housekeeping may differ from what it was made with.
+
+        Args:
+            path: the folder.
+            config: what the run goes on with.
+            zoo: of the run.
+            override: go on though the configuration differs; the change is noted in config.json.
 
         Raises:
             InputError: it belongs to another configuration or zoo, or cannot be written.
         """
         folder = cls(path)
-        if differ := folder.differences(config, zoo):
+        changed = folder.changes(config)
+        differ = folder.other_zoo(zoo) + ([] if override else [f"{k}: {a!r} there, {b!r} here" for k, a, b in changed])
+        if differ:
             raise InputError(
                 f"{folder.path}: belongs to another run" + "".join(f"\n  - {d}" for d in differ),
                 "the configuration and the zoo that the run was started with",
-                "leave out the options that differ, or start anew with another --out",
+                "leave out the options that differ, add --override to change them, or start anew with another --out",
             )
-        try:
-            probe = folder.path / ".probe"
-            probe.write_text("")
-            probe.unlink()
-            write_json(
-                folder.path / "config.json", folder.about | {"recipe_hash": config.hash, "config": config.sections}
-            )
-        except OSError as error:
-            raise InputError(
-                f"{path}: cannot be written ({error})", "a folder that you may write", "free it"
-            ) from error
+        noted = [{"after": folder.step, "key": key, "old": old, "new": new} for key, old, new in changed]
+        about = folder.about | {"recipe_hash": config.hash, "config": config.sections}
+        if noted:
+            about["changes"] = [*folder.about.get("changes", []), *noted]
+        write_atomic(folder.path / "config.json", to_json(sealed(about)))
         return cls(path)
 
     def differences(self, config: Config, zoo: Zoo) -> list[str]:
         """Why the run cannot be continued with this configuration and zoo, a line a reason."""
+        return [f"{k}: {a!r} there, {b!r} here" for k, a, b in self.changes(config)] + self.other_zoo(zoo)
+
+    def changes(self, config: Config) -> list[tuple[str, Any, Any]]:
+        """Hyper-parameters in which a configuration differs from the run's: name, value there, value here."""
         old, new = self._identity(), config.identity()
-        differ = [
-            f"{k}: {old.get(k)!r} there, {new.get(k)!r} here" for k in sorted(old | new) if old.get(k) != new.get(k)
-        ]
+        return [(k, old.get(k), new.get(k)) for k in sorted(old | new) if old.get(k) != new.get(k)]
+
+    def other_zoo(self, zoo: Zoo) -> list[str]:
+        """Whether this is another zoo than that of the run, in words."""
         there = self.about["zoo"]
         if there["hash"] != zoo.hash:
-            differ.append(f"zoo: {there['name']} {there['hash'][:19]} there, {zoo.name} {zoo.hash[:19]} here")
-        return differ
+            return [f"zoo: {there['name']} {there['hash'][:19]} there, {zoo.name} {zoo.hash[:19]} here"]
+        if None not in (there.get("cards"), zoo.cards_hash) and there["cards"] != zoo.cards_hash:
+            return [f"zoo: the cards of {zoo.name} say something else than when the run was started"]
+        return []
+
+    @property
+    def step(self) -> int:
+        """Finished steps at the newest checkpoint, by its name."""
+        return max((int(path.name.removeprefix("step-")) for path in self.checkpoints.paths()), default=0)
 
     def _identity(self) -> dict[str, Any]:
         """Of the configuration; a hyper-parameter that dfml did not have then is at its default."""
@@ -145,8 +157,7 @@ class RunFolder:
 
     def log(self, line: dict[str, Any]) -> None:
         """Append one line to ``metrics.jsonl``."""
-        with (self.path / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps({"schema": RUN_SCHEMA} | line) + "\n")
+        append_line(self.path / "metrics.jsonl", {"schema": RUN_SCHEMA} | line)
 
     def metrics(self) -> list[dict[str, Any]]:
         """All lines that can be read, in order; the others are named in a warning and left in the file."""
@@ -158,9 +169,7 @@ class RunFolder:
     def rewind(self, step: int) -> None:
         """Forget the lines after ``step``, which will be made again; those that cannot be read stay."""
         kept = [text for text, line in self._metrics_lines() if line is None or line["step"] <= step]
-        work = self.path / ".metrics.jsonl"
-        work.write_bytes(b"".join(text + b"\n" for text in kept))
-        work.replace(self.path / "metrics.jsonl")
+        write_atomic(self.path / "metrics.jsonl", b"".join(text + b"\n" for text in kept))
 
     def _metrics_lines(self) -> list[tuple[bytes, dict[str, Any] | None]]:
         """Each line with what it says, None where it cannot be read. A last line that was cut short is no line."""
@@ -171,7 +180,7 @@ class RunFolder:
 
     def write_result(self, result: dict[str, Any]) -> Path:
         """Write ``result.json``."""
-        write_json(self.path / "result.json", result)
+        write_atomic(self.path / "result.json", to_json(result))
         return self.path / "result.json"
 
     def _read(self, name: str) -> dict[str, Any]:
@@ -191,13 +200,6 @@ def _metrics_line(text: bytes) -> dict[str, Any] | None:
     return line if isinstance(line, dict) and isinstance(line.get("step"), int) else None
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON by a rename, so that no reader meets half a file."""
-    work = path.with_name(f".{path.name}")
-    work.write_text(json.dumps(value, indent=1) + "\n")
-    work.replace(path)
-
-
 def describe_zoo(zoo: Zoo) -> dict[str, Any]:
     """The zoo as results name it; an embedded one goes by its name, since its path is this installation's."""
     embedded = [name for name, path in EMBEDDED.items() if path.resolve() == Path(zoo.path).resolve()]
@@ -205,6 +207,7 @@ def describe_zoo(zoo: Zoo) -> dict[str, Any]:
         "name": zoo.name,
         "path": embedded[0] if embedded else str(Path(zoo.path).resolve()),
         "hash": zoo.hash,
+        "cards": zoo.cards_hash,
         "recipe": zoo.recipe_hash,
         "models": len(zoo.ids),
         "architectures": sorted({zoo.entry(i).architecture for i in zoo.ids}),

@@ -12,6 +12,7 @@ from dfml.compute.local import start_executor
 from dfml.data import load_data
 from dfml.errors import InputError
 from dfml.evaluation.evaluate import check_disjoint
+from dfml.files import write_atomic
 from dfml.runs.results import evaluate_run
 from dfml.runs.run import Run
 from dfml.runs.run_folder import describe_zoo
@@ -160,6 +161,4 @@ def _read(out: Path) -> dict[str, Line]:
 
 
 def _write(out: Path, lines: Mapping[str, Line]) -> None:
-    work = out / f".{LINES}"
-    work.write_text("".join(json.dumps(line) + "\n" for line in lines.values()))
-    work.replace(out / LINES)
+    write_atomic(out / LINES, "".join(json.dumps(line) + "\n" for line in lines.values()).encode())

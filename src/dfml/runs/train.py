@@ -1,11 +1,13 @@
 """Training from Python: one call from a zoo and a recipe to a run."""
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from dfml.compute.fabric import launch
 from dfml.errors import InputError
+from dfml.files import locked
 from dfml.methods.base import AbstractMethod
 from dfml.recipes.options import Config
 from dfml.recipes.resolving import resolve
@@ -25,6 +27,7 @@ def train(
     minutes: float | None = None,
     steps: int | None = None,
     resume: bool = False,
+    override: bool = False,
     overrides: Mapping[str, Any] | None = None,
     on_progress: OnProgress | None = None,
 ) -> Run:
@@ -39,6 +42,7 @@ def train(
         minutes: budget of training time, all resumes together.
         steps: budget of steps; whichever budget is used first ends the run.
         resume: go on from the newest checkpoint.
+        override: with ``resume``, let ``overrides`` change hyper-parameters of the run; config.json notes it.
         overrides: hyper-parameters by name, ``{"lr": 0.1}`` or ``{"method.lr": 0.1}``.
         on_progress: called after every step.
 
@@ -49,11 +53,17 @@ def train(
     """
     config = configure(out, recipe=recipe, minutes=minutes, steps=steps, resume=resume, overrides=overrides)
     zoo = zoo if isinstance(zoo, Zoo) else Zoo.open(zoo)
-    return train_configured(config, zoo, out=out, resume=resume, on_progress=on_progress)
+    return train_configured(config, zoo, out=out, resume=resume, override=override, on_progress=on_progress)
 
 
 def train_configured(
-    config: Config, zoo: Zoo, *, out: str | Path, resume: bool = False, on_progress: OnProgress | None = None
+    config: Config,
+    zoo: Zoo,
+    *,
+    out: str | Path,
+    resume: bool = False,
+    override: bool = False,
+    on_progress: OnProgress | None = None,
 ) -> Run:
     """`train`, with a configuration that is resolved already."""
     method = config.build()
@@ -65,13 +75,17 @@ def train_configured(
             "set --run.compile false",
         )
     fabric, ranks = launch(config.run.accelerator)
-    if ranks.rank == 0:
-        folder = RunFolder.reopen(out, config, zoo) if resume else RunFolder.create(out, config, zoo)
-    fabric.barrier()
-    folder = folder if ranks.rank == 0 else RunFolder(out)
-    Loop(method, zoo, folder, config.run, on_progress, ranks=ranks, device=fabric.device).run()
-    if ranks.rank == 0:
-        plot_curves(folder.metrics(), folder.plots)
+    with ExitStack() as stack:
+        if ranks.rank == 0:
+            if not resume:
+                RunFolder.create(out, config, zoo)
+            stack.enter_context(locked(RunFolder(out).path, "training"))
+            RunFolder.reopen(out, config, zoo, override=override)
+        fabric.barrier()
+        folder = RunFolder(out)
+        Loop(method, zoo, folder, config.run, on_progress, ranks=ranks, device=fabric.device).run()
+        if ranks.rank == 0:
+            plot_curves(folder.metrics(), folder.plots)
     return Run(folder, zoo)
 
 

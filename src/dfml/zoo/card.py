@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dfml.errors import InputError
+from dfml.files import content_hash, sealed, to_json, unsealed
 from dfml.nn import InputSpec
 
 CARD_SCHEMA = 1
@@ -61,35 +62,59 @@ class ModelCard:
                 "correct class_names and class_ids in the card",
             )
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {"schema": CARD_SCHEMA} | asdict(self) | {"input_spec": self.input_spec.to_dict()}
+
+    @property
+    def hash(self) -> str:
+        """Of everything that the card says."""
+        return content_hash(self.to_dict())
+
     def to_json(self) -> str:
-        """The card as text."""
-        return json.dumps({"schema": CARD_SCHEMA} | asdict(self) | {"input_spec": self.input_spec.to_dict()}, indent=1)
+        """The card as text, sealed."""
+        return to_json(sealed(self.to_dict())).decode()
 
     @staticmethod
     def read(path: Path) -> "ModelCard":
         """Read ``<id>.json``.
 
         Raises:
-            InputError: not JSON, fields missing or unknown, another schema.
+            InputError: not JSON, fields missing or unknown, another schema, or changed since it was written.
         """
         try:
-            values = json.loads(path.read_text())
-            schema = values.pop("schema", None)
-            if schema != CARD_SCHEMA:
-                raise InputError(
-                    f"{path}: schema {schema!r}", f"schema {CARD_SCHEMA}", "rebuild the zoo with this dfml"
-                )
+            values = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(values, dict):
+                raise ValueError(f"a JSON {type(values).__name__}")
+        except (OSError, ValueError) as error:
+            raise _no_card(path, error) from error
+        return ModelCard.from_dict(unsealed(values, path, "undo the change, or make it with `dfml zoo edit`"), path)
+
+    @staticmethod
+    def from_dict(values: dict[str, Any], path: Path) -> "ModelCard":
+        """A card from the values of its file; ``path`` for messages.
+
+        Raises:
+            InputError: see `read`.
+        """
+        values = dict(values)
+        schema = values.pop("schema", None)
+        if schema != CARD_SCHEMA:
+            raise InputError(f"{path}: schema {schema!r}", f"schema {CARD_SCHEMA}", "rebuild the zoo with this dfml")
+        try:
             values["input_spec"] = InputSpec(**values["input_spec"])
             values["class_names"] = tuple(values["class_names"])
-            values["class_ids"] = tuple(
-                values.get("class_ids") or [f"{values['id']}/{n}" for n in values["class_names"]]
-            )
-            return ModelCard(**values)
+            ids = values.get("class_ids") or [f"{values['id']}/{n}" for n in values["class_names"]]
+            return ModelCard(**values | {"class_ids": tuple(ids)})
         except InputError:
             raise
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            raise InputError(
-                f"{path}: not a model card ({type(error).__name__}: {error})",
-                "a JSON object with id, architecture, width, class_names, input_spec and sha256",
-                "compare it with the card of a zoo made by `dfml zoo build`",
-            ) from error
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise _no_card(path, error) from error
+
+
+def _no_card(path: Path, error: Exception) -> InputError:
+    return InputError(
+        f"{path}: not a model card ({type(error).__name__}: {error})",
+        "a JSON object with id, architecture, width, class_names, input_spec and sha256",
+        "compare it with the card of a zoo made by `dfml zoo build`",
+    )

@@ -1,18 +1,20 @@
 """The index of a zoo, ``zoo.json``: what a whole zoo is asked for, so that opening it reads one file."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from dfml.errors import InputError
+from dfml.files import sealed, to_json, unsealed, write_atomic
 from dfml.nn import InputSpec
 from dfml.zoo.card import ModelCard
-from dfml.zoo.files import write_atomic
 
 INDEX = "zoo.json"
 INDEX_SCHEMA = 1
+EDITABLE = ("input_spec", "class_names", "class_ids", "accuracy", "licence", "provenance", "architecture", "width")
+RESEAL = "undo the change; a wanted one is made by `dfml zoo edit`, or by dfml.zoo.write_index from the cards"
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,8 @@ class Entry:
     accuracy: dict[str, float]
     input_spec: InputSpec | None = None
     """None in an index by an older dfml: the card knows."""
+    card_hash: str | None = None
+    """Of the whole card (`ModelCard.hash`); None in an index by an older dfml."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +52,7 @@ class Index:
 
     def write(self, folder: Path) -> None:
         """Write ``zoo.json`` atomically."""
-        values = {"schema": INDEX_SCHEMA} | asdict(self)
-        write_atomic(folder / INDEX, json.dumps(values, indent=1).encode())
+        write_atomic(folder / INDEX, to_json(sealed({"schema": INDEX_SCHEMA} | asdict(self))))
 
     @staticmethod
     def read(folder: Path) -> "Index":
@@ -66,7 +69,7 @@ class Index:
                 "check the path; for a folder of cards and weights call dfml.zoo.write_index",
             )
         try:
-            values = json.loads(path.read_text())
+            values = unsealed(json.loads(path.read_text()), path, RESEAL)
             schema = values.pop("schema", None)
             if schema != INDEX_SCHEMA:
                 raise ValueError(f"schema {schema!r}, not {INDEX_SCHEMA}")
@@ -74,6 +77,8 @@ class Index:
             index = Index(**values, models=models)
             index.check()
             return index
+        except InputError:
+            raise
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise InputError(
                 f"{path}: not a zoo index ({type(error).__name__}: {error})",
@@ -126,7 +131,7 @@ def write_index(
                     "one name for one class id",
                     "correct the class_ids or class_names in the cards",
                 )
-    models = tuple(Entry(c.id, c.architecture, c.class_ids, c.sha256, c.accuracy, c.input_spec) for c in cards)
+    models = tuple(Entry(c.id, c.architecture, c.class_ids, c.sha256, c.accuracy, c.input_spec, c.hash) for c in cards)
     index = Index(name, shared_classes, recipe or {}, dict(sorted(classes.items())), models)
     try:
         index.check()
@@ -136,3 +141,33 @@ def write_index(
         ) from error
     index.write(folder)
     return index
+
+
+def edit_card(folder: str | Path, model: str, changes: Mapping[str, Any]) -> ModelCard:
+    """Change what a card says of a model, deliberately: card and index are written and sealed anew.
+
+    Args:
+        folder: of the zoo.
+        model: its id.
+        changes: field, or ``field.key`` within one, -> value; for example ``input_spec.mean``.
+
+    Raises:
+        InputError: no such model or field, a value that a card cannot hold, or a folder that cannot be written.
+    """
+    folder, index = Path(folder), Index.read(Path(folder))
+    if model not in {entry.id for entry in index.models}:
+        raise InputError(f"model {model!r}", f"a model of zoo {index.name}", "see `dfml zoo list`")
+    values = ModelCard.read(folder / f"{model}.json").to_dict()
+    for key, value in changes.items():
+        name, _, leaf = key.partition(".")
+        if name not in EDITABLE or (leaf and not isinstance(values[name], dict)):
+            raise InputError(f"{key!r} of a card", f"one of {', '.join(EDITABLE)}", "see the card's JSON file")
+        if leaf:
+            values[name] = {**values[name], leaf: value}
+        else:
+            values[name] = value
+    card = ModelCard.from_dict(values, folder / f"{model}.json")
+    write_atomic(folder / f"{model}.json", card.to_json().encode())
+    ids = [entry.id for entry in index.models]
+    write_index(folder, name=index.name, shared_classes=index.shared_classes, recipe=index.recipe, ids=ids)
+    return card

@@ -18,9 +18,10 @@ from jaxtyping import Int
 from torch import Tensor
 
 from dfml.errors import InputError
+from dfml.files import content_hash
 from dfml.nn import Classifier, InputSpec
 from dfml.zoo.card import Capability, ModelCard
-from dfml.zoo.files import content_hash, pack, read_network, write_packed
+from dfml.zoo.files import pack, read_network, write_packed
 from dfml.zoo.index import INDEX, Entry, Index
 from dfml.zoo.teacher import LocalTeacher
 from dfml.zoo.views import Counted, Tally, local
@@ -41,11 +42,11 @@ class _Cards(Mapping[str, ModelCard]):
         card = ModelCard.read(self._folder / f"{key}.json")
         names = tuple(self._names[c] for c in entry.class_ids)
         given = (card.id, card.class_ids, card.class_names, card.sha256)
-        if given != (entry.id, entry.class_ids, names, entry.sha256):
+        if given != (entry.id, entry.class_ids, names, entry.sha256) or entry.card_hash not in (None, card.hash):
             raise InputError(
-                f"{self._folder / key}.json: id, classes or sha256 differ from those in {INDEX}",
+                f"{self._folder / key}.json: what it says differs from {INDEX}",
                 "a card that agrees with the index",
-                "undo the change, or call dfml.zoo.write_index on the folder",
+                "undo the change, or make it with `dfml zoo edit`",
             )
         return card
 
@@ -212,6 +213,12 @@ class Zoo:
     def hash(self) -> str:
         """Content: model ids, hashes of their weights, and class ids in output order."""
         return content_hash(sorted([m.id, m.sha256, list(m.class_ids)] for m in self.index.models))
+
+    @cached_property
+    def cards_hash(self) -> str | None:
+        """Of all that the cards say, so of what `hash` leaves out, such as mean and std; None in an older index."""
+        seals = sorted([m.id, m.card_hash] for m in self.index.models if m.card_hash)
+        return content_hash(seals) if len(seals) == len(self) else None
 
     @property
     def recipe_hash(self) -> str:

@@ -3,7 +3,7 @@
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import chain, cycle
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from dfml.compute.devices import Accelerator, devices
 from dfml.compute.local import start_executor
 from dfml.data.image_set import DataSplits
 from dfml.errors import InputError
+from dfml.files import locked
 from dfml.zoo.card import ModelCard
 from dfml.zoo.files import read_network, write_packed
 from dfml.zoo.index import INDEX, Index, write_index
@@ -67,7 +68,26 @@ def build_zoo(
     """
     out = Path(out)
     plan = ZooPlan.make(data, architecture, models, way, seed, width, training)
-    _claim(out, plan)
+    with ExitStack() as stack:
+        if (out / INDEX).exists():
+            stack.enter_context(locked(out, "building a zoo"))
+            _claim(out, plan)
+        else:
+            _claim(out, plan)
+            stack.enter_context(locked(out, "building a zoo"))
+        return _build(out, plan, jobs, executor, accelerator, on_model)
+
+
+def _build(
+    out: Path,
+    plan: ZooPlan,
+    jobs: int | None,
+    executor: str,
+    accelerator: Accelerator,
+    on_model: Callable[[int, int, float], None] | None,
+) -> Zoo:
+    """Train what is missing in a folder that is ours."""
+    models = int(plan.recipe["models"])
     done = {card.id: card.accuracy["mean"] for card in (_finished(out, plan.card(i)) for i in range(models)) if card}
     missing = [i for i in range(models) if plan.card(i).id not in done]
 

@@ -1,0 +1,187 @@
+"""Files that are whole or not there, that say when they were changed, and folders that one process writes at a time."""
+
+import contextlib
+import getpass
+import hashlib
+import json
+import os
+import platform
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from dfml.errors import InputError
+
+SEAL = "seal"  # the key of a file's checksum over all its other values
+
+
+def to_json(value: Any) -> bytes:
+    """A JSON file: indented, UTF-8 (lone surrogates of file names escaped), and without NaN, which JSON lacks."""
+    text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
+    return (text + "\n").encode("utf-8", "backslashreplace")
+
+
+def content_hash(values: Any) -> str:
+    """``sha256:`` of plain values, as JSON with sorted keys."""
+    text = json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+
+
+def sealed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values with a checksum over them: a change by hand is noticed when they are read."""
+    bare = {key: value for key, value in values.items() if key != SEAL}
+    return bare | {SEAL: content_hash(bare)}
+
+
+def unsealed(values: Mapping[str, Any], path: Path, do: str) -> dict[str, Any]:
+    """The values of a file without their checksum; one that has none is taken as it is (older, or written by hand).
+
+    Raises:
+        InputError: they are not what was sealed.
+    """
+    bare = {key: value for key, value in values.items() if key != SEAL}
+    if SEAL in values and values[SEAL] != content_hash(bare):
+        raise InputError(
+            f"{path}: changed since it was written: its seal does not fit", "the file as dfml wrote it", do
+        )
+    return bare
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write beside ``path``, then rename: a reader, or a kill, meets the old file or the whole new one.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def write_folder(folder: Path, files: Mapping[str, Callable[[Path], object]]) -> None:
+    """Write files as a new folder that appears by a rename, when all of them are on the disk; an old one is replaced.
+
+    Args:
+        folder: appears.
+        files: name -> what writes it to the path that it is given, one after the other.
+
+    Raises:
+        InputError: it cannot be written; nothing is left of it, and an old one stands.
+    """
+    work = folder.with_name(f".writing-{folder.name}-{os.getpid()}")
+    with writing(folder):
+        shutil.rmtree(work, ignore_errors=True)
+        try:
+            work.mkdir(parents=True)
+            for name, write in files.items():
+                write(work / name)
+            for path in (*work.iterdir(), work):
+                _sync(path)
+            if folder.exists():
+                shutil.rmtree(folder)
+            work.rename(folder)
+            _sync(folder.parent)
+        except BaseException:
+            shutil.rmtree(work, ignore_errors=True)
+            raise
+
+
+def append_line(path: Path, values: Mapping[str, Any]) -> None:
+    """Append one line of JSON.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    with writing(path), path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(values, allow_nan=False) + "\n")
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Inside, what the disk or the system refuses is said of ``path``."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be written ({error.strerror or error})",
+            "a folder that you may write, on a disk with room",
+            "make room or change the permissions, or choose another folder",
+        ) from error
+
+
+def _sync(path: Path) -> None:
+    """Force a file or folder to the disk; folders cannot be opened on Windows."""
+    if os.name == "nt" and path.is_dir():
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def locked(folder: Path, what: str) -> Iterator[None]:
+    """Inside, this process alone writes to the folder.
+
+    The system frees the lock of a process that dies, however it dies, so that none is ever stale on its own machine.
+    Where folders cannot be locked (Windows, some network disks), nothing is.
+
+    Args:
+        folder: is there.
+        what: this process does to it, for messages.
+
+    Raises:
+        InputError: another process has it, with who, since when and where.
+    """
+    path = folder / ".lock"
+    with writing(path):
+        file = path.open("a+", encoding="utf-8")
+    with file:
+        if not _take(file):
+            file.seek(0)
+            raise InputError(
+                f"{folder}: {file.read().strip() or 'another process'} is at work in it",
+                "a folder that no other process writes to",
+                "wait for that process or stop it; it may be on another machine",
+            )
+        since = datetime.now(UTC).isoformat(timespec="seconds")
+        file.truncate(0)
+        file.write(f"{_user()}, process {os.getpid()} on {platform.node()}, {what} since {since}\n")
+        file.flush()
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _take(file: Any) -> bool:
+    try:
+        import fcntl
+    except ImportError:
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a disk without locks
+        return True
+    return True
+
+
+def _user() -> str:
+    with contextlib.suppress(OSError, KeyError, ImportError):
+        return getpass.getuser()
+    return f"user {os.getuid()}" if hasattr(os, "getuid") else "somebody"
