@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +14,7 @@ from dfml.files import append_line, content_hash, locked, sealed, to_json, unsea
 def test_a_seal_is_over_every_value():
     values = {"a": 1, "b": {"c": [0.5, None, "é"]}}
     whole = sealed(values)
-    path = "there.json"
+    path = Path("there.json")
     assert unsealed(json.loads(to_json(whole)), path, "do") == values
     assert sealed(whole) == whole
     assert unsealed(values, path, "do") == values, "a file without one is older, or written by hand"
@@ -23,7 +24,7 @@ def test_a_seal_is_over_every_value():
         whole | {"b": {}},
         {k: v for k, v in whole.items() if k != "a"},
     ):
-        with pytest.raises(InputError, match="there.json: changed since it was written"):
+        with pytest.raises(InputError, match=r"there\.json: changed since it was written"):
             unsealed(changed, path, "do")
 
 

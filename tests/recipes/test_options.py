@@ -62,6 +62,7 @@ class Narrow:
 
 
 AbstractMethod.register(Method)
+AbstractRecovery.register(Recovery)
 AbstractMethod.register(Plain)
 AbstractMethod.register(Narrow)
 

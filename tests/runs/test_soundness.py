@@ -29,6 +29,9 @@ class Broken:
     def answers(self, images, kind="logits"):
         return self.inner.answers(images, kind) * (NAN if self.spoilt else 1.0)
 
+    def features(self, images):
+        return self.inner.features(images)
+
     def forward(self, images, *, statistics=False):
         passed = self.inner.forward(images, statistics=statistics)
         passed.logits.register_hook(lambda g: g * NAN)
@@ -109,7 +112,7 @@ class Sound(float):
     def __new__(cls, value, teacher):
         made = super().__new__(cls, value)
         made.card, made.capabilities, made.device = teacher.card, teacher.capabilities, teacher.device
-        made.answers, made.forward = teacher.answers, teacher.forward
+        made.answers, made.forward, made.features = teacher.answers, teacher.forward, teacher.features
         return made
 
 

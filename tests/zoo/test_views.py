@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -66,8 +68,8 @@ def test_a_teacher_fits_images_of_another_canvas_itself():
 
 
 def canvas(*specs: InputSpec) -> InputSpec:
-    models = tuple(Entry(f"m{i}", "conv4", (f"c{i}",), "", {}, spec) for i, spec in enumerate(specs))
-    return Zoo("nowhere", Index("z", False, models=models)).canvas
+    models = tuple(Entry(f"m{i}", "conv4", (f"c{i}", f"d{i}"), "", {}, spec) for i, spec in enumerate(specs))
+    return Zoo(Path("nowhere"), Index("z", False, models=models)).canvas
 
 
 def test_the_canvas_is_what_all_models_take_where_they_agree():

@@ -75,15 +75,22 @@ class PublishedFREE(AbstractMethod[PublishedState]):
     Args:
         way: outputs of every teacher, and classes of a replayed episode.
         warmup_steps: steps that train the generator alone.
+        patience: meta-batches without a better training accuracy that end a step's replay.
         network: architecture of the learner.
         width: its channels; None is the architecture's usual width.
     """
 
     def __init__(
-        self, *, way: Amount = 5, warmup_steps: Count = 19, network: str = "conv4", width: Amount | None = None
+        self,
+        *,
+        way: Amount = 5,
+        warmup_steps: Count = 19,
+        patience: Count = 10,
+        network: str = "conv4",
+        width: Amount | None = None,
     ):
         self.way, self.warmup_steps, self.network, self.width = way, warmup_steps, network, width
-        self.recovery, self.replay = PublishedMetaGenerator(), ReplayOptions(way=way, lr=LR)
+        self.recovery, self.replay = PublishedMetaGenerator(), ReplayOptions(patience=patience, way=way, lr=LR)
 
     def requires(self) -> dict[Role, Capability]:
         """Gradients of the logits."""
