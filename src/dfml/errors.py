@@ -18,6 +18,10 @@ class InputError(ValueError):
         return type(self), (self.given, self.wanted, self.do)
 
 
+class PartialFailure(Exception):
+    """Some of many inputs could not be used, which the message names; the others were."""
+
+
 class NotFinite(ArithmeticError):
     """A number that is NaN or infinite where it would spread: in images, answers, losses or weights."""
 

@@ -131,7 +131,7 @@ class HalfRight(AbstractLearner):
 
     kind, norm, networks, options = "half-right", "support", (), {}
 
-    def adapt(self, support_x, support_y, *, norm=None):
+    def _adapt(self, support_x, support_y, *, norm):
         way = int(support_y.max()) + 1
         return lambda images: torch.eye(way)[torch.zeros(len(images), dtype=torch.long)]
 

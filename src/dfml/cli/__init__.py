@@ -11,22 +11,27 @@ from rich.console import Console
 from rich.text import Text
 
 from dfml.cli.commands import COMMANDS
-from dfml.errors import InputError, LostRank
+from dfml.cli.show import plain_output
+from dfml.errors import InputError, LostRank, PartialFailure
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; the exit code is 2 for wrong input and 130 or 143 for a stop by signal."""
+    """Run a command; the exit code is 2 for wrong input, 1 where some of many inputs failed, and 130 or 143 for a stop by signal."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        if (found := find_command(given)) is not None:
-            command, positional, named = found
-            command(*positional, **named)
+        with plain_output():
+            if (found := find_command(given)) is not None:
+                command, positional, named = found
+                command(*positional, **named)
     except InputError as error:
         Console(stderr=True).print(Text(f"error: {error}", style="red"), soft_wrap=True)
         return 2
     except KeyboardInterrupt as stop:
         Console(stderr=True).print(Text(str(stop) or "stopped", style="yellow"), soft_wrap=True)
         return 128 + getattr(stop, "signum", 2)
+    except PartialFailure as failure:
+        Console(stderr=True).print(Text(f"error: {failure}", style="red"), soft_wrap=True)
+        return 1
     except (BrokenPipeError, LostRank):  # of a lost process the loop has told
         return 1
     return 0

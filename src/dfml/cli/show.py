@@ -1,7 +1,11 @@
 """What the commands share: the console, plain lines and a bar."""
 
+import json
+import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -11,7 +15,30 @@ console = Console(highlight=False)
 
 def say(text: str) -> None:
     """Print a line as it is: no markup, no wrapping."""
-    console.print(text, markup=False, soft_wrap=True)
+    console.print(text.encode("utf-8", "backslashreplace").decode(), markup=False, soft_wrap=True)
+
+
+def print_json(values: Any) -> None:
+    """One line of JSON, in UTF-8 whatever the terminal's encoding is."""
+    text = json.dumps(values, ensure_ascii=False, allow_nan=False) + "\n"
+    sys.stdout.flush()
+    sys.stdout.buffer.write(text.encode("utf-8", "backslashreplace"))
+    sys.stdout.buffer.flush()
+
+
+@contextmanager
+def plain_output() -> Iterator[None]:
+    """Inside, names that the terminal cannot show are escaped, and a warning is a line without its place in the code."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        print(f"warning: {message}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
 
 
 @contextmanager

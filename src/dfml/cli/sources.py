@@ -38,6 +38,8 @@ def zoo_build(
     width: int | None = None,
     epochs: int | None = None,
     flips: bool = True,
+    size: int | None = None,
+    ground: str = "white",
 ) -> None:
     """Train a zoo of small classifiers on the meta-train classes; call it again to go on after a stop.
 
@@ -54,6 +56,8 @@ def zoo_build(
         width: channels of the first block; the architecture's usual ones unless given.
         epochs: of training; the architecture's usual number unless given.
         flips: mirror images in training; ``--no-flips`` where mirroring changes the class.
+        size: pixels of a side to read images at; the median of the shorter sides, 96 at most, unless given.
+        ground: the colour behind transparent pixels: white, black or #rrggbb.
     """
     from dataclasses import replace
 
@@ -64,7 +68,7 @@ def zoo_build(
     training = replace(training, epochs=epochs) if epochs else training
     with zoo_progress() as progress:
         zoo = build_zoo(
-            load_data(data),
+            load_data(data, size=size, ground=ground),
             out=out,
             architecture=arch,
             models=models,

@@ -15,13 +15,22 @@ def centroid_coefficients(
 ) -> tuple[Float[Tensor, "*episodes n way"], Float[Tensor, "*episodes way"]]:
     """Nearest class means: ``2 f.c - |c|^2``, minus the squared distance up to a term that the classes share.
 
+    A mean of n images lies nearer to the origin than one of fewer, and would attract more queries: its squared length
+    is too large by var / n. Where shots are uneven this is taken off, with the variance of all classes around their
+    means, so that every class stands at the length of its true mean.
+
     Args:
         kernel: inner products of the support's features.
         labels: 0..way-1; shots may be uneven.
     """
     onehot = F.one_hot(labels).to(kernel.dtype)
-    means = onehot / onehot.sum(0)
-    return (2 * means).expand(*kernel.shape[:-1], -1), -(means * (kernel @ means)).sum(-2)
+    shots = onehot.sum(0)
+    means = onehot / shots
+    lengths = (means * (kernel @ means)).sum(-2)
+    if len(set(shots.tolist())) > 1:
+        scatter = kernel.diagonal(dim1=-2, dim2=-1).sum(-1) - (shots * lengths).sum(-1)
+        lengths = lengths - scatter[..., None] / (shots - 1).sum() / shots
+    return (2 * means).expand(*kernel.shape[:-1], -1), -lengths
 
 
 def ridge_coefficients(

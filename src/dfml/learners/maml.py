@@ -119,11 +119,9 @@ class MAML(AbstractLearner):
         return gradient_steps(total, start, steps=steps, lr=self.inner_lr, second_order=second_order)
 
     @torch.enable_grad()
-    def adapt(
-        self, support_x: Float[Tensor, "n c h w"], support_y: Int[Tensor, " n"], *, norm: Norm | None = None
-    ) -> Predictor:
+    def _adapt(self, support_x: Float[Tensor, "n c h w"], support_y: Int[Tensor, " n"], *, norm: Norm) -> Predictor:
         """A predictor with its own adapted copy of the encoder."""
-        norm = norm or self.norm
+        support_x = self.encoder.spec.fit(support_x)
         own = copy.deepcopy(self)  # modes are switched in the copy alone, so that threads may share a learner
         with own._statistics(norm):
             way = int(support_y.max()) + 1

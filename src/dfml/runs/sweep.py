@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dfml.compute.local import start_executor
-from dfml.data import load_data
+from dfml.data import load_split
 from dfml.errors import InputError
 from dfml.evaluation.evaluate import check_disjoint
 from dfml.files import write_atomic
@@ -30,7 +30,7 @@ class Judging:
     """What every run is evaluated on: ``val`` unless somebody asks for ``test``, so that nobody tunes on test classes.
 
     Args:
-        data: where the real images are; see `dfml.data.load_data`.
+        data: where the real images are; see `dfml.data.load_split`.
         split: the part to use.
         shots: support images of a class; runs are sorted by the first.
         way: classes of an episode.
@@ -133,7 +133,7 @@ def _outcome(run: Run, judging: Judging | None) -> Line:
 def _checked(judging: Judging, zoo: Zoo) -> Judging:
     """With an absolute path, since a job may work in another folder; refuses classes that the zoo knows."""
     data = str(Path(judging.data).resolve()) if Path(judging.data).exists() else judging.data
-    check_disjoint(zoo, getattr(load_data(data), judging.split))
+    check_disjoint(zoo, load_split(data, judging.split, known=set(zoo.class_names.values())))
     return Judging(**(asdict(judging) | {"data": data}))
 
 

@@ -62,7 +62,7 @@ def read_network(folder: Path, card: ModelCard) -> Classifier:
         ) from error
     wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     given = {name: tuple(value.shape) for name, value in state.items()}
-    _check_head(path, card, given.get("head.weight"), wanted["head.weight"])
+    _check_head(path, card, given, wanted["head.weight"])
     if given != wanted:
         name = min(n for n in given.keys() | wanted.keys() if given.get(n) != wanted.get(n))
         raise InputError(
@@ -115,9 +115,15 @@ def _checked_state(path: Path, card: ModelCard) -> dict[str, Tensor]:
     return state
 
 
-def _check_head(path: Path, card: ModelCard, given: tuple[int, ...] | None, wanted: tuple[int, ...]) -> None:
+def _check_head(path: Path, card: ModelCard, shapes: dict[str, tuple[int, ...]], wanted: tuple[int, ...]) -> None:
+    given = shapes.get("head.weight")
     if given is None or len(given) != 2:
-        raise InputError(f"{path}: no head.weight in it", "weights of a dfml Classifier", REPAIR)
+        names = ", ".join(sorted(shapes)[:4])
+        raise InputError(
+            f"{path}: {len(shapes)} tensors ({names}, ...) and no head.weight among them",
+            "a network of dfml's own: backbone.*, head.weight and head.bias",
+            "write the model with Zoo.write_model; networks that other libraries name cannot be read yet",
+        )
     if given[0] != wanted[0]:
         raise InputError(
             f"card {card.id}: {wanted[0]} class names for a head of {given[0]} rows in {path}",

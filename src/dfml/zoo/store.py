@@ -91,13 +91,16 @@ class Zoo:
 
     @staticmethod
     def open(source: str | Path) -> "Zoo":
-        """Open a folder, or an embedded zoo by name (``glyphs``); reads the index only.
+        """Open a folder, or an embedded zoo by name (``glyphs``) where no zoo lies in a folder of that name.
+
+        Reads the index only.
 
         Raises:
             InputError: no index there, a damaged one, or one without models.
         """
-        folder = EMBEDDED.get(source) if isinstance(source, str) else None
-        folder = folder or Path(source)
+        folder = Path(source)
+        if isinstance(source, str) and source in EMBEDDED and not (folder / INDEX).exists():
+            folder = EMBEDDED[source]
         return Zoo(folder, Index.read(folder))
 
     def subset(self, ids: Iterable[str]) -> "Zoo":
