@@ -60,10 +60,12 @@ def test_best_teacher_chosen_on_val(zoo, image_set, rng):
         baseline_scores(zoo, test, manifests_of(test), rng=rng, val=(val, val_manifests[:1]))
 
 
-def test_images_that_do_not_fit_the_zoo_are_refused(zoo, image_set, rng):
-    large = replace(image_set, images=image_set.images.repeat(1, 1, 2, 2))
-    with pytest.raises(InputError, match="3 x 32 x 32 images"):
-        baseline_scores(zoo, large, manifests_of(large), rng=rng)
+def test_images_of_another_size_are_fitted_to_each_teacher(zoo, image_set, rng):
+    large = replace(image_set, images=image_set.images.repeat_interleave(2, 2).repeat_interleave(2, 3))
+    small = replace(large, images=(255 * zoo.canvas.fit(large.batch(torch.arange(len(large))))).round().byte())
+    scores = [baseline_scores(zoo, x, manifests_of(x), rng=rng) for x in (large, small)]
+    for ours, theirs in zip(*scores, strict=True):
+        assert ours.single_teacher_mean.mean == pytest.approx(theirs.single_teacher_mean.mean, abs=2.0)
     with pytest.raises(InputError, match="a manifest made for"):
         baseline_scores(zoo, large, manifests_of(image_set), rng=rng)
 

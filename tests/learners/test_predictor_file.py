@@ -99,12 +99,13 @@ def test_names_must_fit_the_outputs(make_encoder, support, tmp_path, names):
         save_predictor(FrozenLearner(make_encoder()).adapt(*support), tmp_path / "p", names)
 
 
-def test_networks_of_two_input_sizes_are_refused(make_encoder):
+def test_networks_of_two_input_sizes_fit_the_images_themselves(make_encoder):
     encoders = [make_encoder(0), make_encoder(1, size=32)]
     width = sum(e.feature_size for e in encoders)
     predictor = Predictor(encoders, torch.zeros(3, width), torch.zeros(3))
-    with pytest.raises(InputError, match="different sizes"):
-        TaskClassifier(predictor, NAMES)
+    classifier = TaskClassifier(predictor, NAMES)
+    assert classifier.spec.size == 32
+    assert classifier.predict(torch.rand(2, 3, 20, 24)).probabilities.shape == (2, 3)
 
 
 def test_a_folder_that_cannot_be_written(make_encoder, support, tmp_path):

@@ -16,7 +16,7 @@ from dfml.errors import InputError, LostRank, PartialFailure
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; the exit code is 2 for wrong input, 1 where some of many inputs failed, and 130 or 143 for a stop by signal."""
+    """Run a command; the exit code is 2 for wrong input, 1 where some of many failed, 130 or 143 for a stop."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         with plain_output():

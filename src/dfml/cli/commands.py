@@ -100,7 +100,7 @@ def evaluate(
 
     Args:
         run: the run folder.
-        data: ``glyphs``, a folder with train, val and test, or one folder of new classes or .npz file, all of it judged.
+        data: ``glyphs``, a folder with train, val and test, or new classes in one folder or .npz file.
         split: the part to use.
         shots: support images of a class.
         way: classes of an episode.

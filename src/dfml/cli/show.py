@@ -28,7 +28,7 @@ def print_json(values: Any) -> None:
 
 @contextmanager
 def plain_output() -> Iterator[None]:
-    """Inside, names that the terminal cannot show are escaped, and a warning is a line without its place in the code."""
+    """Inside, names that the terminal cannot show are escaped, and a warning is one line."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")

@@ -1,6 +1,8 @@
 """Image files: upright, without transparency, and no larger in memory than what is wanted of them."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -33,8 +35,7 @@ def read_picture(path: Path, channels: int, *, side: int | None = None, ground: 
     """
     check_ground(ground)
     try:
-        with warnings.catch_warnings(), Image.open(path) as picture:
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the error above its limit stays
+        with _opened(path) as picture:
             deep = picture.mode.startswith(("I", "F"))  # which Pillow would clip to 255 silently
             if side is not None:
                 picture.draft(picture.mode, (2 * side, 2 * side))
@@ -61,8 +62,7 @@ def picture_size(path: Path) -> tuple[int, int]:
         InputError: not a readable image.
     """
     try:
-        with warnings.catch_warnings(), Image.open(path) as picture:
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        with _opened(path) as picture:
             return picture.size
     except Image.DecompressionBombError:
         return (1, 1)  # reading it will say so
@@ -70,6 +70,14 @@ def picture_size(path: Path) -> tuple[int, int]:
         raise InputError(
             f"{path}: not a readable image ({error})", "a whole image file", "replace or remove the file"
         ) from error
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the error above its limit stays
+        with Image.open(path) as picture:
+            yield picture
 
 
 def check_ground(ground: str) -> None:
