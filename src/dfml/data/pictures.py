@@ -93,13 +93,14 @@ def check_ground(ground: str) -> None:
 
 
 def _reduced(picture: Image.Image, side: int | None) -> Image.Image:
-    """Upright, and by a whole factor smaller where the shorter side is four times what is wanted, or more."""
+    """Upright, and its middle square by a whole factor smaller where that is four times what is wanted, or more."""
     if picture.mode not in PLAIN_MODES:
         picture = picture.convert("RGBA" if picture.has_transparency_data else "RGB")
     factor = min(picture.size) // (2 * side) if side else 1
     if factor > 1:
-        exif = picture.getexif()
-        picture = picture.reduce(factor)
+        exif, square = picture.getexif(), min(picture.size)
+        left, top = ((length - square) // 2 for length in picture.size)
+        picture = picture.reduce(factor, (left, top, left + square, top + square))
         picture.info["exif"] = exif.tobytes()
     return ImageOps.exif_transpose(picture)
 

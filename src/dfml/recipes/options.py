@@ -23,9 +23,11 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 
 from dfml.compute.devices import Accelerator
 from dfml.errors import InputError
+from dfml.learners import LEARNERS
+from dfml.methods import METHODS
 from dfml.methods.base import AbstractMethod
 from dfml.nn import ARCHITECTURES
-from dfml.recovery.base import AbstractRecovery
+from dfml.recovery import RECOVERIES, AbstractRecovery
 from dfml.training.meta_model import ModelOptions
 from dfml.training.replay import ReplayOptions
 
@@ -166,18 +168,17 @@ def section_class(section: str, name: str | None) -> Constructor:
 
 @cache
 def registry(section: str) -> dict[str, Constructor]:
-    """Name -> class of everything that ``section`` may name, packages that announce ``dfml.methods`` included."""
-    if section == "recovery":
-        from dfml.recovery import RECOVERIES
+    """Name -> class of everything that ``section`` may name, with what other packages announce.
 
-        return dict(RECOVERIES)
-    if section == "learner":
-        from dfml.learners import LEARNERS
-
-        return cast(dict[str, Constructor], LEARNERS)
-    from dfml.methods import METHODS
-
-    return dict(METHODS) | {e.name: e.load() for e in entry_points(group="dfml.methods") if e.name not in METHODS}
+    Their entry points are in the groups ``dfml.methods``, ``dfml.recoveries`` and ``dfml.learners``.
+    """
+    own, group = {
+        "method": (METHODS, "dfml.methods"),
+        "recovery": (RECOVERIES, "dfml.recoveries"),
+        "learner": (LEARNERS, "dfml.learners"),
+    }[section]
+    known = cast(dict[str, Constructor], own)
+    return dict(known) | {e.name: e.load() for e in entry_points(group=group) if e.name not in known}
 
 
 def options_model(cls: Constructor, skip: tuple[str, ...] = ()) -> type[BaseModel]:
