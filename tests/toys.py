@@ -31,7 +31,7 @@ def toy_teacher(
             nn.functional.cross_entropy(network(SPEC.normalise(images)), labels).backward()
             optimiser.step()
     accuracy = {"mean": 90.0 + seed, "ci95": 1.0, "n": 100}
-    card = ModelCard(name, "conv4", width, class_ids, class_ids, SPEC, "", accuracy)
+    card = ModelCard(name, "dfml:conv4", class_ids, class_ids, SPEC, "", {"width": width}, accuracy)
     return LocalTeacher(card, network)
 
 
@@ -54,7 +54,7 @@ class ToyZoo(Zoo):
         self.teachers = {teacher.card.id: Counted(teacher, self.tally) for teacher in own}
         self.name, self.ids = "toys", list(self.teachers)
         self.cards = {name: t.card for name, t in self.teachers.items()}
-        self._entries = {n: Entry(n, c.architecture, c.class_ids, c.sha256, c.accuracy) for n, c in self.cards.items()}
+        self._entries = {n: Entry(n, c.source, c.class_ids, c.sha256, c.accuracy) for n, c in self.cards.items()}
 
     canvas, class_ids = SPEC, tuple("abcdefgh")
 

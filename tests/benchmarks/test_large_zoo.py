@@ -13,7 +13,7 @@ from dfml.randomness import Rng
 from dfml.recipes.resolving import resolve
 from dfml.runs.run_folder import describe_zoo
 from dfml.training.pseudo_validation import PseudoValidation
-from dfml.zoo import ModelCard, Zoo, store
+from dfml.zoo import ModelCard, Zoo, loaders, store
 from dfml.zoo.teacher import LocalTeacher, OnDemand
 from large_zoo import write_large_zoo
 
@@ -57,13 +57,13 @@ def cards_read(monkeypatch):
 @pytest.fixture
 def loaded(monkeypatch):
     """The models whose weights were read."""
-    ids, read = [], store.read_network
+    ids, read = [], loaders.read_network
 
     def counting(path, card):
         ids.append(card.id)
         return read(path, card)
 
-    monkeypatch.setattr(store, "read_network", counting)
+    monkeypatch.setattr(loaders, "read_network", counting)
     return ids
 
 

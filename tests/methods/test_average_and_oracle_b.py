@@ -6,8 +6,7 @@ import torch
 from dfml.errors import InputError
 from dfml.methods import Average, OracleB
 from dfml.randomness import Rng
-from dfml.zoo.card import ModelCard
-from toys import ToyZoo, run_steps
+from toys import ToyZoo, run_steps, toy_teacher
 
 
 def test_average_is_the_mean_of_all_backbones_and_leaves_them_alone():
@@ -23,8 +22,7 @@ def test_average_is_the_mean_of_all_backbones_and_leaves_them_alone():
 
 def test_average_refuses_networks_of_different_widths():
     zoo = ToyZoo()
-    card = zoo.cards["t1"]
-    zoo.cards["t1"] = ModelCard(**vars(card) | {"width": 8})
+    zoo.teachers["t1"] = toy_teacher("t1", width=8)
     with pytest.raises(InputError, match="conv4-4, conv4-8"):
         Average().init(zoo, Rng(0))
 

@@ -59,7 +59,7 @@ class Named(Zoo):
 
     def __init__(self, **models):
         entries = [
-            Entry(i, "conv4", tuple(classes), "", {"mean": accuracy}) for i, (classes, accuracy) in models.items()
+            Entry(i, "dfml:conv4", tuple(classes), "", {"mean": accuracy}) for i, (classes, accuracy) in models.items()
         ]
         super().__init__(Path("nowhere"), Index("named", True, models=tuple(entries)))
 

@@ -204,7 +204,9 @@ def test_another_image_size_than_the_weights_have(folder):
     refused(lambda: Zoo.open(folder).teacher("one"), "32 pixels", "16 features", "takes 4")
 
 
-@pytest.mark.parametrize("changes", [{"width": 8}, {"architecture": "resnet10"}, {"architecture": "vgg"}])
+@pytest.mark.parametrize(
+    "changes", [{"options": {"width": 8}}, {"source": "dfml:resnet10"}, {"source": "dfml:vgg"}, {"source": "zoo:x"}]
+)
 def test_weights_of_another_network(folder, changes):
     edit(folder / "one.json", **changes)
     write_index(folder, name="toys", shared_classes=True)
@@ -282,10 +284,15 @@ def test_files_of_an_older_dfml_carry_no_seals_and_are_read(folder):
     for path in folder.glob("*.json"):
         values = json.loads(path.read_text())
         values.pop("seal")
+        values["schema"] = 1
+        if "source" in values:
+            values |= {"architecture": values.pop("source").removeprefix("dfml:")} | values.pop("options")
         for model in values.get("models", []):
             del model["card_hash"], model["input_spec"]
+            model["architecture"] = model.pop("source").removeprefix("dfml:")
         path.write_text(json.dumps(values))
     zoo = Zoo.open(folder)
-    assert zoo.teacher("one").card.id == "one"
+    card = zoo.teacher("one").card
+    assert (card.id, card.source, card.options) == ("one", "dfml:conv4", {"width": 4})
     assert zoo.canvas == SPEC
     assert zoo.cards_hash is None

@@ -68,7 +68,7 @@ def test_a_teacher_fits_images_of_another_canvas_itself():
 
 
 def canvas(*specs: InputSpec) -> InputSpec:
-    models = tuple(Entry(f"m{i}", "conv4", (f"c{i}", f"d{i}"), "", {}, spec) for i, spec in enumerate(specs))
+    models = tuple(Entry(f"m{i}", "dfml:conv4", (f"c{i}", f"d{i}"), "", {}, spec) for i, spec in enumerate(specs))
     return Zoo(Path("nowhere"), Index("z", False, models=models)).canvas
 
 

@@ -8,6 +8,7 @@ from dfml.errors import InputError
 from dfml.learners.frozen import FrozenLearner
 from dfml.methods.base import AbstractBaseline, FixedState, Role
 from dfml.nn import Encoder
+from dfml.nn.description import short_name
 from dfml.randomness import Rng
 from dfml.zoo.card import Capability
 from dfml.zoo.store import Zoo
@@ -36,9 +37,9 @@ class Average(AbstractBaseline):
         Raises:
             InputError: teachers of different architectures or widths.
         """
-        kinds = sorted({(c.architecture, c.width) for c in zoo.cards.values()})
+        kinds = sorted({short_name(zoo.network(i).backbone) for i in zoo.ids})
         if len(kinds) > 1:
-            names = ", ".join(f"{name}-{width}" for name, width in kinds)
+            names = ", ".join(kinds)
             raise InputError(f"zoo {zoo.name} with {names}", "one architecture and width", "choose another method")
         mean = copy.deepcopy(zoo.network(zoo.ids[0]).backbone)
         with torch.no_grad():

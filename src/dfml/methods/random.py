@@ -1,9 +1,10 @@
 """Random: the floor under every table."""
 
 from dfml.bounds import Amount
+from dfml.errors import InputError
 from dfml.learners.frozen import FrozenLearner
 from dfml.methods.base import AbstractBaseline, FixedState, Role
-from dfml.nn import Encoder, build_backbone
+from dfml.nn import ARCHITECTURES, Encoder, build_backbone
 from dfml.randomness import Rng
 from dfml.zoo.card import Capability
 from dfml.zoo.store import Zoo
@@ -44,8 +45,14 @@ class Random(AbstractBaseline):
         return FixedState(0, FrozenLearner(Encoder(backbone, spec)))
 
 
-def commonest_network(zoo: Zoo) -> tuple[str, int]:
-    """Architecture and width that most models of the zoo have; of equals the first."""
-    cards = list(zoo.cards.values())
-    kinds = [(card.architecture, card.width) for card in cards]
+def commonest_network(zoo: Zoo) -> tuple[str, int | None]:
+    """Architecture and width that most models of the zoo have, of those that dfml can build; of equals the first.
+
+    Raises:
+        InputError: dfml can build none of them.
+    """
+    known = [card for card in zoo.cards.values() if card.architecture in ARCHITECTURES]
+    if not known:
+        raise InputError(f"zoo {zoo.name}: no network of dfml's own", "an architecture by name", "set network")
+    kinds = [(card.architecture, card.options.get("width")) for card in known]
     return max(kinds, key=kinds.count)

@@ -10,7 +10,7 @@ from dfml.errors import InputError
 from dfml.files import content_hash, sealed, to_json, unsealed
 from dfml.nn import InputSpec
 
-CARD_SCHEMA = 1
+CARD_SCHEMA = 2
 
 
 class Capability(Flag):
@@ -31,24 +31,25 @@ class ModelCard:
 
     Args:
         id: file name without ending.
-        architecture: a key of `dfml.nn.ARCHITECTURES`.
-        width: channels of the first block.
+        source: who made the network, and which: ``dfml:conv4`` is a key of `dfml.nn.ARCHITECTURES`; see
+            `dfml.zoo.loaders`.
         class_names: names in the order of the model's outputs.
         class_ids: identities in the same order; equal ids in two models mean the same class.
         input_spec: what an image must look like.
         accuracy: ``{"mean": percent, "ci95": percent, "n": images}`` on held-out images, or empty.
         sha256: of the weight file.
+        options: what else the source needs to build the network: ``width``, the channels of the first block.
         licence: of the weights.
         provenance: how the model was made: free plain values.
     """
 
     id: str
-    architecture: str
-    width: int
+    source: str
     class_names: tuple[str, ...]
     class_ids: tuple[str, ...]
     input_spec: InputSpec
     sha256: str
+    options: dict[str, Any] = field(default_factory=dict)
     accuracy: dict[str, float] = field(default_factory=dict)
     licence: str = "unknown"
     provenance: dict[str, Any] = field(default_factory=dict)
@@ -61,6 +62,11 @@ class ModelCard:
                 "at least two classes, as many ids as names, no id twice",
                 "correct class_names and class_ids in the card",
             )
+
+    @property
+    def architecture(self) -> str:
+        """The source's own name of the network: ``conv4``."""
+        return self.source.partition(":")[2]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -99,9 +105,12 @@ class ModelCard:
         """
         values = dict(values)
         schema = values.pop("schema", None)
-        if schema != CARD_SCHEMA:
+        if schema not in (1, CARD_SCHEMA):
             raise InputError(f"{path}: schema {schema!r}", f"schema {CARD_SCHEMA}", "rebuild the zoo with this dfml")
         try:
+            if schema == 1:  # all networks were dfml's own
+                values["source"] = f"dfml:{values.pop('architecture')}"
+                values["options"] = {"width": values.pop("width")}
             values["input_spec"] = InputSpec(**values["input_spec"])
             values["class_names"] = tuple(values["class_names"])
             ids = values.get("class_ids") or [f"{values['id']}/{n}" for n in values["class_names"]]
@@ -115,6 +124,6 @@ class ModelCard:
 def _no_card(path: Path, error: Exception) -> InputError:
     return InputError(
         f"{path}: not a model card ({type(error).__name__}: {error})",
-        "a JSON object with id, architecture, width, class_names, input_spec and sha256",
+        "a JSON object with id, source, class_names, input_spec and sha256",
         "compare it with the card of a zoo made by `dfml zoo build`",
     )

@@ -54,7 +54,9 @@ def read_network(folder: Path, card: ModelCard) -> Classifier:
     spec = card.input_spec
     try:
         network = copy.deepcopy(
-            _without_weights(card.architecture, card.width, spec.size, spec.channels, len(card.class_names))
+            _without_weights(
+                card.architecture, card.options.get("width"), spec.size, spec.channels, len(card.class_names)
+            )
         )
     except InputError as error:
         raise InputError(
@@ -67,8 +69,8 @@ def read_network(folder: Path, card: ModelCard) -> Classifier:
         name = min(n for n in given.keys() | wanted.keys() if given.get(n) != wanted.get(n))
         raise InputError(
             f"{path}: {name} is {given.get(name, 'not there')}",
-            f"{wanted.get(name, 'not there')} for {card.architecture}-{card.width} at {spec.size} pixels",
-            "correct architecture, width or input_spec in the card",
+            f"{wanted.get(name, 'not there')} for {card.architecture} {card.options} at {spec.size} pixels",
+            "correct source, options or input_spec in the card",
         )
     _check_numbers(path, state)
     network.load_state_dict({n: v.float() if v.is_floating_point() else v for n, v in state.items()}, assign=True)
@@ -88,7 +90,7 @@ def _check_numbers(path: Path, state: dict[str, Tensor]) -> None:
 
 
 @lru_cache(maxsize=16)
-def _without_weights(architecture: str, width: int, size: int, channels: int, classes: int) -> Classifier:
+def _without_weights(architecture: str, width: int | None, size: int, channels: int, classes: int) -> Classifier:
     """Building one takes longer than reading the weights of a small network, so copies are taken of it."""
     with torch.device("meta"):
         return Classifier(build_backbone(architecture, image_size=size, channels=channels, width=width), classes)
@@ -135,5 +137,5 @@ def _check_head(path: Path, card: ModelCard, shapes: dict[str, tuple[int, ...]],
             f"card {card.id}: images of {card.input_spec.size} pixels give {wanted[1]} features, "
             f"and the head in {path} takes {given[1]}",
             "the image size and width that the weights were trained with",
-            "correct input_spec or width in the card",
+            "correct input_spec or options in the card",
         )

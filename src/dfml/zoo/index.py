@@ -12,8 +12,8 @@ from dfml.nn import InputSpec
 from dfml.zoo.card import ModelCard
 
 INDEX = "zoo.json"
-INDEX_SCHEMA = 1
-EDITABLE = ("input_spec", "class_names", "class_ids", "accuracy", "licence", "provenance", "architecture", "width")
+INDEX_SCHEMA = 2
+EDITABLE = ("input_spec", "class_names", "class_ids", "accuracy", "licence", "provenance", "source", "options")
 RESEAL = "undo the change; a wanted one is made by `dfml zoo edit`, or by dfml.zoo.write_index from the cards"
 
 
@@ -22,7 +22,7 @@ class Entry:
     """One model in the index."""
 
     id: str
-    architecture: str
+    source: str
     class_ids: tuple[str, ...]
     sha256: str
     accuracy: dict[str, float]
@@ -30,6 +30,11 @@ class Entry:
     """None in an index by an older dfml: the card knows."""
     card_hash: str | None = None
     """Of the whole card (`ModelCard.hash`); None in an index by an older dfml."""
+
+    @property
+    def architecture(self) -> str:
+        """See `ModelCard.architecture`."""
+        return self.source.partition(":")[2]
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,7 @@ class Index:
         try:
             values = unsealed(json.loads(path.read_text()), path, RESEAL)
             schema = values.pop("schema", None)
-            if schema != INDEX_SCHEMA:
+            if schema not in (1, INDEX_SCHEMA):
                 raise ValueError(f"schema {schema!r}, not {INDEX_SCHEMA}")
             models = tuple(_entry(m) for m in values.pop("models"))
             index = Index(**values, models=models)
@@ -99,7 +104,9 @@ class Index:
 
 
 def _entry(values: dict[str, Any]) -> Entry:
-    spec = values.get("input_spec")
+    values, spec = dict(values), values.get("input_spec")
+    if "architecture" in values:  # schema 1: all networks were dfml's own
+        values["source"] = f"dfml:{values.pop('architecture')}"
     known = {"class_ids": tuple(values["class_ids"]), "input_spec": InputSpec(**spec) if spec else None}
     return Entry(**values | known)
 
@@ -131,7 +138,7 @@ def write_index(
                     "one name for one class id",
                     "correct the class_ids or class_names in the cards",
                 )
-    models = tuple(Entry(c.id, c.architecture, c.class_ids, c.sha256, c.accuracy, c.input_spec, c.hash) for c in cards)
+    models = tuple(Entry(c.id, c.source, c.class_ids, c.sha256, c.accuracy, c.input_spec, c.hash) for c in cards)
     index = Index(name, shared_classes, recipe or {}, dict(sorted(classes.items())), models)
     try:
         index.check()

@@ -21,9 +21,9 @@ from dfml.errors import InputError
 from dfml.files import content_hash
 from dfml.nn import Classifier, InputSpec
 from dfml.zoo.card import Capability, ModelCard
-from dfml.zoo.files import pack, read_network, write_packed
+from dfml.zoo.files import pack, write_packed
 from dfml.zoo.index import INDEX, Entry, Index
-from dfml.zoo.teacher import LocalTeacher
+from dfml.zoo.loaders import loader_of
 from dfml.zoo.views import Counted, Tally, local
 
 CACHE_BYTES = 256 * 2**20
@@ -173,17 +173,21 @@ class Zoo:
             self._teachers.move_to_end(model)
         else:
             card = self.cards[model]
-            teacher = LocalTeacher(card, read_network(self.path, card).to(self.device))
-            self._teachers[model] = Counted(teacher, self.tally), teacher.nbytes
-            self._cached_bytes += teacher.nbytes
+            teacher = loader_of(card.source).load(Path(self.path), card, self.device)
+            self._teachers[model] = Counted(teacher, self.tally), getattr(teacher, "nbytes", 0)
+            self._cached_bytes += self._teachers[model][1]
             while len(self._teachers) > 1 and self._cached_bytes > CACHE_BYTES:
                 self._cached_bytes -= self._teachers.popitem(last=False)[1][1]
         return self._teachers[model][0]
 
     def capabilities(self, model: str) -> Capability:
-        """What a model can be asked, by its card alone."""
-        self.entry(model)
-        return LocalTeacher.capabilities
+        """What a model can be asked, without loading it.
+
+        Raises:
+            InputError: no such model, or no loader for its source.
+        """
+        source = self.entry(model).source
+        return loader_of(source).capabilities(source)
 
     def network(self, model: str) -> Classifier:
         """The model's own network, frozen: for those who look inside (`Capability.FEATURES`).
