@@ -53,6 +53,8 @@ class ModelCard:
     accuracy: dict[str, float] = field(default_factory=dict)
     licence: str = "unknown"
     provenance: dict[str, Any] = field(default_factory=dict)
+    stored_hash: str = field(default="", compare=False)
+    """Of what its file says, word for word, so that it is the same to every version of dfml; empty for a new card."""
 
     def __post_init__(self):
         names, ids = len(self.class_names), len(self.class_ids)
@@ -70,12 +72,14 @@ class ModelCard:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        return {"schema": CARD_SCHEMA} | asdict(self) | {"input_spec": self.input_spec.to_dict()}
+        values = {"schema": CARD_SCHEMA} | asdict(self) | {"input_spec": self.input_spec.to_dict()}
+        del values["stored_hash"]
+        return values
 
     @property
     def hash(self) -> str:
-        """Of everything that the card says."""
-        return content_hash(self.to_dict())
+        """Of everything that the card says, as it stands in its file."""
+        return self.stored_hash or content_hash(self.to_dict())
 
     def to_json(self) -> str:
         """The card as text, sealed."""
@@ -103,7 +107,7 @@ class ModelCard:
         Raises:
             InputError: see `read`.
         """
-        values = dict(values)
+        stored_hash, values = content_hash(values), dict(values)
         schema = values.pop("schema", None)
         if schema not in (1, CARD_SCHEMA):
             raise InputError(f"{path}: schema {schema!r}", f"schema {CARD_SCHEMA}", "rebuild the zoo with this dfml")
@@ -114,7 +118,7 @@ class ModelCard:
             values["input_spec"] = InputSpec(**values["input_spec"])
             values["class_names"] = tuple(values["class_names"])
             ids = values.get("class_ids") or [f"{values['id']}/{n}" for n in values["class_names"]]
-            return ModelCard(**values | {"class_ids": tuple(ids)})
+            return ModelCard(**values | {"class_ids": tuple(ids), "stored_hash": stored_hash})
         except InputError:
             raise
         except (ValueError, TypeError, KeyError, AttributeError) as error:

@@ -33,7 +33,7 @@ def pack(card: ModelCard, network: nn.Module, *, half: bool = True) -> tuple[Mod
     """The weight file's bytes, and the card with their sha256."""
     state = halve(network) if half else {name: value.contiguous() for name, value in network.state_dict().items()}
     content = save_tensors(state)
-    return replace(card, sha256=hashlib.sha256(content).hexdigest()), content
+    return replace(card, sha256=hashlib.sha256(content).hexdigest(), stored_hash=""), content
 
 
 def write_packed(folder: Path, card: ModelCard, content: bytes) -> None:
