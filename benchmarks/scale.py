@@ -88,7 +88,7 @@ def measure_steps(folder: Path, name: str, steps: int, threads: int) -> dict[str
     from dfml.methods.base import teachers_of
     from dfml.randomness import Rng
     from dfml.recipes.resolving import resolve
-    from dfml.runs.loop import reproducible
+    from dfml.runs.determinism import reproducible
     from dfml.runs.measures import load_average, peak_memory_mb
     from dfml.runs.run_folder import commit
     from dfml.zoo import Zoo

@@ -9,11 +9,13 @@ from fakes import FakeMethod, FakeZoo, fake_config
 from dfml.errors import InputError, NotFinite
 from dfml.methods.base import Role, StepReport, teachers_of
 from dfml.randomness import Rng
+from dfml.recipes.resolving import resolve
 from dfml.runs.loop import Loop
 from dfml.runs.run_folder import RunFolder
 from dfml.runs.soundness import Snapshot, check_step, unsound_teachers
+from dfml.runs.train import check_capabilities
 from dfml.training.bank import AnswerBank, Bank
-from dfml.zoo import Counted
+from dfml.zoo import Capability, Counted
 from toys import SPEC, ToyZoo, toy_teacher
 
 NAN = float("nan")
@@ -158,3 +160,26 @@ def test_without_a_sound_teacher_training_ends_clearly():
     assert made.sound(["a", "c"]) == ["c"]
     with pytest.raises(InputError, match="all 2 teachers are set aside"):
         made.sound(["a", "b"])
+
+
+class Given:
+    """A zoo whose models can be asked for less than everything."""
+
+    def __init__(self, **capabilities):
+        self.ids, self.name, self.known = list(capabilities), "given", capabilities
+
+    def capabilities(self, model):
+        return self.known[model]
+
+
+def test_every_model_is_checked_for_what_the_method_and_its_recovery_need():
+    """Not the first one alone, and with these hyper-parameters: no weight, no statistics."""
+    white, box = Capability.WHITE_BOX, Capability.LABELS | Capability.PROBABILITIES
+    bare = white & ~Capability.BN_STATISTICS
+    best = resolve("best")
+    check_capabilities(best.build(), Given(a=white, b=white))
+    with pytest.raises(InputError, match=r"b cannot give BN_STATISTICS; c cannot give .*GRADIENTS"):
+        check_capabilities(best.build(), Given(a=white, b=bare, c=box))
+    check_capabilities(resolve("best", {"recovery.bn_weight": 0.0}).build(), Given(a=bare))
+    with pytest.raises(InputError, match="a cannot give FEATURES"):
+        check_capabilities(resolve("best", {"method": "zoo_ensemble"}).build(), Given(a=box))

@@ -94,9 +94,12 @@ class AbstractState(ABC):
             )
         return left
 
-    @abstractmethod
+    kept: ClassVar[tuple[str, ...]] = ()
+    """Names of the fields that training changes: modules, optimisers, banks, recoveries; a checkpoint holds them."""
+
     def parts(self) -> dict[str, Any]:
-        """What training changes, by name: modules, optimisers, banks, recoveries; each has a ``state_dict``."""
+        """What training changes, by name; each has a ``state_dict``."""
+        return {name: getattr(self, name) for name in self.kept}
 
     def to(self, device: torch.device) -> None:
         """Move the parts, in place. Optimisers follow their parameters: move before a checkpoint is taken over."""
@@ -127,10 +130,21 @@ class FixedState(AbstractState):
     """The state of a method that does not train: its learner."""
 
     learner: AbstractLearner
+    kept = ("learner",)
 
-    def parts(self) -> dict[str, Any]:
-        """The learner."""
-        return {"learner": self.learner}
+
+def check_past_warm_up(steps: int, warmup_steps: int) -> None:
+    """Refuse the learner of a run that ended in its warm-up, so that it is still random.
+
+    Raises:
+        InputError: it says so.
+    """
+    if steps <= warmup_steps:
+        raise InputError(
+            f"a run of {steps} steps, all of them warm-up of the generator",
+            f"more than {warmup_steps} steps, so that the learner has learned something",
+            "go on with more minutes or steps, or lower warmup_steps",
+        )
 
 
 S = TypeVar("S", bound=AbstractState)

@@ -1,7 +1,6 @@
 """Consolidate: one network that answers like every model of the zoo, from images that the zoo itself gives."""
 
 import copy
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from dfml.bounds import Amount, Count, Decay, Positive, Share, StepSize, Weight
 from dfml.compute.devices import compiled
 from dfml.functional.augmentation import distort_images, mix_images, shift_and_flip
 from dfml.functional.divergences import grouped_kl_divergence
+from dfml.functional.schedules import cosine
 from dfml.learners import AbstractLearner, FrozenLearner, Metrics
 from dfml.methods.base import AbstractMethod, AbstractState, Plan, Role, StepReport, Teachers
 from dfml.nn import AnsweringBackbone, Encoder, build_backbone
@@ -46,10 +46,7 @@ class ConsolidateState(AbstractState):
     outputs_of: dict[str, slice]  # answering teacher -> its outputs among all
     updates: int = 0
     logits: Logits = field(default_factory=lambda: student_logits)
-
-    def parts(self) -> dict[str, Any]:
-        """Everything that `Consolidate.init` does not derive from the zoo and the seed, but ``updates``."""
-        return {n: getattr(self, n) for n in ("student", "average", "optimiser", "recovery", "bank", "validation")}
+    kept = ("student", "average", "optimiser", "recovery", "bank", "validation")
 
     def compile(self, device: torch.device) -> None:
         """The student's answers in an update."""
@@ -194,19 +191,15 @@ class Consolidate(AbstractMethod[ConsolidateState]):
         varied = distort_images(varied, rng.generator("distort"), strength=self.distortion)
         images = as_bytes(mix_images(varied, rng.generator("mix"), share=self.mixed))
         said = state.ranks.map(lambda teacher: [teacher.answers(as_floats(images))], teachers[Role.ANSWER])
-        answers = dict(zip(state.sound(state.outputs_of), (answer for (answer,) in said), strict=True))
-        state.bank.add(images, torch.cat([self._answer(answers, name, state, images) for name in state.outputs_of], -1))
+        answers = torch.zeros(len(images), state.bank.answers.shape[1], device=images.device)
+        for name, (answer,) in zip(state.sound(state.outputs_of), said, strict=True):
+            answers[:, state.outputs_of[name]] = answer  # who is set aside says nothing: all classes equally likely
+        state.bank.add(images, answers)
 
         # Learn: one student, all answers so far.
         report.terms["distillation"] = self.learn(state, rng)
         state.step += 1
         return report
-
-    def _answer(self, answers: dict[str, Tensor], name: str, state: ConsolidateState, images: Tensor) -> Tensor:
-        """A teacher's answer; of one that is set aside the answer that says nothing, all classes equally likely."""
-        outputs = state.outputs_of[name]
-        nothing = torch.zeros(len(images), outputs.stop - outputs.start, device=images.device)
-        return answers.get(name, nothing)
 
     def _visit(self, state: ConsolidateState, teacher: Teacher) -> Visit:
         """To a teacher's training classes, the student in its place; none before it has learned, or without a head."""
@@ -217,7 +210,7 @@ class Consolidate(AbstractMethod[ConsolidateState]):
     def learn(self, state: ConsolidateState, rng: Rng) -> float:
         """``updates`` of the student on random images of the bank; their mean divergence."""
         losses = []
-        state.optimiser.param_groups[0]["lr"] = self.lr * _cosine(state.progress)
+        state.optimiser.param_groups[0]["lr"] = self.lr * cosine(state.progress, warm_up=WARM_UP)
         state.student.train()
         for update in range(self.updates):
             images, wanted = state.bank.sample(self.batch_size, rng.generator("batch", update))
@@ -265,8 +258,3 @@ def student_logits(student: Encoder, images: Float[Tensor, "n c h w"]) -> Float[
 
 def _head(student: Encoder, outputs: slice, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n classes"]:
     return student_logits(student, images)[:, outputs]
-
-
-def _cosine(progress: float) -> float:
-    """From 0.1 up to 1 in the warm-up, then down to zero."""
-    return min(1.0, 0.1 + progress / WARM_UP) * 0.5 * (1 + math.cos(math.pi * progress))

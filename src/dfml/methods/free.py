@@ -5,17 +5,16 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from dfml.bounds import Amount, Count, Decay, StepSize
 from dfml.compute.devices import compiled, send
-from dfml.errors import InputError
 from dfml.functional.augmentation import shift_and_flip
 from dfml.learners import AbstractLearner, Metrics
-from dfml.methods.base import AbstractMethod, AbstractState, Plan, Role, StepReport, Teachers
+from dfml.methods.base import AbstractMethod, AbstractState, Plan, Role, StepReport, Teachers, check_past_warm_up
 from dfml.randomness import Rng
 from dfml.recovery import AbstractRecovery, Recovered, RecoveryState, Visit, mean_terms
 from dfml.training.alignment import Loss, align, alignment_ratio
@@ -44,15 +43,11 @@ class FreeState(AbstractState):
     validation: PseudoValidation
     zoo: Zoo
     logits: Logits = meta_logits
+    kept = ("model", "average", "recovery", "bank", "outer", "replay", "validation")
 
     def compile(self, device: torch.device) -> None:
         """The meta-model's answers in a step of alignment."""
         self.logits = compiled(meta_logits, device)
-
-    def parts(self) -> dict[str, Any]:
-        """Everything that `FREE.init` does not derive from the zoo and the seed."""
-        names = ("model", "average", "recovery", "bank", "outer", "replay", "validation")
-        return {name: getattr(self, name) for name in names}
 
     def rows(self, teacher: Teacher) -> Tensor:
         """Rows of the class head and of the bank for a teacher's outputs, in their order."""
@@ -122,12 +117,8 @@ class FREE(AbstractMethod[FreeState]):
         validation_episodes: Count = 40,
     ):
         self.recovery, self.model, self.replay = recovery, model or ModelOptions(), replay or ReplayOptions()
-        self.teachers_per_step, self.images_per_class, self.warmup_steps = (
-            teachers_per_step,
-            images_per_class,
-            warmup_steps,
-        )
-        self.rounds, self.distil_on, self.alignment = rounds, distil_on, alignment
+        self.teachers_per_step, self.images_per_class = teachers_per_step, images_per_class
+        self.warmup_steps, self.rounds, self.distil_on, self.alignment = warmup_steps, rounds, distil_on, alignment
         self.fast_lr, self.outer_lr = fast_lr, outer_lr
         self.bank_capacity, self.flip, self.average_decay = bank_capacity, flip, average_decay
         self.validation_teachers, self.validation_episodes = validation_teachers, validation_episodes
@@ -189,7 +180,9 @@ class FREE(AbstractMethod[FreeState]):
                 state.bank.add(shown.images, state.zoo.rows(name)[shown.labels], state.zoo.number_of[name])
 
             # Better generalisation: sequential steps over the teachers, Reptile along the displacement.
-            for r, group in enumerate([visited, *_split(reviewed, self.rounds - 1)]):
+            each = len(reviewed) // max(1, self.rounds - 1)
+            groups = [visited, *(reviewed[r * each : (r + 1) * each] for r in range(self.rounds - 1))]
+            for r, group in enumerate(groups):
                 losses = self._losses(state, group, recovered if r == 0 else None, rng.at("tasks", r))
                 if r == 0 and state.step % RATIO_EVERY == 0:
                     report.scores["alignment_ratio"] = alignment_ratio(state.model, losses, lr=self.fast_lr)
@@ -231,12 +224,7 @@ class FREE(AbstractMethod[FreeState]):
         Raises:
             InputError: the run ended in its warm-up, so that the learner is still random.
         """
-        if state.step <= self.warmup_steps:
-            raise InputError(
-                f"a run of {state.step} steps, all of them warm-up of the generator",
-                f"more than {self.warmup_steps} steps, so that the learner has learned something",
-                "go on with more minutes or steps, or lower warmup_steps",
-            )
+        check_past_warm_up(state.step, self.warmup_steps)
         return (state.average if self.average_decay else state.model).learner
 
     def validate(self, state: FreeState, rng: Rng) -> Metrics:
@@ -249,12 +237,6 @@ class FREE(AbstractMethod[FreeState]):
     def recovered_sheet(self, state: FreeState, teachers: list[Teacher], rng: Rng) -> list[Recovered]:
         """What the meta-generator shows of these teachers now."""
         return self.recovery.show(state.recovery, teachers, self.images_per_class, rng)
-
-
-def _split(teachers: Sequence[Teacher], rounds: int) -> list[Sequence[Teacher]]:
-    """As many for each round."""
-    each = len(teachers) // max(1, rounds)
-    return [teachers[r * each : (r + 1) * each] for r in range(rounds)]
 
 
 def _draw(ids: list[str], count: int, generator: torch.Generator) -> list[str]:

@@ -13,7 +13,7 @@ from dfml.functional.augmentation import shift_and_flip
 from dfml.functional.divergences import inner_product_distillation
 from dfml.functional.inner import Parameters, sequential_displacement
 from dfml.learners import AbstractLearner
-from dfml.methods.base import AbstractMethod, AbstractState, Plan, Role, StepReport, Teachers
+from dfml.methods.base import AbstractMethod, AbstractState, Plan, Role, StepReport, Teachers, check_past_warm_up
 from dfml.randomness import Rng
 from dfml.recovery import PublishedMetaGenerator, Recovered, Visit, mean_terms
 from dfml.recovery.meta_generator import MetaGeneratorState
@@ -43,10 +43,7 @@ class PublishedState(AbstractState):
     optimiser: torch.optim.Optimizer
     zoo: Zoo
     last_support: list[Tensor] = field(default_factory=list)
-
-    def parts(self) -> dict[str, Any]:
-        """Everything that `PublishedFREE.init` does not derive from the zoo and the seed, but the last support."""
-        return {name: getattr(self, name) for name in ("model", "recovery", "bank", "optimiser")}
+    kept = ("model", "recovery", "bank", "optimiser")
 
     def state_dict(self) -> dict[str, Any]:
         """The parts, and the last replayed support."""
@@ -181,12 +178,7 @@ class PublishedFREE(AbstractMethod[PublishedState]):
         Raises:
             InputError: the run ended in its warm-up, so that the learner is still random.
         """
-        if state.step <= self.warmup_steps:
-            raise InputError(
-                f"a run of {state.step} steps, all of them warm-up of the generator",
-                f"more than {self.warmup_steps} steps, so that the learner has learned something",
-                "go on with more minutes or steps, or lower warmup_steps",
-            )
+        check_past_warm_up(state.step, self.warmup_steps)
         return state.model.learner
 
     def recovered_sheet(self, state: PublishedState, teachers: list[Teacher], rng: Rng) -> list[Recovered]:

@@ -1,9 +1,7 @@
 """Oracle B: the same network, trained on the real images and labels of all meta-train classes."""
 
 import copy
-import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +10,7 @@ from torch import Tensor
 from dfml.bounds import Amount, Decay, StepSize
 from dfml.data import load_data
 from dfml.functional.augmentation import shift_and_flip
+from dfml.functional.schedules import cosine
 from dfml.learners import AbstractLearner, FrozenLearner
 from dfml.methods.base import AbstractMethod, AbstractState, Plan, Role, StepReport, Teachers
 from dfml.nn import Classifier, Encoder, InputSpec, build_backbone
@@ -33,10 +32,7 @@ class OracleBState(AbstractState):
     spec: InputSpec
     images: Tensor
     labels: Tensor
-
-    def parts(self) -> dict[str, Any]:
-        """Everything but the images."""
-        return {"network": self.network, "average": self.average, "optimiser": self.optimiser}
+    kept = ("network", "average", "optimiser")
 
     def to(self, device: torch.device) -> None:
         """Move the parts and the images."""
@@ -105,7 +101,7 @@ class OracleB(AbstractMethod[OracleBState]):
 
     def step(self, state: OracleBState, teachers: Teachers, rng: Rng) -> StepReport:
         """Some updates on random images."""
-        state.optimiser.param_groups[0]["lr"] = self.lr * 0.5 * (1 + math.cos(math.pi * state.progress))
+        state.optimiser.param_groups[0]["lr"] = self.lr * cosine(state.progress)
         state.network.train()
         losses = []
         for update in range(self.updates):

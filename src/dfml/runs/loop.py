@@ -21,6 +21,7 @@ from dfml.randomness import Rng
 from dfml.recipes.options import RunOptions
 from dfml.runs.budget import OnProgress, Totals, Update, budget_used
 from dfml.runs.checkpoint import restore
+from dfml.runs.determinism import reproducible, seed_strays
 from dfml.runs.measures import load_average, peak_memory_mb
 from dfml.runs.run_folder import RunFolder
 from dfml.runs.soundness import Snapshot, check_step, unsound_teachers
@@ -261,22 +262,3 @@ class Loop:
         finally:
             for s in watched:
                 signal.signal(s, previous[s])
-
-
-@contextmanager
-def reproducible(threads: int) -> Iterator[None]:
-    """Deterministic kernels and ``threads`` CPU threads inside; the caller's settings and random state after."""
-    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    try:
-        with torch.random.fork_rng():
-            yield
-    finally:
-        torch.set_num_threads(before[0])
-        torch.use_deterministic_algorithms(before[1])
-
-
-def seed_strays(rng: Rng) -> None:
-    """Seed torch's global generator by place, so that code which draws from it resumes equally."""
-    torch.manual_seed(rng.integer("global"))
