@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeVar, overload, runtime_checkable
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Num, Shaped
 from torch import Tensor, nn
 
 from dfml.functional.priors import BatchNormStatistics, capture_statistics
@@ -29,7 +29,7 @@ class Forward:
 class Teacher(Protocol):
     """What recovery and distillation need of a model. It never leaves eval mode and no call changes it.
 
-    Images are in [0, 1], on any canvas: a teacher fits them to its own input.
+    Images are in [0, 1] or bytes, on any canvas: a teacher fits them to its own input.
     """
 
     card: ModelCard
@@ -39,13 +39,13 @@ class Teacher(Protocol):
     def device(self) -> torch.device:
         """Where its answers are."""
 
-    def forward(self, images: Float[Tensor, "n c h w"], *, statistics: bool = False) -> Forward:
+    def forward(self, images: Num[Tensor, "n c h w"], *, statistics: bool = False) -> Forward:
         """One pass, differentiable where it has GRADIENTS; ``statistics`` where it has BN_STATISTICS."""
 
-    def features(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n features"]:
+    def features(self, images: Num[Tensor, "n c h w"]) -> Float[Tensor, "n features"]:
         """Flattened features of the last block, where it has FEATURES; differentiable where it has GRADIENTS."""
 
-    def answers(self, images: Float[Tensor, "n c h w"], kind: AnswerKind = "logits") -> Shaped[Tensor, "n ..."]:
+    def answers(self, images: Num[Tensor, "n c h w"], kind: AnswerKind = "logits") -> Shaped[Tensor, "n ..."]:
         """Answers on many images without gradient, in batches: ``labels`` are [n], the others [n, classes]."""
 
 
@@ -73,7 +73,7 @@ class LocalTeacher:
         self.nbytes = 2 * sum(v.nbytes for v in network.state_dict().values())
         """Memory of the weights, and of the copy of them that `answers` makes at its first call."""
 
-    def forward(self, images: Float[Tensor, "n c h w"], *, statistics: bool = False) -> Forward:
+    def forward(self, images: Num[Tensor, "n c h w"], *, statistics: bool = False) -> Forward:
         """See `Teacher.forward`; the hooks live only inside the call."""
         if not statistics:
             return Forward(self.network(self._fit(images)))
@@ -81,12 +81,12 @@ class LocalTeacher:
             logits = self.network(self._fit(images))
         return Forward(logits, captured)
 
-    def features(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n features"]:
+    def features(self, images: Num[Tensor, "n c h w"]) -> Float[Tensor, "n features"]:
         """See `Teacher.features`."""
         return self.network.backbone(self._fit(images))
 
     @torch.no_grad()
-    def answers(self, images: Float[Tensor, "n c h w"], kind: AnswerKind = "logits") -> Shaped[Tensor, "n ..."]:
+    def answers(self, images: Num[Tensor, "n c h w"], kind: AnswerKind = "logits") -> Shaped[Tensor, "n ..."]:
         """See `Teacher.answers`; as fast as this machine can."""
         if self._fast is None:
             self._fast = inference_copy(Encoder(self.backbone, self.card.input_spec))
