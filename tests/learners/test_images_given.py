@@ -72,3 +72,15 @@ def test_a_classifier_takes_images_of_any_size_and_colour():
     classifier = TaskClassifier(LEARNERS["protonet"](toy_encoder()).adapt(FLOATS, LABELS), ("a", "b"))
     for shape in ((2, 3, 40, 30), (2, 1, 16, 16)):
         assert classifier.predict(torch.rand(shape)).probabilities.shape == (2, 2)
+
+
+@pytest.mark.parametrize("norm", ["running", "support", "query_batch"])
+def test_a_predictor_looks_at_a_bounded_number_of_images_at_once(norm):
+    predictor = LEARNERS["protonet"](toy_encoder()).adapt(FLOATS, LABELS, norm=norm)
+    seen = []
+    predictor.encoders[0].register_forward_hook(lambda module, inputs, output: seen.append(len(inputs[0])))
+    many = FLOATS.repeat(75, 1, 1, 1)
+    answers = predictor(many)
+    assert seen == ([300] if norm == "query_batch" else [128, 128, 44])
+    if norm != "query_batch":
+        torch.testing.assert_close(answers, predictor(FLOATS).repeat(75, 1))

@@ -61,7 +61,7 @@ class InputSpec:
         Raises:
             InputError: another number of channels that is neither 1 nor 3, or integers that are not bytes.
         """
-        images = as_floats(images)
+        images = images if images.is_floating_point() else as_floats(images)
         channels = images.shape[1]
         if channels != self.channels:
             if {channels, self.channels} != {1, 3}:

@@ -9,7 +9,7 @@ from jaxtyping import Float, Num, Shaped
 from torch import Tensor, nn
 
 from dfml.functional.priors import BatchNormStatistics, capture_statistics
-from dfml.nn import Classifier, Encoder, inference_copy
+from dfml.nn import Classifier, Encoder, as_floats, inference_copy
 from dfml.nn.precision import mixed_precision
 from dfml.zoo.card import Capability, ModelCard
 
@@ -76,28 +76,31 @@ class LocalTeacher:
     def forward(self, images: Num[Tensor, "n c h w"], *, statistics: bool = False) -> Forward:
         """See `Teacher.forward`; the hooks live only inside the call."""
         if not statistics:
-            return Forward(self.network(self._fit(images)))
+            return Forward(self.network(self._normalised(images)))
         with capture_statistics(self.network) as captured:
-            logits = self.network(self._fit(images))
+            logits = self.network(self._normalised(images))
         return Forward(logits, captured)
 
     def features(self, images: Num[Tensor, "n c h w"]) -> Float[Tensor, "n features"]:
         """See `Teacher.features`."""
-        return self.network.backbone(self._fit(images))
+        return self.network.backbone(self._normalised(images))
 
     @torch.no_grad()
     def answers(self, images: Num[Tensor, "n c h w"], kind: AnswerKind = "logits") -> Shaped[Tensor, "n ..."]:
         """See `Teacher.answers`; as fast as this machine can."""
         if self._fast is None:
             self._fast = inference_copy(Encoder(self.backbone, self.card.input_spec))
-        fit = self.card.input_spec.fit
+        batches = images.split(ANSWER_BATCH)
         with mixed_precision():
-            features = torch.cat([self._fast(fit(batch)) for batch in images.split(ANSWER_BATCH)])
+            features = torch.cat([self._fast(self._fit(batch)) for batch in batches])
         return as_kind(self.network.head(features.float()), kind)
 
     def _fit(self, images: Tensor) -> Tensor:
-        spec = self.card.input_spec
-        return spec.normalise(spec.fit(images))
+        """In the type of the weights, at the network's own size."""
+        return self.card.input_spec.fit(as_floats(images, next(self.network.parameters()).dtype))
+
+    def _normalised(self, images: Tensor) -> Tensor:
+        return self.card.input_spec.normalise(self._fit(images))
 
     @property
     def device(self) -> torch.device:
