@@ -154,6 +154,17 @@ def test_a_teacher_is_set_aside_and_the_run_goes_on(tmp_path):
     assert folder.checkpoints.latest()["state"]["aside"] == state.aside
 
 
+def test_a_held_out_teacher_that_is_broken_costs_the_validation_and_nothing_else(tmp_path):
+    class Watched(FakeMethod):
+        def validate(self, state, rng):
+            raise NotFinite("recovered images that are NaN or infinite")
+
+    config, zoo = fake_config(steps=4, val_every=2), NoTeachers()
+    folder = RunFolder.create(tmp_path / "run", config, zoo)
+    with pytest.warns(UserWarning, match="step 2: no validation: recovered images"):
+        assert Loop(Watched(), zoo, folder, config.run).run().step == 4
+
+
 def test_without_a_sound_teacher_training_ends_clearly():
     made = state()
     made.aside = {"a": "its answers are NaN or infinite", "b": "its answers are NaN or infinite"}

