@@ -7,7 +7,7 @@ import textwrap
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from dfml.data import load_data, load_image, load_split, read_folder
 from dfml.data.folders import LARGEST, class_folders, usual_side
@@ -122,7 +122,7 @@ def test_what_is_left_out_is_named(tmp_path, save_image):
         found = class_folders(tmp_path)
     assert {name: len(files) for name, files in found.items()} == {"a": 1, "b": 1}
     save_image(tmp_path / "c/deep/3.png")
-    with pytest.raises(InputError, match=r"c: a class folder without images .1 files are there, as deep/3\.png"):
+    with pytest.raises(InputError, match=r"c: a class folder without images \(3 files left out.*c/deep/3\.png"):
         class_folders(tmp_path)
 
 
@@ -146,8 +146,85 @@ def test_new_classes_are_all_for_judging_and_known_ones_are_divided_as_they_were
     for c in range(10):
         save_image(tmp_path / f"c{c}/1.png")
     assert len(load_split(tmp_path, "test").class_names) == 10
-    assert load_split(tmp_path, "test", known=["c3"]).class_names == load_data(tmp_path).test.class_names
+    learned = load_data(tmp_path).train.class_names[1:]
+    assert load_split(tmp_path, "test", known=learned).class_names == load_data(tmp_path).test.class_names
     assert load_split("glyphs", "val").hash == load_data("glyphs").val.hash
+
+
+def test_a_class_name_in_common_sets_no_other_class_aside(tmp_path, save_image):
+    """A folder of one's own in which one class of ten is called as one of the zoo's: all ten stay, to be refused."""
+    for c in range(10):
+        save_image(tmp_path / f"c{c}/1.png")
+    train = load_data(tmp_path).train.class_names
+    for known in ([train[0], "other"], load_data(tmp_path).test.class_names):
+        assert len(load_split(tmp_path, "test", known=known).class_names) == 10
+
+
+def test_a_class_that_is_called_train_may_have_folders_beside_its_images(tmp_path, save_image):
+    for name in ("train", "car", "bus", "boat"):
+        save_image(tmp_path / f"{name}/1.png")
+    save_image(tmp_path / "train/day2/2.png")
+    with pytest.warns(UserWarning, match=r"left out.*train/day2/2\.png"):
+        data = load_data(tmp_path)
+    names = sorted(data.train.class_names + data.val.class_names + data.test.class_names)
+    assert names == ["boat", "bus", "car", "train"]
+
+
+def test_a_picture_beside_the_classes_of_given_splits_is_left_out(tmp_path, save_image):
+    for split, names in (("train", "abc"), ("val", "d"), ("test", "ef")):
+        for name in names:
+            save_image(tmp_path / split / name / "1.png")
+    save_image(tmp_path / "train/overview.png")
+    with pytest.warns(UserWarning, match=r"left out.*overview\.png$"):
+        data = load_data(tmp_path)
+    assert [len(part.class_names) for part in (data.train, data.val, data.test)] == [3, 1, 2]
+
+
+def test_all_empty_class_folders_are_named(tmp_path, save_image):
+    save_image(tmp_path / "a/x.png")
+    save_image(tmp_path / "c/deep/x.png")
+    (tmp_path / "b").mkdir()
+    with pytest.raises(
+        InputError, match=r"b: a class folder without images; so are c \(1 files left out.*c/deep/x\.png"
+    ):
+        class_folders(tmp_path)
+
+
+def test_formats_registered_later_are_read(tmp_path, save_image, monkeypatch):
+    """As a plugin of Pillow does that is imported after dfml."""
+    save_image(tmp_path / "a/x.png")
+    (tmp_path / "a/x.png").rename(tmp_path / "a/x.odd")
+    monkeypatch.setitem(Image.EXTENSION, ".odd", "PNG")
+    assert len(read_folder(tmp_path)) == 1
+
+
+@pytest.mark.parametrize(("mode", "shown", "hidden"), [("RGB", (0, 0, 0), (0, 255, 0)), ("L", 0, 255)])
+def test_a_colour_that_stands_for_transparency_is_not_mixed_in_when_reducing(tmp_path, mode, shown, hidden):
+    picture = Image.new(mode, (400, 400), shown)
+    for y in range(0, 400, 2):
+        picture.paste(hidden, (0, y, 400, y + 1))
+    picture.save(tmp_path / "x.png", transparency=hidden)
+    image = load_image(tmp_path / "x.png", InputSpec(size=10), ground="red")
+    assert image.mean((1, 2)).tolist() == pytest.approx([0.5, 0, 0], abs=0.01)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK"])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_every_mode_and_orientation_is_reduced_to_what_reading_whole_gives(tmp_path, mode, orientation):
+    y, x = np.indices((320, 480)) / 480
+    picture = Image.fromarray((255 * np.stack([x, y, 1 - x], -1)).astype(np.uint8))
+    if mode in ("LA", "RGBA"):
+        picture.putalpha(Image.fromarray((255 * (x > 0.5)).astype(np.uint8)))
+    picture = picture.convert(mode)
+    path = tmp_path / ("x.tif" if mode == "CMYK" else "x.png")
+    exif = picture.getexif()
+    exif[0x0112] = orientation
+    picture.save(path, exif=exif)
+    with Image.open(path) as file:
+        upright = ImageOps.exif_transpose(file).convert("RGBA")
+    whole = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright).convert("RGB")
+    expected = InputSpec(size=8).fit(torch.from_numpy(np.array(whole)).permute(2, 0, 1)[None])[0]
+    assert (load_image(path, InputSpec(size=8)) - expected).abs().max() < 0.02
 
 
 def test_networks_fit_grey_and_colour_into_each_other():

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from dfml.data.image_set import DataSplits, ImageSet
-from dfml.data.pictures import GROUND, SUFFIXES, picture_size, read_picture
+from dfml.data.pictures import GROUND, is_image, picture_size, read_picture
 from dfml.errors import InputError
 from dfml.nn.encoder import InputSpec, resized
 
@@ -24,7 +24,7 @@ def class_folders(folder: Path) -> dict[str, list[Path]]:
     """Class names and their image files, both sorted. Hidden files are skipped; what else is left out is warned of.
 
     Raises:
-        InputError: no such folder, no class folders, or a class folder without images (it is named).
+        InputError: no such folder, no class folders, or class folders without images (they are named).
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder", WANTED, "check the path")
@@ -32,28 +32,28 @@ def class_folders(folder: Path) -> dict[str, list[Path]]:
     if not classes:
         raise InputError(f"{folder}: no folders in it", WANTED, "put the images of each class in a folder of its own")
     found: dict[str, list[Path]] = {}
-    left_out = [path for path in folder.iterdir() if path.is_file() and not _hidden(path)]
+    left_out = sorted(path for path in folder.iterdir() if path.is_file() and not _hidden(path))
     for path in classes:
         inside = sorted(p for p in path.rglob("*") if p.is_file() and not any(map(_hidden, _below(p, path))))
-        files = [p for p in inside if p.parent == path and p.suffix.lower() in SUFFIXES]
-        others = [p for p in inside if p not in set(files)]
-        if not files:
-            deeper = f" ({len(others)} files are there, as {others[0].relative_to(path)})" if others else ""
-            raise InputError(
-                f"{path}: a class folder without images{deeper}",
-                WANTED,
-                "add images to the folder itself, or remove it",
-            )
-        found[path.name] = files
-        left_out += others
-    if left_out:
-        names = ", ".join(str(p.relative_to(folder)) for p in left_out[:NAMED])
-        more = f" and {len(left_out) - NAMED} more" if len(left_out) > NAMED else ""
-        warnings.warn(
-            f"{folder}: {len(left_out)} files left out, which are no images in a class folder itself: {names}{more}",
-            stacklevel=2,
+        found[path.name] = [p for p in inside if p.parent == path and is_image(p)]
+        left_out += [p for p in inside if p not in set(found[path.name])]
+    said = f"{len(left_out)} files left out, which are no images in a class folder itself: {_named(left_out, folder)}"
+    if empty := [path for path in classes if not found[path.name]]:
+        others = f"; so are {_named(empty[1:], folder)}" if empty[1:] else ""
+        raise InputError(
+            f"{empty[0]}: a class folder without images{others}" + (f" ({said})" if left_out else ""),
+            WANTED,
+            "put images into the folder itself, or remove it",
         )
+    if left_out:
+        warnings.warn(f"{folder}: {said}", stacklevel=2)
     return found
+
+
+def _named(paths: Sequence[Path], folder: Path) -> str:
+    """Some of the paths, seen from ``folder``."""
+    more = f" and {len(paths) - NAMED} more" if len(paths) > NAMED else ""
+    return ", ".join(path.relative_to(folder).as_posix() for path in paths[:NAMED]) + more
 
 
 def subfolders(folder: Path) -> list[Path]:

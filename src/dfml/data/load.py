@@ -7,7 +7,7 @@ from dfml.data.arrays import read_npz
 from dfml.data.folders import read_folder, subfolders
 from dfml.data.glyphs import glyphs
 from dfml.data.image_set import DataSplits, ImageSet
-from dfml.data.pictures import GROUND
+from dfml.data.pictures import GROUND, is_image
 from dfml.data.splits import given_splits, split_classes
 from dfml.errors import InputError
 
@@ -50,7 +50,7 @@ def load_data(source: str | Path, *, seed: int = 0, size: int | None = None, gro
     if str(source) == "glyphs" and not Path(source).exists():
         return glyphs(seed)
     folder = Path(source)
-    found = {split: path for split in SPLITS if (path := _part(folder, split)) is not None}
+    found = _parts(folder)
     if not found:
         return split_classes(load_images(folder, size=size, ground=ground), seed=seed)
     missing = [split for split in SPLITS if split not in found]
@@ -80,8 +80,8 @@ def load_split(
     Args:
         source: see `load_data`.
         split: ``train``, ``val`` or ``test``.
-        known: class names that were learned from. Unsplit data that holds some of them was divided by
-            `load_data`, to learn from one part of it, and is divided in the same way here.
+        known: class names that were learned from. Unsplit data whose train part, as `load_data` divides it, holds all
+            of them is what was learned from, and is divided in the same way here.
         seed: see `load_data`.
         size: see `load_data`.
         ground: see `load_data`.
@@ -90,16 +90,28 @@ def load_split(
         InputError: see `load_data`.
     """
     named = str(source) == "glyphs" and not Path(source).exists()
-    if named or any(_part(Path(source), part) for part in SPLITS):
+    if named or _parts(Path(source)):
         return getattr(load_data(source, seed=seed, size=size, ground=ground), split)
     images = load_images(source, size=size, ground=ground)
-    return getattr(split_classes(images, seed=seed), split) if set(known) & set(images.class_names) else images
+    if known and set(known) <= set(images.class_names):
+        parts = split_classes(images, seed=seed)
+        if set(known) <= set(parts.train.class_names):
+            return getattr(parts, split)
+    return images
 
 
-def _part(folder: Path, split: str) -> Path | None:
-    """``folder/split`` or ``folder/split.npz``; a folder ``train`` that holds images, not folders, is a class."""
-    path = folder / split
-    if path.is_dir() and subfolders(path):
-        return path
-    file = folder / f"{split}.npz"
-    return file if file.exists() else None
+def _parts(folder: Path) -> dict[str, Path]:
+    """The splits that a folder holds: ``train.npz``, or ``train`` with class folders in it, and so on.
+
+    A ``train`` that holds images is a class, whatever folders lie beside them, unless all three have class folders.
+    """
+    found = {}
+    for split in SPLITS:
+        path, file = folder / split, folder / f"{split}.npz"
+        if path.is_dir() and subfolders(path):
+            found[split] = path
+        elif file.exists():
+            found[split] = file
+    if len(found) == len(SPLITS):
+        return found
+    return {split: path for split, path in found.items() if path.is_file() or not any(map(is_image, path.iterdir()))}

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +13,20 @@ from torch import Tensor
 
 from dfml.errors import InputError
 
+with suppress(ImportError):  # HEIC, where its plugin is installed
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
 Image.init()  # so that every format is known which Pillow and its plugins read
 NOT_PIXELS = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}  # that Pillow only recognises, or hands to a program
-SUFFIXES = frozenset(s for s, kind in Image.EXTENSION.items() if kind in Image.OPEN and kind not in NOT_PIXELS)
 GROUND = "white"  # what shows where an image is transparent
 PLAIN_MODES = ("L", "LA", "RGB", "RGBA")
+
+
+def is_image(path: Path) -> bool:
+    """Whether a file's ending is of a format that Pillow, with the plugins that it has by now, reads."""
+    kind = Image.EXTENSION.get(path.suffix.lower())
+    return kind in Image.OPEN and kind not in NOT_PIXELS and path.is_file()
 
 
 def read_picture(path: Path, channels: int, *, side: int | None = None, ground: str = GROUND) -> UInt8[Tensor, "c h w"]:
@@ -94,7 +103,7 @@ def check_ground(ground: str) -> None:
 
 def _reduced(picture: Image.Image, side: int | None) -> Image.Image:
     """Upright, and its middle square by a whole factor smaller where that is four times what is wanted, or more."""
-    if picture.mode not in PLAIN_MODES:
+    if picture.mode not in PLAIN_MODES or "transparency" in picture.info:  # a colour that stands for transparency
         picture = picture.convert("RGBA" if picture.has_transparency_data else "RGB")
     factor = min(picture.size) // (2 * side) if side else 1
     if factor > 1:

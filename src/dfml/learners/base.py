@@ -14,6 +14,7 @@ from dfml.functional.heads import centroid_coefficients
 from dfml.nn import Encoder, Norm, as_images, is_transductive
 
 Metrics = dict[str, float]
+BATCH = 128  # images that a predictor looks at at once
 
 
 class Predictor(nn.Module):
@@ -51,12 +52,16 @@ class Predictor(nn.Module):
     def forward(self, images: Tensor) -> Float[Tensor, "n way"]:
         """Logits of images [n, channels, height, width], in [0, 1] or uint8.
 
+        In batches, so that the memory of activations is bounded, unless an answer depends on the other images.
+
         Raises:
             InputError: images of another type, shape or range; see `dfml.nn.as_images`.
         """
         images = as_images(images, self.weight.dtype)
         encoders: list[Encoder] = list(self.encoders)  # type: ignore[arg-type]
-        return F.linear(embed(encoders, images, normalise=self.normalise), self.weight, self.bias)
+        batches = [images] if self.transductive else images.split(BATCH)
+        features = torch.cat([embed(encoders, batch, normalise=self.normalise) for batch in batches])
+        return F.linear(features, self.weight, self.bias)
 
     def probabilities(self, images: Tensor) -> Float[Tensor, "n way"]:
         """Class probabilities of images in [0, 1]."""

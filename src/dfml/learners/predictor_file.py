@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dfml.data import load_image, load_support
-from dfml.data.pictures import GROUND, SUFFIXES, check_ground
+from dfml.data.pictures import GROUND, check_ground, is_image
 from dfml.errors import InputError
 from dfml.learners.base import AbstractLearner, Predictor
 from dfml.learners.files import build_encoder, describe_encoder, load_pair, save_pair
@@ -138,7 +138,7 @@ def image_files(names: Iterable[str | Path]) -> list[Path]:
     for name in names:
         path = Path(name)
         if path.is_dir():
-            files += sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+            files += sorted(p for p in path.rglob("*") if is_image(p))
         elif not path.exists() and (found := sorted(glob.glob(str(name), recursive=True))):
             files += [Path(match) for match in found if not Path(match).is_dir()]
         else:

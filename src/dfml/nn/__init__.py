@@ -12,7 +12,7 @@ from dfml.nn.classifier import (
     networks_of,
 )
 from dfml.nn.description import Description, describe
-from dfml.nn.encoder import Encoder, InputSpec, as_images, resized
+from dfml.nn.encoder import Encoder, InputSpec, as_floats, as_images, resized
 from dfml.nn.fuse import inference_copy
 from dfml.nn.norm import (
     BatchNorm2d,
@@ -39,6 +39,7 @@ __all__ = [
     "InputSpec",
     "Norm",
     "SideBySide",
+    "as_floats",
     "as_images",
     "batch_statistics",
     "build_backbone",

@@ -5,7 +5,7 @@ from functools import cache
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Num
 from torch import Tensor, nn
 
 from dfml.errors import InputError
@@ -52,15 +52,16 @@ class InputSpec:
         mean, std = _constants(self, images.device, images.dtype)
         return channels_last((images - mean) / std)
 
-    def fit(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n channels size size"]:
+    def fit(self, images: Num[Tensor, "n c h w"]) -> Float[Tensor, "n channels size size"]:
         """Images of any shape as this network takes them: cropped to the middle square, resized, grey or in colour.
 
         A crop keeps what is round round; squeezing would not. Resizing is antialiased. Colour becomes grey as in
-        Pillow (ITU-R 601-2 luma), and grey becomes three equal channels.
+        Pillow (ITU-R 601-2 luma), and grey becomes three equal channels. Bytes become floats in [0, 1].
 
         Raises:
-            InputError: another number of channels that is neither 1 nor 3.
+            InputError: another number of channels that is neither 1 nor 3, or integers that are not bytes.
         """
+        images = images if images.is_floating_point() else as_floats(images)
         channels = images.shape[1]
         if channels != self.channels:
             if {channels, self.channels} != {1, 3}:
@@ -89,8 +90,31 @@ def resized(images: Float[Tensor, "n c h w"], side: int) -> Float[Tensor, "n c s
     return F.interpolate(images, (side, side), mode="bilinear", antialias=True, align_corners=False)
 
 
+def as_floats(images: Tensor, dtype: torch.dtype = torch.float32) -> Float[Tensor, "..."]:
+    """Images as floats, by their type alone, so that no device is waited for: bytes are divided by 255.
+
+    Args:
+        images: uint8 or floating; bfloat16, in which mixed precision computes, stays.
+        dtype: wanted.
+
+    Raises:
+        InputError: another type.
+    """
+    if images.dtype in (dtype, torch.bfloat16):
+        return images
+    if images.dtype == torch.uint8:
+        return images.to(dtype) / 255
+    if images.is_floating_point():
+        return images.to(dtype)
+    raise InputError(
+        f"images of type {str(images.dtype).removeprefix('torch.')} and shape {tuple(images.shape)}",
+        "uint8 in 0..255 or floats in 0..1",
+        "convert them: images.to(torch.uint8) where they hold 0..255",
+    )
+
+
 def as_images(images: Tensor, dtype: torch.dtype = torch.float32) -> Float[Tensor, "n c h w"]:
-    """Images as somebody gives them, as floats in [0, 1]: bytes are divided by 255, floats must lie there already.
+    """Images as somebody gives them: `as_floats` whose values are looked at, too.
 
     Args:
         images: [n, channels, height, width], uint8 or floating.
@@ -99,18 +123,17 @@ def as_images(images: Tensor, dtype: torch.dtype = torch.float32) -> Float[Tenso
     Raises:
         InputError: another type or shape, or values that are no numbers or outside [0, 1].
     """
+    floats = as_floats(images, dtype)
     given = f"images of type {str(images.dtype).removeprefix('torch.')} and shape {tuple(images.shape)}"
     wanted = "[n, channels, height, width], uint8 in 0..255 or floats in 0..1"
-    if images.ndim != 4 or not (images.dtype == torch.uint8 or images.is_floating_point()):
-        raise InputError(given, wanted, "convert them; a single image needs a first axis of length 1")
-    if images.dtype == torch.uint8:
-        return images.to(dtype) / 255
-    if images.numel():
+    if images.ndim != 4:
+        raise InputError(given, wanted, "put the channels second; a single image needs a first axis of length 1")
+    if images.is_floating_point() and images.numel():
         low, high = (float(bound) for bound in images.detach().aminmax())
         if not (low >= -TOLERANCE and high <= 1 + TOLERANCE):  # also where one of them is NaN
             do = "divide them by 255, or give them as uint8" if high <= 255 and low >= 0 else "scale them to 0..1"
             raise InputError(f"{given} from {low:g} to {high:g}", wanted, do)
-    return images.to(dtype)
+    return floats.to(dtype)
 
 
 TOLERANCE = 1e-3  # of rounding, where images were resized or stored in half precision

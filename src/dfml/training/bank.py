@@ -11,6 +11,7 @@ from torch import Tensor
 from dfml.compute.devices import send
 from dfml.episode import Episode
 from dfml.errors import InputError, NotFinite
+from dfml.nn import as_floats
 
 BANK_BYTES = 2**30
 
@@ -233,8 +234,3 @@ def check_finite(values: Tensor, what: str) -> None:
 def as_bytes(images: Float[Tensor, "n c h w"]) -> UInt8[Tensor, "n c h w"]:
     """Images in [0, 1], rounded to 256 levels."""
     return (images.detach().clamp(0, 1) * 255).round().to(torch.uint8)
-
-
-def as_floats(images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-    """Float32 in [0, 1]."""
-    return images.float() / 255

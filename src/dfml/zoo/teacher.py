@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeVar, overload, runtime_checkable
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Num, Shaped
 from torch import Tensor, nn
 
 from dfml.functional.priors import BatchNormStatistics, capture_statistics
-from dfml.nn import Classifier, Encoder, inference_copy
+from dfml.nn import Classifier, Encoder, as_floats, inference_copy
 from dfml.nn.precision import mixed_precision
 from dfml.zoo.card import Capability, ModelCard
 
@@ -29,7 +29,7 @@ class Forward:
 class Teacher(Protocol):
     """What recovery and distillation need of a model. It never leaves eval mode and no call changes it.
 
-    Images are in [0, 1], on any canvas: a teacher fits them to its own input.
+    Images are in [0, 1] or bytes, on any canvas: a teacher fits them to its own input.
     """
 
     card: ModelCard
@@ -39,13 +39,13 @@ class Teacher(Protocol):
     def device(self) -> torch.device:
         """Where its answers are."""
 
-    def forward(self, images: Float[Tensor, "n c h w"], *, statistics: bool = False) -> Forward:
+    def forward(self, images: Num[Tensor, "n c h w"], *, statistics: bool = False) -> Forward:
         """One pass, differentiable where it has GRADIENTS; ``statistics`` where it has BN_STATISTICS."""
 
-    def features(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n features"]:
+    def features(self, images: Num[Tensor, "n c h w"]) -> Float[Tensor, "n features"]:
         """Flattened features of the last block, where it has FEATURES; differentiable where it has GRADIENTS."""
 
-    def answers(self, images: Float[Tensor, "n c h w"], kind: AnswerKind = "logits") -> Shaped[Tensor, "n ..."]:
+    def answers(self, images: Num[Tensor, "n c h w"], kind: AnswerKind = "logits") -> Shaped[Tensor, "n ..."]:
         """Answers on many images without gradient, in batches: ``labels`` are [n], the others [n, classes]."""
 
 
@@ -73,31 +73,34 @@ class LocalTeacher:
         self.nbytes = 2 * sum(v.nbytes for v in network.state_dict().values())
         """Memory of the weights, and of the copy of them that `answers` makes at its first call."""
 
-    def forward(self, images: Float[Tensor, "n c h w"], *, statistics: bool = False) -> Forward:
+    def forward(self, images: Num[Tensor, "n c h w"], *, statistics: bool = False) -> Forward:
         """See `Teacher.forward`; the hooks live only inside the call."""
         if not statistics:
-            return Forward(self.network(self._fit(images)))
+            return Forward(self.network(self._normalised(images)))
         with capture_statistics(self.network) as captured:
-            logits = self.network(self._fit(images))
+            logits = self.network(self._normalised(images))
         return Forward(logits, captured)
 
-    def features(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n features"]:
+    def features(self, images: Num[Tensor, "n c h w"]) -> Float[Tensor, "n features"]:
         """See `Teacher.features`."""
-        return self.network.backbone(self._fit(images))
+        return self.network.backbone(self._normalised(images))
 
     @torch.no_grad()
-    def answers(self, images: Float[Tensor, "n c h w"], kind: AnswerKind = "logits") -> Shaped[Tensor, "n ..."]:
+    def answers(self, images: Num[Tensor, "n c h w"], kind: AnswerKind = "logits") -> Shaped[Tensor, "n ..."]:
         """See `Teacher.answers`; as fast as this machine can."""
         if self._fast is None:
             self._fast = inference_copy(Encoder(self.backbone, self.card.input_spec))
-        fit = self.card.input_spec.fit
+        batches = images.split(ANSWER_BATCH)
         with mixed_precision():
-            features = torch.cat([self._fast(fit(batch)) for batch in images.split(ANSWER_BATCH)])
+            features = torch.cat([self._fast(self._fit(batch)) for batch in batches])
         return as_kind(self.network.head(features.float()), kind)
 
     def _fit(self, images: Tensor) -> Tensor:
-        spec = self.card.input_spec
-        return spec.normalise(spec.fit(images))
+        """In the type of the weights, at the network's own size."""
+        return self.card.input_spec.fit(as_floats(images, next(self.network.parameters()).dtype))
+
+    def _normalised(self, images: Tensor) -> Tensor:
+        return self.card.input_spec.normalise(self._fit(images))
 
     @property
     def device(self) -> torch.device:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Num, Shaped
 from torch import Tensor
 
 from dfml.errors import InputError
@@ -46,17 +46,17 @@ class Counted:
         """The teacher's."""
         return self.teacher.device
 
-    def forward(self, images: Float[Tensor, "n c h w"], *, statistics: bool = False) -> Forward:
+    def forward(self, images: Num[Tensor, "n c h w"], *, statistics: bool = False) -> Forward:
         """See `Teacher.forward`."""
         self.tally.queries += len(images)
         return self.teacher.forward(images, statistics=statistics)
 
-    def features(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n features"]:
+    def features(self, images: Num[Tensor, "n c h w"]) -> Float[Tensor, "n features"]:
         """See `Teacher.features`."""
         self.tally.queries += len(images)
         return self.teacher.features(images)
 
-    def answers(self, images: Float[Tensor, "n c h w"], kind: AnswerKind = "logits") -> Shaped[Tensor, "n ..."]:
+    def answers(self, images: Num[Tensor, "n c h w"], kind: AnswerKind = "logits") -> Shaped[Tensor, "n ..."]:
         """See `Teacher.answers`."""
         self.tally.queries += len(images)
         return self.teacher.answers(images, kind)
@@ -79,15 +79,15 @@ class BlackBox:
         """The teacher's."""
         return self.teacher.device
 
-    def forward(self, images: Float[Tensor, "n c h w"], *, statistics: bool = False) -> Forward:
+    def forward(self, images: Num[Tensor, "n c h w"], *, statistics: bool = False) -> Forward:
         """Refused: nothing flows back through an API."""
         raise self._refused("a differentiable pass")
 
-    def features(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n features"]:
+    def features(self, images: Num[Tensor, "n c h w"]) -> Float[Tensor, "n features"]:
         """Refused: an API gives none."""
         raise self._refused("features")
 
-    def answers(self, images: Float[Tensor, "n c h w"], kind: AnswerKind = "probabilities") -> Shaped[Tensor, "n ..."]:
+    def answers(self, images: Num[Tensor, "n c h w"], kind: AnswerKind = "probabilities") -> Shaped[Tensor, "n ..."]:
         """See `Teacher.answers`.
 
         Raises:
