@@ -9,6 +9,7 @@ from rich.console import Console
 
 from dfml.data import DataSplits, ImageSet, load_data
 from dfml.errors import InputError
+from dfml.files import writing
 from dfml.learners.predictor_file import load_predictor, save_predictor
 from dfml.report import score_table
 from dfml.runs.progress import clock, console_progress
@@ -61,14 +62,10 @@ def _clear(out: Path) -> None:
     """Remove an earlier demonstration, and nothing else."""
     if (out / "run").exists() and RunFolder(out / "run").config.recipe != "demo":
         raise InputError(f"{out / 'run'}: a run of another recipe", "a folder for the demonstration", "change --out")
-    try:
+    with writing(out):
         for name in ("run", "support", "query", "predictor"):
             shutil.rmtree(out / name, ignore_errors=True)
         out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"{out}: cannot be written ({error})", "a folder that you may write", "change --out"
-        ) from error
 
 
 def _compare(run: Run, data: DataSplits, full: bool, console: Console) -> None:
@@ -89,8 +86,9 @@ def _adapt_and_predict(run: Run, images: ImageSet, out: Path, console: Console) 
         name, members = images.class_names[c], images.members[c].tolist()
         for k, i in enumerate(members[: TASK_SHOT + TASK_QUERIES]):
             folder = out / ("support" if k < TASK_SHOT else "query") / name
-            folder.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(images.images[i].permute(1, 2, 0).numpy()).save(folder / f"{k}.png")
+            with writing(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(images.images[i].permute(1, 2, 0).numpy()).save(folder / f"{k}.png")
             queries += [(folder / f"{k}.png", name)] if k >= TASK_SHOT else []
     classifier = run.adapt(out / "support")
     save_predictor(classifier.predictor, out / "predictor", classifier.class_names)

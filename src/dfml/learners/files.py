@@ -13,8 +13,8 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from dfml.errors import InputError
+from dfml.files import write_atomic, write_json
 from dfml.nn import Description, Encoder, InputSpec, build_network, describe
-from dfml.zoo.files import write_atomic
 
 T = TypeVar("T")
 
@@ -46,7 +46,7 @@ def save_pair(path: Path, values: dict[str, Any], tensors: dict[str, Tensor]) ->
     weights = save_tensors({name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()})
     write_atomic(path.with_suffix(".safetensors"), weights)
     card = values | {"sha256": hashlib.sha256(weights).hexdigest()}
-    write_atomic(path.with_suffix(".json"), (json.dumps(card, indent=1, ensure_ascii=False) + "\n").encode())
+    write_json(path.with_suffix(".json"), card)
 
 
 def load_pair(path: Path, what: str, build: Callable[[dict[str, Any], dict[str, Tensor]], T]) -> T:

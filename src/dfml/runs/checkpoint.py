@@ -6,17 +6,17 @@ still is what was written.
 
 import hashlib
 import json
-import os
 import shutil
 import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from dfml.errors import InputError
+from dfml.files import write_folder
 from dfml.methods.base import AbstractState
 
 CHECKPOINT_SCHEMA = 1
@@ -36,26 +36,14 @@ def save_tree(tree: Any, folder: Path) -> None:
 
     Raises:
         TypeError: anything else in the tree.
+        InputError: the disk is full, or the place cannot be written.
     """
     tensors: dict[str, Tensor] = {}
-    text = json.dumps(_encode(tree, tensors))
-    work = folder.with_name(f".writing-{folder.name}-{os.getpid()}")
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
-    try:
-        save_file(tensors, work / TENSORS)
-        (work / TREE).write_text(text)
-        seal = {"schema": CHECKPOINT_SCHEMA} | {name: _sha256(work / name) for name in (TENSORS, TREE)}
-        (work / SEAL).write_text(json.dumps(seal))
-        for path in (*work.iterdir(), work):
-            _sync(path)
-        if folder.exists():
-            shutil.rmtree(folder)
-        work.rename(folder)
-        _sync(folder.parent)
-    except BaseException:
-        shutil.rmtree(work, ignore_errors=True)
-        raise
+    text = json.dumps(_encode(tree, tensors)).encode()
+    # To bytes first: safetensors' own writer has an exception of its own for a full disk.
+    contents = {TENSORS: save(tensors), TREE: text}
+    sums = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    write_folder(folder, contents | {SEAL: json.dumps({"schema": CHECKPOINT_SCHEMA} | sums).encode()})
 
 
 def load_tree(folder: Path) -> Any:
@@ -166,14 +154,3 @@ def _decode(value: Any, tensors: dict[str, Tensor]) -> Any:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    """Force a file or folder to the disk; folders cannot be opened on Windows."""
-    if os.name == "nt" and path.is_dir():
-        return
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -1,5 +1,6 @@
 """Pictures of a run: curves and contact sheets, as PNG."""
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from dfml.files import write_atomic
 from dfml.runs.progress import is_term
 
 INK, LINE, FAINT = "#222222", "#1f5fa8", "#a9c4e4"
@@ -119,6 +121,7 @@ def _label(name: str) -> str:
 
 
 def _save(figure: Figure, path: Path, dpi: int = 130) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    FigureCanvasAgg(figure).print_figure(path, dpi=dpi, facecolor="white")
+    picture = io.BytesIO()
+    FigureCanvasAgg(figure).print_figure(picture, dpi=dpi, facecolor="white", format="png")
+    write_atomic(path, picture.getvalue())
     return path

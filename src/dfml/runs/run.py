@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dfml.errors import InputError
+from dfml.files import writing
 from dfml.learners.base import AbstractLearner
 from dfml.learners.learner_file import has_learner, load_learner
 from dfml.learners.predictor_file import TaskClassifier, adapt_to_folder
@@ -109,12 +110,8 @@ class Run:
         """
         folder = Path(out) if out is not None else self.folder.plots / "recovered"
         wanted = list(teachers) if teachers else list(self.zoo.ids)
-        try:
+        with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(
-                f"{folder}: cannot be written ({error})", "a folder to write to", "change --out"
-            ) from error
         paths: list[Path] = []
         overview: list[Sheet] = []
         for name in wanted:

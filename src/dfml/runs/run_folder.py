@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from dfml.errors import InputError
+from dfml.files import append_line, clear_leftovers, finite, write_atomic, write_json, writing
 from dfml.recipes.options import Config
 from dfml.recipes.resolving import resolve
 from dfml.runs.checkpoint import Checkpoints
@@ -58,21 +59,12 @@ class RunFolder:
             )
         if path.is_dir() and any(path.iterdir()):
             raise InputError(f"{path}: not empty, and not a run folder", "a new or empty folder", "change --out")
-        try:
+        with writing(path):
             (path / "checkpoints").mkdir(parents=True, exist_ok=True)
             (path / "plots").mkdir(exist_ok=True)
-            write_json(path / "versions.json", versions(config.run.threads))
-            about = {
-                "schema": RUN_SCHEMA,
-                "recipe": config.recipe,
-                "recipe_hash": config.hash,
-                "config": config.sections,
-            }
-            write_json(path / "config.json", about | {"zoo": describe_zoo(zoo)})
-        except OSError as error:
-            raise InputError(
-                f"{path}: cannot be written ({error})", "a folder that you may write", "change --out"
-            ) from error
+        write_json(path / "versions.json", versions(config.run.threads))
+        about = {"schema": RUN_SCHEMA, "recipe": config.recipe, "recipe_hash": config.hash, "config": config.sections}
+        write_json(path / "config.json", about | {"zoo": describe_zoo(zoo)})
         return cls(path)
 
     @classmethod
@@ -89,17 +81,9 @@ class RunFolder:
                 "the configuration and the zoo that the run was started with",
                 "leave out the options that differ, or start anew with another --out",
             )
-        try:
-            probe = folder.path / ".probe"
-            probe.write_text("")
-            probe.unlink()
-            write_json(
-                folder.path / "config.json", folder.about | {"recipe_hash": config.hash, "config": config.sections}
-            )
-        except OSError as error:
-            raise InputError(
-                f"{path}: cannot be written ({error})", "a folder that you may write", "free it"
-            ) from error
+        for part in (folder.path, folder.checkpoints.folder):
+            clear_leftovers(part)
+        write_json(folder.path / "config.json", folder.about | {"recipe_hash": config.hash, "config": config.sections})
         return cls(path)
 
     def differences(self, config: Config, zoo: Zoo) -> list[str]:
@@ -123,7 +107,8 @@ class RunFolder:
     @property
     def plots(self) -> Path:
         """Where pictures go."""
-        (self.path / "plots").mkdir(exist_ok=True)
+        with writing(self.path / "plots"):
+            (self.path / "plots").mkdir(exist_ok=True)
         return self.path / "plots"
 
     @property
@@ -132,9 +117,12 @@ class RunFolder:
         return int(self._read("versions.json").get("threads", 1))
 
     def log(self, line: dict[str, Any]) -> None:
-        """Append one line to ``metrics.jsonl``."""
-        with (self.path / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps({"schema": RUN_SCHEMA} | line) + "\n")
+        """Append one line to ``metrics.jsonl``; a number that is none becomes null.
+
+        Raises:
+            InputError: the disk is full, or the file cannot be written.
+        """
+        append_line(self.path / "metrics.jsonl", {"schema": RUN_SCHEMA} | line)
 
     def metrics(self) -> list[dict[str, Any]]:
         """All lines that can be read, in order; the others are named in a warning and left in the file."""
@@ -146,9 +134,7 @@ class RunFolder:
     def rewind(self, step: int) -> None:
         """Forget the lines after ``step``, which will be made again; those that cannot be read stay."""
         kept = [text for text, line in self._metrics_lines() if line is None or line["step"] <= step]
-        work = self.path / ".metrics.jsonl"
-        work.write_bytes(b"".join(text + b"\n" for text in kept))
-        work.replace(self.path / "metrics.jsonl")
+        write_atomic(self.path / "metrics.jsonl", b"".join(text + b"\n" for text in kept))
 
     def _metrics_lines(self) -> list[tuple[bytes, dict[str, Any] | None]]:
         """Each line with what it says, None where it cannot be read. A last line that was cut short is no line."""
@@ -159,7 +145,7 @@ class RunFolder:
 
     def write_result(self, result: dict[str, Any]) -> Path:
         """Write ``result.json``."""
-        write_json(self.path / "result.json", result)
+        write_json(self.path / "result.json", finite(result))
         return self.path / "result.json"
 
     def _read(self, name: str) -> dict[str, Any]:
@@ -177,13 +163,6 @@ def _metrics_line(text: bytes) -> dict[str, Any] | None:
     except ValueError:  # no JSON, or no UTF-8
         return None
     return line if isinstance(line, dict) and isinstance(line.get("step"), int) else None
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON by a rename, so that no reader meets half a file."""
-    work = path.with_name(f".{path.name}")
-    work.write_text(json.dumps(value, indent=1) + "\n")
-    work.replace(path)
 
 
 def describe_zoo(zoo: Zoo) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from dfml.compute.local import start_executor
 from dfml.data import load_data
 from dfml.errors import InputError
 from dfml.evaluation.evaluate import check_disjoint
+from dfml.files import finite, write_atomic, writing
 from dfml.runs.results import evaluate_run
 from dfml.runs.run import Run
 from dfml.runs.run_folder import describe_zoo
@@ -94,7 +95,8 @@ def sweep(
     tell = on_run or (lambda done, of, line: None)
     tell(len(lines), len(combinations), None)
     if tasks:
-        out.mkdir(parents=True, exist_ok=True)
+        with writing(out):
+            out.mkdir(parents=True, exist_ok=True)
         work = partial(_run, str(describe_zoo(zoo)["path"]), out, judging)
         with start_executor(executor, jobs, tasks=len(tasks)) as running:
             for name, outcome in running.run(work, tasks):
@@ -160,6 +162,5 @@ def _read(out: Path) -> dict[str, Line]:
 
 
 def _write(out: Path, lines: Mapping[str, Line]) -> None:
-    work = out / f".{LINES}"
-    work.write_text("".join(json.dumps(line) + "\n" for line in lines.values()))
-    work.replace(out / LINES)
+    text = "".join(json.dumps(finite(line), allow_nan=False) + "\n" for line in lines.values())
+    write_atomic(out / LINES, text.encode())

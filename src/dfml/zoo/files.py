@@ -2,12 +2,9 @@
 
 import copy
 import hashlib
-import json
-import os
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -16,36 +13,11 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from dfml.errors import InputError
+from dfml.files import write_atomic
 from dfml.nn import Classifier, build_backbone
 from dfml.zoo.card import ModelCard
 
 REPAIR = "copy it again from where the zoo came from, or run the same `dfml zoo build` again: it rebuilds what is amiss"
-
-
-def content_hash(values: Any) -> str:
-    """``sha256:`` of plain values, as JSON with sorted keys."""
-    text = json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
-
-
-def write_atomic(path: Path, content: bytes) -> None:
-    """Write beside ``path``, then rename: a reader, or a kill, meets the old file or the whole new one.
-
-    Raises:
-        InputError: the folder cannot be written.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be written ({error.strerror or error})", "a writable folder", "choose another --out"
-        ) from error
 
 
 def halve(network: nn.Module) -> dict[str, Tensor]:

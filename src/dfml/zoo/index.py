@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from dfml.errors import InputError
+from dfml.files import write_json
 from dfml.zoo.card import ModelCard
-from dfml.zoo.files import write_atomic
 
 INDEX = "zoo.json"
 INDEX_SCHEMA = 1
@@ -46,7 +46,7 @@ class Index:
     def write(self, folder: Path) -> None:
         """Write ``zoo.json`` atomically."""
         values = {"schema": INDEX_SCHEMA} | asdict(self)
-        write_atomic(folder / INDEX, json.dumps(values, indent=1).encode())
+        write_json(folder / INDEX, values)
 
     @staticmethod
     def read(folder: Path) -> "Index":

@@ -18,9 +18,10 @@ from jaxtyping import Int
 from torch import Tensor
 
 from dfml.errors import InputError
+from dfml.files import content_hash
 from dfml.nn import Classifier, InputSpec
 from dfml.zoo.card import ModelCard
-from dfml.zoo.files import content_hash, pack, read_network, write_packed
+from dfml.zoo.files import pack, read_network, write_packed
 from dfml.zoo.index import INDEX, Entry, Index
 from dfml.zoo.teacher import LocalTeacher
 

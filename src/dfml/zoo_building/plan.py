@@ -11,10 +11,11 @@ from torch import Tensor
 
 from dfml.data.image_set import DataSplits, ImageSet
 from dfml.errors import InputError
+from dfml.files import content_hash
 from dfml.nn import Classifier, InputSpec, build_backbone
 from dfml.randomness import Rng
 from dfml.zoo.card import ModelCard
-from dfml.zoo.files import content_hash, halve, pack
+from dfml.zoo.files import halve, pack
 from dfml.zoo_building.train_one import Optimiser, held_out_accuracy, train_classifier
 from dfml.zoo_building.train_together import train_together
 
