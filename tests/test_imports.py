@@ -12,7 +12,7 @@ import dfml
 
 ROOT = Path(dfml.__path__[0])
 LAYERS = (
-    {"errors", "randomness", "files"},
+    {"errors", "randomness", "files", "lock"},
     {"episode", "compute", "functional"},
     {"nn"},
     {"data", "zoo"},
@@ -27,6 +27,8 @@ LAYERS = (
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names} | {"__main__": len(LAYERS)}
 SAME_LEVEL = {  # within a level, the first may import the second
     ("files", "errors"),
+    ("lock", "errors"),
+    ("lock", "files"),
     ("zoo", "data"),
     ("functional", "compute"),
     ("training", "learners"),

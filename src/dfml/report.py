@@ -53,9 +53,7 @@ def sweep_table(lines: Sequence[dict[str, Any]]) -> Table:
             continue
         means = [line["accuracy"][shot] for shot in shots]
         pseudo = "-" if line["pseudo_val"] is None else f"{line['pseudo_val']:.1f}"
-        done = [
-            f"{m['mean']:.1f} ± {m['ci95']:.1f}" if m["ci95"] is not None else f"{m['mean']:.1f}" for m in means
-        ] or [pseudo]
+        done = [_accuracy(m) for m in means] or [pseudo]
         table.add_row(*cells, *done, str(line["steps"]), f"{line['seconds'] / 60:.1f}", "")
     return table
 

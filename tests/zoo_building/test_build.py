@@ -190,3 +190,12 @@ def test_an_index_says_which_recipe_it_was(tmp_path):
     assert recipe["seed"] == 0
     assert recipe["data"] == "toys"
     assert recipe["training"]["epochs"] == 8
+
+
+def test_two_builders_at_once_are_refused(tmp_path):
+    from dfml.lock import only_writer
+
+    with only_writer(tmp_path / "zoo", "built"), pytest.raises(InputError, match="is built by process"):
+        build(tmp_path / "zoo")
+    assert len(build(tmp_path / "zoo")) == 3
+    assert not list((tmp_path / "zoo").glob(".*"))

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -62,9 +63,7 @@ def load_pair(path: Path, what: str, build: Callable[[dict[str, Any], dict[str, 
     """
     card, weights = path.with_suffix(".json"), path.with_suffix(".safetensors")
     try:
-        values, content = json.loads(card.read_text(encoding="utf-8")), weights.read_bytes()
-        if hashlib.sha256(content).hexdigest() != values["sha256"]:
-            raise ValueError(f"{weights.name} is not the file that {card.name} describes: truncated or changed")
+        values, content = _read_pair(card, weights)
         return build(values, load_tensors(content))
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, SafetensorError) as error:
         if isinstance(error, InputError):
@@ -74,3 +73,13 @@ def load_pair(path: Path, what: str, build: Callable[[dict[str, Any], dict[str, 
             f"{card.name} and {weights.name} as dfml writes them",
             "write them again, or copy both files together",
         ) from error
+
+
+def _read_pair(card: Path, weights: Path) -> tuple[dict[str, Any], bytes]:
+    """What both files hold; read again where they do not belong together, as while a run replaces them."""
+    for pause in (0.1, 0.5, 0.0):
+        values, content = json.loads(card.read_text(encoding="utf-8")), weights.read_bytes()
+        if hashlib.sha256(content).hexdigest() == values["sha256"]:
+            return values, content
+        time.sleep(pause)
+    raise ValueError(f"{weights.name} is not the file that {card.name} describes: truncated or changed")

@@ -13,6 +13,7 @@ import torch
 
 from dfml.errors import InputError
 from dfml.files import append_line, clear_leftovers, finite, write_atomic, write_json, writing
+from dfml.lock import LOCK
 from dfml.recipes.options import Config
 from dfml.recipes.resolving import resolve
 from dfml.runs.checkpoint import Checkpoints
@@ -57,7 +58,7 @@ class RunFolder:
             raise InputError(
                 f"{path}: holds a run already", "a new folder, or --resume", "add --resume or change --out"
             )
-        if path.is_dir() and any(path.iterdir()):
+        if path.is_dir() and any(p.name != LOCK for p in path.iterdir()):
             raise InputError(f"{path}: not empty, and not a run folder", "a new or empty folder", "change --out")
         with writing(path):
             (path / "checkpoints").mkdir(parents=True, exist_ok=True)

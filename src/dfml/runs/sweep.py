@@ -12,7 +12,8 @@ from dfml.compute.local import start_executor
 from dfml.data import load_data
 from dfml.errors import InputError
 from dfml.evaluation.evaluate import check_disjoint
-from dfml.files import finite, write_atomic, writing
+from dfml.files import finite, write_atomic
+from dfml.lock import only_writer
 from dfml.runs.results import evaluate_run
 from dfml.runs.run import Run
 from dfml.runs.run_folder import describe_zoo
@@ -90,21 +91,20 @@ def sweep(
     combinations = plan_sweep(zoo, out, recipe or "best", grid or {}, seeds, minutes, steps)
     judging = _checked(judging, zoo) if judging else None
     wanted = {c.name: _line(c, zoo, judging) for c in combinations}
-    lines = {name: line for name, line in _read(out).items() if name in wanted and _done(line, wanted[name])}
-    tasks = [c for c in combinations if c.name not in lines]
-    tell = on_run or (lambda done, of, line: None)
-    tell(len(lines), len(combinations), None)
-    if tasks:
-        with writing(out):
-            out.mkdir(parents=True, exist_ok=True)
-        work = partial(_run, str(describe_zoo(zoo)["path"]), out, judging)
-        with start_executor(executor, jobs, tasks=len(tasks)) as running:
-            for name, outcome in running.run(work, tasks):
-                lines[name] = wanted[name] | outcome
-                _write(out, lines)
-                tell(len(lines), len(combinations), lines[name])
-    ranked = sorted(lines.values(), key=_rank)
-    _write(out, {line["name"]: line for line in ranked})
+    with only_writer(out, "swept"):
+        lines = {name: line for name, line in _read(out).items() if name in wanted and _done(line, wanted[name])}
+        tasks = [c for c in combinations if c.name not in lines]
+        tell = on_run or (lambda done, of, line: None)
+        tell(len(lines), len(combinations), None)
+        if tasks:
+            work = partial(_run, str(describe_zoo(zoo)["path"]), out, judging)
+            with start_executor(executor, jobs, tasks=len(tasks)) as running:
+                for name, outcome in running.run(work, tasks):
+                    lines[name] = wanted[name] | outcome
+                    _write(out, lines)
+                    tell(len(lines), len(combinations), lines[name])
+        ranked = sorted(lines.values(), key=_rank)
+        _write(out, {line["name"]: line for line in ranked})
     return ranked
 
 

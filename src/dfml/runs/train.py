@@ -1,11 +1,13 @@
 """Training from Python: one call from a zoo and a recipe to a run."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from dfml.compute.fabric import launch
 from dfml.errors import InputError
+from dfml.lock import only_writer
 from dfml.methods.base import AbstractMethod
 from dfml.recipes.options import Config
 from dfml.recipes.resolving import resolve
@@ -43,7 +45,8 @@ def train(
         on_progress: called after every step.
 
     Raises:
-        InputError: a wrong configuration, zoo or folder; before any work.
+        InputError: a wrong configuration, zoo or folder, or one that another process trains, before any work; a full
+            disk in the middle of it, after which the newest checkpoint stands.
         Stopped: Ctrl-C or SIGTERM; a checkpoint is written.
         LostRank: another process of the run is gone; the newest checkpoint stands.
     """
@@ -65,13 +68,14 @@ def train_configured(
             "set --run.compile false",
         )
     fabric, ranks = launch(config.run.accelerator)
-    if ranks.rank == 0:
-        folder = RunFolder.reopen(out, config, zoo) if resume else RunFolder.create(out, config, zoo)
-    fabric.barrier()
-    folder = folder if ranks.rank == 0 else RunFolder(out)
-    Loop(method, zoo, folder, config.run, on_progress, ranks=ranks, device=fabric.device).run()
-    if ranks.rank == 0:
-        plot_curves(folder.metrics(), folder.plots)
+    with only_writer(Path(out), "trained") if ranks.rank == 0 else nullcontext():
+        if ranks.rank == 0:
+            folder = RunFolder.reopen(out, config, zoo) if resume else RunFolder.create(out, config, zoo)
+        fabric.barrier()
+        folder = folder if ranks.rank == 0 else RunFolder(out)
+        Loop(method, zoo, folder, config.run, on_progress, ranks=ranks, device=fabric.device).run()
+        if ranks.rank == 0:
+            plot_curves(folder.metrics(), folder.plots)
     return Run(folder, zoo)
 
 

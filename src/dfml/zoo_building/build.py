@@ -13,6 +13,7 @@ from dfml.compute.local import start_executor
 from dfml.data.image_set import DataSplits
 from dfml.errors import InputError
 from dfml.files import clear_leftovers
+from dfml.lock import LOCK, only_writer
 from dfml.zoo.card import ModelCard
 from dfml.zoo.files import read_network, write_packed
 from dfml.zoo.index import INDEX, Index, write_index
@@ -64,35 +65,49 @@ def build_zoo(
 
     Raises:
         InputError: classes or images do not suffice; ``out`` holds a zoo of another recipe or cannot be written;
-            an architecture that is unknown or cannot take the images; jobs that cannot start, see `start_executor`.
+            another process builds it; an architecture that is unknown or cannot take the images; jobs that cannot start, see `start_executor`.
     """
     out = Path(out)
     plan = ZooPlan.make(data, architecture, models, way, seed, width, training)
-    _claim(out, plan)
-    done = {card.id: card.accuracy["mean"] for card in (_finished(out, plan.card(i)) for i in range(models)) if card}
-    missing = [i for i in range(models) if plan.card(i).id not in done]
+    _refuse_strangers(out)
+    with only_writer(out, "built"):
+        _claim(out, plan)
+        done = {
+            card.id: card.accuracy["mean"] for card in (_finished(out, plan.card(i)) for i in range(models)) if card
+        }
+        missing = [i for i in range(models) if plan.card(i).id not in done]
 
-    def tell() -> None:
-        if on_model is not None:
-            on_model(len(done), models, sum(done.values()) / max(1, len(done)))
+        def tell() -> None:
+            if on_model is not None:
+                on_model(len(done), models, sum(done.values()) / max(1, len(done)))
 
-    tell()
-    found, each = devices(accelerator), 1
-    if found[0].type != "cpu":
-        jobs, each = jobs or len(found), TOGETHER
-    groups = [missing[i : i + each] for i in range(0, len(missing), each)]
-    tasks = ([plan.task(i, str(device)) for i in group] for group, device in zip(groups, cycle(found), strict=False))
-    try:
-        if missing:
-            # Executor start first: Ray takes the signals for itself.
-            with start_executor(executor, jobs, tasks=len(groups)) as running, _sigterm_interrupts():
-                for card, content in chain.from_iterable(running.run(train_teachers, tasks)):
-                    write_packed(out, card, content)
-                    done[card.id] = card.accuracy["mean"]
-                    tell()
-    finally:
-        write_index(out, name=out.resolve().name, shared_classes=True, recipe=plan.recipe, ids=done)
+        tell()
+        found, each = devices(accelerator), 1
+        if found[0].type != "cpu":
+            jobs, each = jobs or len(found), TOGETHER
+        groups = [missing[i : i + each] for i in range(0, len(missing), each)]
+        tasks = (
+            [plan.task(i, str(device)) for i in group] for group, device in zip(groups, cycle(found), strict=False)
+        )
+        try:
+            if missing:
+                # Executor start first: Ray takes the signals for itself.
+                with start_executor(executor, jobs, tasks=len(groups)) as running, _sigterm_interrupts():
+                    for card, content in chain.from_iterable(running.run(train_teachers, tasks)):
+                        write_packed(out, card, content)
+                        done[card.id] = card.accuracy["mean"]
+                        tell()
+        finally:
+            write_index(out, name=out.resolve().name, shared_classes=True, recipe=plan.recipe, ids=done)
     return Zoo.open(out)
+
+
+def _refuse_strangers(out: Path) -> None:
+    """Refuse a folder that holds other things than a zoo."""
+    if (out / INDEX).exists() or not out.exists():
+        return
+    if not out.is_dir() or any(p.name != LOCK for p in out.iterdir()):
+        raise InputError(f"{out}: exists and is no zoo", "a new or empty folder", "choose another --out")
 
 
 def _claim(out: Path, plan: ZooPlan) -> None:
@@ -110,8 +125,6 @@ def _claim(out: Path, plan: ZooPlan) -> None:
             )
         index.write(out)  # a folder that cannot be written is refused now, not after the first training
         clear_leftovers(out)
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out}: exists and is no zoo", "a new or empty folder", "choose another --out")
     else:
         Index(out.resolve().name, True, plan.recipe).write(out)
 
