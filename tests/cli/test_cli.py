@@ -140,7 +140,7 @@ FREE = ["train", "--out", "{new}", "--recipe", "free"]
         (["train", "--out", "{new}", "stray"], ["'stray' belongs to no option"]),
         (["train", "--out", "{file}/run", "--zoo", "{zoo}"], ["cannot be written", "change --out"]),
         (["train", "--out", "{run}", "--zoo", "{zoo}"], ["holds a run already", "--resume"]),
-        (["train", "--out", "{run}", "--resume", "--seed", "7"], ["run.seed: 0 there, 7 here"]),
+        (["train", "--out", "{run}", "--resume", "--seed", "7"], ["run.seed: 0 there, 7 here", "--override"]),
         (["train", "--out", "{new}", "--resume"], ["not a run folder"]),
         (["train", "--out", "{new}", "--zoo", "{new}"], ["zoo.json"]),
         (["evaluate", "{new}", "--data", "glyphs"], ["not a run folder"]),

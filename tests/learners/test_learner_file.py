@@ -31,7 +31,9 @@ def test_one_that_answers_for_many_and_one_of_several_networks(make_encoder, sup
 
 
 def edit(path, **changes):
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    values = json.loads(path.read_text()) | changes
+    del values["seal"]
+    path.write_text(json.dumps(values))
 
 
 @pytest.mark.parametrize(
@@ -63,3 +65,11 @@ def test_files_that_a_run_replaces_just_now_are_read_again(make_encoder, tmp_pat
 
     monkeypatch.setattr("dfml.learners.files.time.sleep", second_file)
     assert load_learner(path).kind == "protonet"
+
+
+@pytest.mark.parametrize("change", [{"options": {"head": "ridge"}}, {"about": {"zoo": "another"}}, {"new": 1}])
+def test_a_learner_that_somebody_changed_is_refused_by_name(make_encoder, tmp_path, change):
+    path = save_learner(LEARNERS["ridge"](make_encoder()), tmp_path / "learner")
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(InputError, match=r"learner\.json: changed since dfml wrote it"):
+        load_learner(path)

@@ -120,6 +120,7 @@ def truncate(folder):
 def edit(**change):
     def apply(folder):
         card = json.loads((folder / CARD).read_text()) | change
+        card.pop("seal", None)
         (folder / CARD).write_text(json.dumps(card))
 
     return apply
@@ -177,3 +178,11 @@ def test_predictors_of_schema_2_are_read(make_encoder, support, queries, tmp_pat
             encoder(support[0])
     old_predictor(tmp_path / "old", encoder, head, norm, statistics)
     assert torch.equal(load_predictor(tmp_path / "old").predictor(queries), predictor(queries))
+
+
+@pytest.mark.parametrize("change", [{"class_names": ["dog", "cat", "Ärger"]}, {"normalise": False}])
+def test_a_predictor_that_somebody_changed_is_refused_by_name(saved, change):
+    card = saved / CARD
+    card.write_text(json.dumps(json.loads(card.read_text()) | change))
+    with pytest.raises(InputError, match=r"predictor\.json: changed since dfml wrote it"):
+        load_predictor(saved)

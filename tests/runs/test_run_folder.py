@@ -59,7 +59,7 @@ def test_a_hyper_parameter_that_came_later_has_its_default(tmp_path):
     RunFolder.create(tmp_path / "run", config(), FakeZoo())
     path = tmp_path / "run" / "config.json"
     about = json.loads(path.read_text())
-    del about["config"]["method"]["meta_batch"]
+    del about["config"]["method"]["meta_batch"], about["seal"]
     path.write_text(json.dumps(about))
     with pytest.raises(InputError, match=r"meta_batch: 1 there, 4 here"):
         RunFolder.reopen(tmp_path / "run", config(("method.meta_batch", 4)), FakeZoo())
@@ -86,3 +86,29 @@ def test_a_bad_line_of_metrics_is_kept_named_and_skipped(tmp_path):
     assert path.read_bytes() == b"".join(lines[:4]), "the cut line and what comes after step 4 are made again"
     with pytest.warns(UserWarning, match="cannot read line 2"):
         assert [line["step"] for line in folder.metrics()] == [1, 3, 4]
+
+
+def test_a_configuration_changed_by_hand_is_refused(tmp_path):
+    create(tmp_path / "run")
+    path = tmp_path / "run" / "config.json"
+    about = json.loads(path.read_text())
+    about["config"]["run"]["seed"] = 7
+    path.write_text(json.dumps(about))
+    with pytest.raises(InputError, match=r"config\.json: changed since dfml wrote it") as error:
+        RunFolder(tmp_path / "run")
+    assert "--override" in error.value.do
+
+
+def test_values_are_overridden_on_purpose_and_told_of(tmp_path):
+    create(tmp_path / "run").checkpoints.save(2, {"step": 2})
+    with pytest.raises(InputError, match="--override"):
+        RunFolder.reopen(tmp_path / "run", fake_config(steps=9, seed=1), FakeZoo())
+    for seed, old in ((1, 0), (5, 1)):
+        folder = RunFolder.reopen(tmp_path / "run", fake_config(steps=9, seed=seed), FakeZoo(), override=True)
+        assert folder.config.run.seed == seed
+        assert folder.about["changes"][-1] == {"step": 2, "key": "run.seed", "old": old, "new": seed}
+    assert len(folder.about["changes"]) == 2
+    other = FakeZoo()
+    other.hash = "sha256:other"
+    with pytest.raises(InputError, match="sha256:other here"):
+        RunFolder.reopen(tmp_path / "run", fake_config(steps=9, seed=5), other, override=True)

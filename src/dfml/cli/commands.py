@@ -10,7 +10,7 @@ import tyro
 from tyro.conf import Positional
 
 from dfml.cli.show import bar, console, say
-from dfml.cli.sources import data_glyphs, zoo_build, zoo_list
+from dfml.cli.sources import data_glyphs, zoo_build, zoo_edit, zoo_list
 from dfml.cli.sweeps import sweep
 from dfml.errors import InputError
 
@@ -35,6 +35,7 @@ def train(
     minutes: float | None = None,
     steps: int | None = None,
     resume: bool = False,
+    override: bool = False,
     show: bool = False,
     overrides: Annotated[Mapping[str, Any] | None, tyro.conf.Fixed, tyro.conf.Suppress] = None,
 ) -> None:
@@ -51,6 +52,7 @@ def train(
         minutes: budget of training time.
         steps: budget of steps.
         resume: go on from the newest checkpoint in the run folder.
+        override: go on with other hyper-parameters than the run was started with; its config.json tells of them.
         show: print the resolved recipe and stop.
     """
     from dfml.compute.fabric import is_first_process
@@ -74,7 +76,7 @@ def train(
     teachers = zoo or (RunFolder(out).about["zoo"]["path"] if resume and out else "glyphs")
     first = is_first_process()
     with console_progress(console) if first else nullcontext() as progress:
-        run = train_run(teachers, out=out or Path(), on_progress=progress, **asked)
+        run = train_run(teachers, out=out or Path(), override=override, on_progress=progress, **asked)
     if not first:
         return
     say(f"trained: {run.path}  (pictures in {run.folder.plots})")
@@ -199,6 +201,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "data glyphs": data_glyphs,
     "zoo build": zoo_build,
     "zoo list": zoo_list,
+    "zoo edit": zoo_edit,
     "train": train,
     "sweep": sweep,
     "evaluate": evaluate,

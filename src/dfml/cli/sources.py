@@ -90,3 +90,23 @@ def zoo_list(zoo: Positional[str], /) -> None:
     from dfml.zoo_building.build import zoo_table
 
     console.print(zoo_table(Zoo.open(zoo)))
+
+
+def zoo_edit(
+    zoo: Positional[Path],
+    model: Positional[str],
+    /,
+    *,
+    changes: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(name="set")] = (),
+) -> None:
+    """Change the card of a model, and the index with it.
+
+    Args:
+        zoo: its folder.
+        model: its id.
+        changes: ``KEY=VALUE``, as ``licence=MIT`` or ``input_spec.mean=0.49,0.48,0.45``; several may be given.
+    """
+    from dfml.zoo.edit import edit_card, read_changes
+
+    card = edit_card(zoo, model, read_changes(changes))
+    say(f"changed: {card.id} in {zoo}: {', '.join(changes)}")

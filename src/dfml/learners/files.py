@@ -14,10 +14,11 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from dfml.errors import InputError
-from dfml.files import write_atomic, write_json
+from dfml.files import check_seal, sealed, write_atomic, write_json
 from dfml.nn import Description, Encoder, InputSpec, build_network, describe
 
 T = TypeVar("T")
+CHANGE = "undo the change, or write it again: `dfml train` makes learners, `dfml adapt` predictors"
 
 
 def describe_encoder(encoder: Encoder) -> Description:
@@ -47,7 +48,7 @@ def save_pair(path: Path, values: dict[str, Any], tensors: dict[str, Tensor]) ->
     weights = save_tensors({name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()})
     write_atomic(path.with_suffix(".safetensors"), weights)
     card = values | {"sha256": hashlib.sha256(weights).hexdigest()}
-    write_json(path.with_suffix(".json"), card)
+    write_json(path.with_suffix(".json"), sealed(card))
 
 
 def load_pair(path: Path, what: str, build: Callable[[dict[str, Any], dict[str, Tensor]], T]) -> T:
@@ -59,13 +60,16 @@ def load_pair(path: Path, what: str, build: Callable[[dict[str, Any], dict[str, 
         build: raises ValueError, TypeError or KeyError where values and tensors do not fit together.
 
     Raises:
-        InputError: files missing, damaged, of another version, or tensors that do not match the values.
+        InputError: files missing, damaged, changed by hand, of another version, or tensors that do not match the values.
     """
     card, weights = path.with_suffix(".json"), path.with_suffix(".safetensors")
     try:
         values, content = _read_pair(card, weights)
+        values = check_seal(card, values, CHANGE)
         return build(values, load_tensors(content))
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, SafetensorError) as error:
+        if isinstance(error, InputError) and error.do == CHANGE:
+            raise
         if isinstance(error, InputError):
             error = ValueError(error.given)
         raise InputError(

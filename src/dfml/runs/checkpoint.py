@@ -87,6 +87,10 @@ class Checkpoints:
         """Newest first, sound or not."""
         return sorted(self.folder.glob("step-*"), reverse=True) if self.folder.is_dir() else []
 
+    def newest_step(self) -> int:
+        """Of the newest checkpoint, sound or not; 0 without."""
+        return max((int(path.name.removeprefix("step-")) for path in self.paths()), default=0)
+
     def latest(self) -> Any | None:
         """The newest sound checkpoint's tree; unsound ones are skipped with a warning. None if there is none."""
         for path in self.paths():

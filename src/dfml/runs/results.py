@@ -172,4 +172,6 @@ def _result(
         "torch": torch.__version__,
         "commit": commit(),
     }
+    if changes := run.folder.about.get("changes"):
+        row["changes"] = changes
     return row | ({"baselines": baselines.to_dict()} if baselines else {})

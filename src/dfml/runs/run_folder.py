@@ -12,7 +12,16 @@ from typing import Any
 import torch
 
 from dfml.errors import InputError
-from dfml.files import append_line, clear_leftovers, finite, write_atomic, write_json, writing
+from dfml.files import (
+    append_line,
+    check_seal,
+    clear_leftovers,
+    finite,
+    sealed,
+    write_atomic,
+    write_json,
+    writing,
+)
 from dfml.lock import LOCK
 from dfml.recipes.options import Config
 from dfml.recipes.resolving import resolve
@@ -21,6 +30,9 @@ from dfml.zoo import Zoo
 from dfml.zoo.store import EMBEDDED
 
 RUN_SCHEMA = 1
+CHANGE = (
+    "undo the change, and make it with `dfml train --resume --override --NAME VALUE`; or train anew with another --out"
+)
 
 
 class RunFolder:
@@ -35,7 +47,7 @@ class RunFolder:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        self.about = self._read("config.json")
+        self.about = check_seal(self.path / "config.json", self._read("config.json"), CHANGE)
         if self.about.get("schema") != RUN_SCHEMA:
             raise InputError(
                 f"{self.path}: a run folder of schema {self.about.get('schema')!r}",
@@ -65,38 +77,49 @@ class RunFolder:
             (path / "plots").mkdir(exist_ok=True)
         write_json(path / "versions.json", versions(config.run.threads))
         about = {"schema": RUN_SCHEMA, "recipe": config.recipe, "recipe_hash": config.hash, "config": config.sections}
-        write_json(path / "config.json", about | {"zoo": describe_zoo(zoo)})
+        write_json(path / "config.json", sealed(about | {"zoo": describe_zoo(zoo)}))
         return cls(path)
 
     @classmethod
-    def reopen(cls, path: str | Path, config: Config, zoo: Zoo) -> "RunFolder":
+    def reopen(cls, path: str | Path, config: Config, zoo: Zoo, *, override: bool = False) -> "RunFolder":
         """The run folder to go on with; budget and housekeeping may differ from what it was made with.
+
+        With ``override`` other values may, too; the folder says so under ``changes``, and so does every result of it.
 
         Raises:
             InputError: it belongs to another configuration or zoo, or cannot be written.
         """
         folder = cls(path)
-        if differ := folder.differences(config, zoo):
+        changes = folder.changes(config)
+        if differ := [d for d in folder.differences(config, zoo) if not (override and d in map(_told, changes))]:
             raise InputError(
                 f"{folder.path}: belongs to another run" + "".join(f"\n  - {d}" for d in differ),
                 "the configuration and the zoo that the run was started with",
-                "leave out the options that differ, or start anew with another --out",
+                "leave out the options that differ; add --override to go on with other values, which the run then tells of; or "
+                "start anew with another --out",
             )
         for part in (folder.path, folder.checkpoints.folder):
             clear_leftovers(part)
-        write_json(folder.path / "config.json", folder.about | {"recipe_hash": config.hash, "config": config.sections})
+        about = folder.about | {"recipe_hash": config.hash, "config": config.sections}
+        if changes:
+            about["changes"] = [*about.get("changes", []), *changes]
+        write_json(folder.path / "config.json", sealed(about))
         return cls(path)
 
     def differences(self, config: Config, zoo: Zoo) -> list[str]:
         """Why the run cannot be continued with this configuration and zoo, a line a reason."""
-        old, new = self._identity(), config.identity()
-        differ = [
-            f"{k}: {old.get(k)!r} there, {new.get(k)!r} here" for k in sorted(old | new) if old.get(k) != new.get(k)
-        ]
+        differ = [_told(change) for change in self.changes(config)]
         there = self.about["zoo"]
         if there["hash"] != zoo.hash:
             differ.append(f"zoo: {there['name']} {there['hash'][:19]} there, {zoo.name} {zoo.hash[:19]} here")
         return differ
+
+    def changes(self, config: Config) -> list[dict[str, Any]]:
+        """Values, apart from budget and housekeeping, that another configuration has from here on."""
+        old, new = self._identity(), config.identity()
+        differ = [k for k in sorted(old | new) if old.get(k) != new.get(k)]
+        step = self.checkpoints.newest_step()
+        return [{"step": step, "key": k, "old": old.get(k), "new": new.get(k)} for k in differ]
 
     def _identity(self) -> dict[str, Any]:
         """Of the configuration; a hyper-parameter that dfml did not have then is at its default."""
@@ -164,6 +187,10 @@ def _metrics_line(text: bytes) -> dict[str, Any] | None:
     except ValueError:  # no JSON, or no UTF-8
         return None
     return line if isinstance(line, dict) and isinstance(line.get("step"), int) else None
+
+
+def _told(change: dict[str, Any]) -> str:
+    return f"{change['key']}: {change['old']!r} there, {change['new']!r} here"
 
 
 def describe_zoo(zoo: Zoo) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ def train(
     minutes: float | None = None,
     steps: int | None = None,
     resume: bool = False,
+    override: bool = False,
     overrides: Mapping[str, Any] | None = None,
     on_progress: OnProgress | None = None,
 ) -> Run:
@@ -41,6 +43,7 @@ def train(
         minutes: budget of training time, all resumes together.
         steps: budget of steps; whichever budget is used first ends the run.
         resume: go on from the newest checkpoint.
+        override: a resumed run may take other hyper-parameters than it was started with; its folder tells of them.
         overrides: hyper-parameters by name, ``{"lr": 0.1}`` or ``{"method.lr": 0.1}``.
         on_progress: called after every step.
 
@@ -52,11 +55,17 @@ def train(
     """
     config = configure(out, recipe=recipe, minutes=minutes, steps=steps, resume=resume, overrides=overrides)
     zoo = zoo if isinstance(zoo, Zoo) else Zoo.open(zoo)
-    return train_configured(config, zoo, out=out, resume=resume, on_progress=on_progress)
+    return train_configured(config, zoo, out=out, resume=resume, override=override, on_progress=on_progress)
 
 
 def train_configured(
-    config: Config, zoo: Zoo, *, out: str | Path, resume: bool = False, on_progress: OnProgress | None = None
+    config: Config,
+    zoo: Zoo,
+    *,
+    out: str | Path,
+    resume: bool = False,
+    override: bool = False,
+    on_progress: OnProgress | None = None,
 ) -> Run:
     """`train`, with a configuration that is resolved already."""
     method = config.build()
@@ -70,7 +79,8 @@ def train_configured(
     fabric, ranks = launch(config.run.accelerator)
     with only_writer(Path(out), "trained") if ranks.rank == 0 else nullcontext():
         if ranks.rank == 0:
-            folder = RunFolder.reopen(out, config, zoo) if resume else RunFolder.create(out, config, zoo)
+            reopen = partial(RunFolder.reopen, override=override)
+            folder = (reopen if resume else RunFolder.create)(out, config, zoo)
         fabric.barrier()
         folder = folder if ranks.rank == 0 else RunFolder(out)
         Loop(method, zoo, folder, config.run, on_progress, ranks=ranks, device=fabric.device).run()

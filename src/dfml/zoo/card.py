@@ -1,15 +1,22 @@
 """The card of a model: what it is, what it knows and how it was made. One JSON file beside the weights."""
 
 import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from enum import Flag, auto
 from pathlib import Path
 from typing import Any
 
 from dfml.errors import InputError
+from dfml.files import SEAL, check_seal, sealed
 from dfml.nn import InputSpec
 
 CARD_SCHEMA = 1
+CHANGE = (
+    "undo the change and make it with `dfml zoo edit ZOO MODEL --set KEY=VALUE`, or call dfml.zoo.write_index on the "
+    "folder, which takes cards as they are and seals them and zoo.json"
+)
 
 
 class Capability(Flag):
@@ -61,35 +68,63 @@ class ModelCard:
                 "correct class_names and class_ids in the card",
             )
 
+    def to_dict(self) -> dict[str, Any]:
+        """The card as plain values."""
+        return {"schema": CARD_SCHEMA} | asdict(self) | {"input_spec": self.input_spec.to_dict()}
+
     def to_json(self) -> str:
-        """The card as text."""
-        return json.dumps({"schema": CARD_SCHEMA} | asdict(self) | {"input_spec": self.input_spec.to_dict()}, indent=1)
+        """The card as text, sealed."""
+        return json.dumps(sealed(self.to_dict()), indent=1)
 
     @staticmethod
     def read(path: Path) -> "ModelCard":
         """Read ``<id>.json``.
 
         Raises:
-            InputError: not JSON, fields missing or unknown, another schema.
+            InputError: not JSON, fields missing or unknown, another schema, changed since it was sealed.
         """
-        try:
-            values = json.loads(path.read_text())
-            schema = values.pop("schema", None)
-            if schema != CARD_SCHEMA:
-                raise InputError(
-                    f"{path}: schema {schema!r}", f"schema {CARD_SCHEMA}", "rebuild the zoo with this dfml"
-                )
-            values["input_spec"] = InputSpec(**values["input_spec"])
-            values["class_names"] = tuple(values["class_names"])
-            values["class_ids"] = tuple(
-                values.get("class_ids") or [f"{values['id']}/{n}" for n in values["class_names"]]
-            )
-            return ModelCard(**values)
-        except InputError:
-            raise
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            raise InputError(
-                f"{path}: not a model card ({type(error).__name__}: {error})",
-                "a JSON object with id, architecture, width, class_names, input_spec and sha256",
-                "compare it with the card of a zoo made by `dfml zoo build`",
-            ) from error
+        return card_of(path, check_seal(path, card_values(path), CHANGE))
+
+
+def card_values(path: Path) -> dict[str, Any]:
+    """What the file of a card holds.
+
+    Raises:
+        InputError: not a JSON object.
+    """
+    with _explained(path):
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(values, dict):
+            raise TypeError(f"a {type(values).__name__}")
+        return values
+
+
+def card_of(path: Path, values: Mapping[str, Any]) -> ModelCard:
+    """The card of these values, which stand in ``path``.
+
+    Raises:
+        InputError: fields missing or unknown, another schema.
+    """
+    values = {key: value for key, value in values.items() if key != SEAL}
+    with _explained(path):
+        schema = values.pop("schema", None)
+        if schema != CARD_SCHEMA:
+            raise InputError(f"{path}: schema {schema!r}", f"schema {CARD_SCHEMA}", "rebuild the zoo with this dfml")
+        values["input_spec"] = InputSpec(**values["input_spec"])
+        values["class_names"] = tuple(values["class_names"])
+        values["class_ids"] = tuple(values.get("class_ids") or [f"{values['id']}/{n}" for n in values["class_names"]])
+        return ModelCard(**values)
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except InputError:
+        raise
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InputError(
+            f"{path}: not a model card ({type(error).__name__}: {error})",
+            "a JSON object with id, architecture, width, class_names, input_spec and sha256",
+            "compare it with the card of a zoo made by `dfml zoo build`",
+        ) from error

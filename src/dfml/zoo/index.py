@@ -1,14 +1,14 @@
 """The index of a zoo, ``zoo.json``: what a whole zoo is asked for, so that opening it reads one file."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from dfml.errors import InputError
-from dfml.files import write_json
-from dfml.zoo.card import ModelCard
+from dfml.files import SEAL, check_seal, seal_of, sealed, write_json
+from dfml.zoo.card import CHANGE, ModelCard, card_of, card_values
 
 INDEX = "zoo.json"
 INDEX_SCHEMA = 1
@@ -23,6 +23,8 @@ class Entry:
     class_ids: tuple[str, ...]
     sha256: str
     accuracy: dict[str, float]
+    card: str = ""
+    """The seal of its card; none in an index by an older dfml."""
 
 
 @dataclass(frozen=True)
@@ -44,16 +46,16 @@ class Index:
     models: tuple[Entry, ...] = ()
 
     def write(self, folder: Path) -> None:
-        """Write ``zoo.json`` atomically."""
+        """Write ``zoo.json`` atomically, sealed."""
         values = {"schema": INDEX_SCHEMA} | asdict(self)
-        write_json(folder / INDEX, values)
+        write_json(folder / INDEX, sealed(values))
 
     @staticmethod
     def read(folder: Path) -> "Index":
         """Read ``zoo.json``.
 
         Raises:
-            InputError: no index, or not one of this schema.
+            InputError: no index, not one of this schema, or changed since it was sealed.
         """
         path = folder / INDEX
         if not path.is_file():
@@ -63,7 +65,7 @@ class Index:
                 "check the path; for a folder of cards and weights call dfml.zoo.write_index",
             )
         try:
-            values = json.loads(path.read_text())
+            values = check_seal(path, json.loads(path.read_text(encoding="utf-8")), CHANGE)
             schema = values.pop("schema", None)
             if schema != INDEX_SCHEMA:
                 raise ValueError(f"schema {schema!r}, not {INDEX_SCHEMA}")
@@ -71,6 +73,8 @@ class Index:
             index = Index(**values, models=models)
             index.check()
             return index
+        except InputError:
+            raise
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise InputError(
                 f"{path}: not a zoo index ({type(error).__name__}: {error})",
@@ -100,6 +104,8 @@ def write_index(
 ) -> Index:
     """Make ``zoo.json`` from the cards in a folder: all of them, or those with these ``ids``.
 
+    Cards are taken as they are, also those that somebody wrote or changed by hand, and sealed.
+
     Raises:
         InputError: a card that cannot be read; one id with two names; ids that meet without ``shared_classes``.
     """
@@ -107,9 +113,31 @@ def write_index(
     paths = (
         [p for p in folder.glob("*.json") if p.name != INDEX] if ids is None else [folder / f"{i}.json" for i in ids]
     )
-    cards = [ModelCard.read(path) for path in sorted(paths)]
+    cards = [sealed_card(path) for path in sorted(paths)]
+    index = index_of(folder, cards, name=name, shared_classes=shared_classes, recipe=recipe or {})
+    index.write(folder)
+    return index
+
+
+def sealed_card(path: Path) -> tuple[ModelCard, str]:
+    """A card and its seal, which the file is given where it carries none or another one."""
+    values = card_values(path)
+    card, seal = card_of(path, values), seal_of(values)
+    if values.get(SEAL) != seal:
+        write_json(path, sealed(values))
+    return card, seal
+
+
+def index_of(
+    folder: Path, cards: Sequence[tuple[ModelCard, str]], *, name: str, shared_classes: bool, recipe: dict[str, Any]
+) -> Index:
+    """The index of cards and their seals.
+
+    Raises:
+        InputError: one id with two names; ids that meet without ``shared_classes``.
+    """
     classes: dict[str, str] = {}
-    for card in cards:
+    for card, _ in cards:
         for class_id, class_name in zip(card.class_ids, card.class_names, strict=True):
             if classes.setdefault(class_id, class_name) != class_name:
                 raise InputError(
@@ -117,13 +145,12 @@ def write_index(
                     "one name for one class id",
                     "correct the class_ids or class_names in the cards",
                 )
-    models = tuple(Entry(c.id, c.architecture, c.class_ids, c.sha256, c.accuracy) for c in cards)
-    index = Index(name, shared_classes, recipe or {}, dict(sorted(classes.items())), models)
+    models = tuple(Entry(c.id, c.architecture, c.class_ids, c.sha256, c.accuracy, seal) for c, seal in cards)
+    index = Index(name, shared_classes, recipe, dict(sorted(classes.items())), models)
     try:
         index.check()
     except ValueError as error:
         raise InputError(
             f"{folder}: {error}", "cards that make one zoo", "correct the cards or shared_classes"
         ) from error
-    index.write(folder)
     return index

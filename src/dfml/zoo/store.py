@@ -37,14 +37,18 @@ class _Cards(Mapping[str, ModelCard]):
 
     def __getitem__(self, key: str) -> ModelCard:
         entry = self._entries[key]
-        card = ModelCard.read(self._folder / f"{key}.json")
+        path = self._folder / f"{key}.json"
+        values = card_values(path)
+        check_seal(path, values, CHANGE)
+        card = card_of(path, values)
         names = tuple(self._names[c] for c in entry.class_ids)
         given = (card.id, card.class_ids, card.class_names, card.sha256)
-        if given != (entry.id, entry.class_ids, names, entry.sha256):
+        other = given != (entry.id, entry.class_ids, names, entry.sha256)
+        if other or (entry.card and entry.card != seal_of(values)):
             raise InputError(
-                f"{self._folder / key}.json: id, classes or sha256 differ from those in {INDEX}",
+                f"{path}: {'id, classes or sha256 differ from those' if other else 'not the card that is sealed'} in {INDEX}",
                 "a card that agrees with the index",
-                "undo the change, or call dfml.zoo.write_index on the folder",
+                CHANGE,
             )
         return card
 
@@ -88,13 +92,14 @@ class Zoo:
 
     @staticmethod
     def open(source: str | Path) -> "Zoo":
-        """Open a folder, or an embedded zoo by name (``glyphs``); reads the index only.
+        """Open a folder, or where there is none an embedded zoo by name (``glyphs``); reads the index only.
 
         Raises:
             InputError: no index there, a damaged one, or one without models.
         """
-        folder = EMBEDDED.get(source) if isinstance(source, str) else None
-        folder = folder or Path(source)
+        folder = Path(source)
+        if isinstance(source, str) and not folder.exists():
+            folder = EMBEDDED.get(source, folder)
         return Zoo(folder, Index.read(folder))
 
     def subset(self, ids: Iterable[str]) -> "Zoo":
