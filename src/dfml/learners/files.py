@@ -60,7 +60,7 @@ def load_pair(path: Path, what: str, build: Callable[[dict[str, Any], dict[str, 
         build: raises ValueError, TypeError or KeyError where values and tensors do not fit together.
 
     Raises:
-        InputError: files missing, damaged, changed by hand, of another version, or tensors that do not match the values.
+        InputError: files missing, damaged, changed by hand or of another version, or tensors that do not match.
     """
     card, weights = path.with_suffix(".json"), path.with_suffix(".safetensors")
     try:

@@ -30,9 +30,7 @@ from dfml.zoo import Zoo
 from dfml.zoo.store import EMBEDDED
 
 RUN_SCHEMA = 1
-CHANGE = (
-    "undo the change, and make it with `dfml train --resume --override --NAME VALUE`; or train anew with another --out"
-)
+CHANGE = "undo the change and make it with `dfml train --resume --override --NAME VALUE`, or train anew"
 
 
 class RunFolder:
@@ -95,8 +93,8 @@ class RunFolder:
             raise InputError(
                 f"{folder.path}: belongs to another run" + "".join(f"\n  - {d}" for d in differ),
                 "the configuration and the zoo that the run was started with",
-                "leave out the options that differ; add --override to go on with other values, which the run then tells of; or "
-                "start anew with another --out",
+                "leave out the options that differ, start anew with another --out, or add --override to go on with other "
+                "hyper-parameters, of which the run then tells",
             )
         for part in (folder.path, folder.checkpoints.folder):
             clear_leftovers(part)

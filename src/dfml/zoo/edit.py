@@ -55,8 +55,8 @@ def edit_card(folder: str | Path, model: str, changes: Mapping[str, str]) -> Mod
         card = card_of(path, values)
         read_network(folder, card)
         cards = [_read(folder, entry.id) if entry.id != model else (card, seal_of(values)) for entry in index.models]
-        about = {"name": index.name, "shared_classes": index.shared_classes, "recipe": index.recipe}
-        changed = index_of(folder, cards, **about)
+        shared = index.shared_classes
+        changed = index_of(folder, cards, name=index.name, shared_classes=shared, recipe=index.recipe)
         write_json(path, sealed(values))
         changed.write(folder)
     return card

@@ -18,9 +18,9 @@ from jaxtyping import Int
 from torch import Tensor
 
 from dfml.errors import InputError
-from dfml.files import content_hash
+from dfml.files import check_seal, content_hash, seal_of
 from dfml.nn import Classifier, InputSpec
-from dfml.zoo.card import ModelCard
+from dfml.zoo.card import CHANGE, ModelCard, card_of, card_values
 from dfml.zoo.files import pack, read_network, write_packed
 from dfml.zoo.index import INDEX, Entry, Index
 from dfml.zoo.teacher import LocalTeacher
@@ -43,13 +43,11 @@ class _Cards(Mapping[str, ModelCard]):
         card = card_of(path, values)
         names = tuple(self._names[c] for c in entry.class_ids)
         given = (card.id, card.class_ids, card.class_names, card.sha256)
-        other = given != (entry.id, entry.class_ids, names, entry.sha256)
-        if other or (entry.card and entry.card != seal_of(values)):
-            raise InputError(
-                f"{path}: {'id, classes or sha256 differ from those' if other else 'not the card that is sealed'} in {INDEX}",
-                "a card that agrees with the index",
-                CHANGE,
-            )
+        wanted = "a card that agrees with the index"
+        if given != (entry.id, entry.class_ids, names, entry.sha256):
+            raise InputError(f"{path}: id, classes or sha256 differ from those in {INDEX}", wanted, CHANGE)
+        if entry.card and entry.card != seal_of(values):
+            raise InputError(f"{path}: not the card that is sealed in {INDEX}", wanted, CHANGE)
         return card
 
     def __iter__(self) -> Iterator[str]:

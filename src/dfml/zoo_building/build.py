@@ -65,8 +65,8 @@ def build_zoo(
 
     Raises:
         InputError: classes or images do not suffice; ``out`` holds a zoo of another recipe or cannot be written;
-            another process builds it; an architecture that is unknown or cannot take the images; jobs that cannot start,
-            see `start_executor`.
+            another process builds it; an architecture that is unknown or cannot take the images; jobs that cannot
+            start, see `start_executor`.
     """
     out = Path(out)
     plan = ZooPlan.make(data, architecture, models, way, seed, width, training)
