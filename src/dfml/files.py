@@ -86,7 +86,12 @@ def write_json(path: Path, value: Any) -> None:
         InputError: the disk is full, or the place cannot be written.
         ValueError: NaN or infinity, which JSON does not know; see `finite`.
     """
-    write_atomic(path, (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
+    write_atomic(path, encode(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"))
+
+
+def encode(text: str) -> bytes:
+    """JSON as UTF-8; half a character, as in the names of files of other days, becomes the escape that JSON has."""
+    return text.encode("utf-8", "backslashreplace")
 
 
 def append_line(path: Path, value: Any) -> None:

@@ -24,6 +24,8 @@ def test_centroids_are_minus_squared_distances_up_to_a_shared_term():
     support, queries = _features(6), _features(4, seed=1)
     means = torch.stack([support[c == UNEVEN].mean(0) for c in range(3)])
     expected = queries.square().sum(1, keepdim=True) - torch.cdist(queries, means) ** 2
+    spread = sum((support[c == UNEVEN] - means[c]).square().sum() for c in range(3)) / (6 - 3)
+    expected = expected + spread * torch.tensor([0, 1 - 1 / 3, 1 / 2 - 1 / 3])
     torch.testing.assert_close(_answers(centroid_coefficients, support, UNEVEN, queries), expected)
 
 
@@ -113,3 +115,31 @@ def test_queries_in_clusters_help_each_other():
     together = self_trained_ridge(features @ features.T, torch.arange(3), scale=7.0).argmax(1)
     alone = _answers(ridge_coefficients, known, torch.arange(3), queries).argmax(1)
     assert (together == labels).float().mean() > (alone == labels).float().mean()
+
+
+@pytest.mark.parametrize("shot", [1, 2, 5])
+def test_centroids_of_equal_shots_are_plain_distances_to_the_bit(shot):
+    labels = torch.arange(3).repeat_interleave(shot)
+    support = _features(3 * shot).float()
+    kernel = support @ support.T
+    means = torch.nn.functional.one_hot(labels).float() / shot
+    coefficients, bias = centroid_coefficients(kernel, labels)
+    assert torch.equal(coefficients, 2 * means)
+    assert torch.equal(bias, -(means * (kernel @ means)).sum(-2))
+
+
+def test_more_images_of_one_class_cost_the_others_no_recall():
+    """Five overlapping classes: four of one image and one of eight, against one image of each."""
+    generator = torch.Generator().manual_seed(0)
+    right = {"even": torch.zeros(5), "uneven": torch.zeros(5)}
+    for _ in range(300):
+        centres = torch.randn(5, 40, generator=generator)
+        for name, shots in (("even", [1, 1, 1, 1, 1]), ("uneven", [1, 1, 1, 1, 8])):
+            labels = torch.arange(5).repeat_interleave(torch.tensor(shots))
+            support = centres[labels] + 2 * torch.randn(len(labels), 40, generator=generator)
+            asked = torch.arange(5).repeat_interleave(4)
+            queries = centres[asked] + 2 * torch.randn(len(asked), 40, generator=generator)
+            hit = _answers(centroid_coefficients, support, labels, queries).argmax(1) == asked
+            right[name] += hit.view(5, 4).float().mean(1) / 300
+    assert right["uneven"].mean() > right["even"].mean()
+    assert right["uneven"][:4].mean() > right["even"][:4].mean() - 0.03

@@ -186,3 +186,11 @@ def test_a_predictor_that_somebody_changed_is_refused_by_name(saved, change):
     card.write_text(json.dumps(json.loads(card.read_text()) | change))
     with pytest.raises(InputError, match=r"predictor\.json: changed since dfml wrote it"):
         load_predictor(saved)
+
+
+def test_a_predictor_of_nan_is_refused(make_encoder, support, tmp_path):
+    predictor = FrozenLearner(make_encoder()).adapt(*support)
+    predictor.weight[0, 0] = float("nan")
+    save_predictor(predictor, tmp_path / "p", NAMES)
+    with pytest.raises(InputError, match=r"head\.weight holds NaN or infinity"):
+        load_predictor(tmp_path / "p")

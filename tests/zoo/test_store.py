@@ -1,3 +1,4 @@
+import hashlib
 import json
 import pickle
 import shutil
@@ -5,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import save
 
 from dfml.errors import InputError
 from dfml.nn import InputSpec
@@ -179,6 +181,16 @@ def test_a_truncated_weight_file(folder, length):
 def test_a_sha256_that_does_not_match(folder):
     shutil.copy(folder / "two.safetensors", folder / "one.safetensors")
     refused(lambda: Zoo.open(folder).teacher("one"), "one.safetensors", "sha256")
+
+
+def test_weights_with_the_names_of_another_library(folder):
+    names = ["conv1.weight", *(f"layer{i}.0.conv1.weight" for i in range(1, 5)), "bn1.bias", "fc.weight", "fc.bias"]
+    content = save({name: torch.zeros(2) for name in names})
+    (folder / "one.safetensors").write_bytes(content)
+    edit(folder / "one.json", sha256=hashlib.sha256(content).hexdigest())
+    write_index(folder, name="toys", shared_classes=True)
+    words = ["among its 8 tensors (bn1.bias, conv1.weight, fc.bias, ...", "head.weight, head.bias and backbone.*"]
+    refused(lambda: Zoo.open(folder).teacher("one"), *words, "cannot be read yet", "write_model")
 
 
 def test_a_card_that_differs_from_the_index(folder):

@@ -2,6 +2,7 @@
 
 import difflib
 import functools
+import io
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,10 +16,13 @@ from dfml.errors import InputError, LostRank
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; the exit code is 2 for wrong input and 130 or 143 for a stop by signal."""
+    """Run a command; the exit code is 2 for wrong input, 1 for a part of it, and 130 or 143 for a stop by signal."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name that cannot be printed is no reason to stop
     try:
-        dispatch(given)
+        return dispatch(given)
     except InputError as error:
         Console(stderr=True).print(Text(f"error: {error}", style="red"), soft_wrap=True)
         return 2
@@ -27,26 +31,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 128 + getattr(stop, "signum", 2)
     except (BrokenPipeError, LostRank):  # of a lost process the loop has told
         return 1
-    return 0
 
 
-def dispatch(given: list[str]) -> None:
-    """Find the command and call it with its options."""
+def dispatch(given: list[str]) -> int:
+    """Find the command and call it with its options; the exit code, which is 0 unless the command says otherwise."""
     if not given or given[0] in ("-h", "--help"):
         overview()
-        return
+        return 0
     if given[0] == "--version":
         from importlib.metadata import version
 
         print(version("dfml"))
-        return
+        return 0
     words = 2 if " ".join(given[:2]) in COMMANDS else 1
     name = " ".join(given[:words])
     if name not in COMMANDS:
         inside = [c for c in COMMANDS if c.startswith(f"{given[0]} ")]
         if inside and given[1:2] in ([], ["-h"], ["--help"]):
             overview(inside)
-            return
+            return 0
         near = difflib.get_close_matches(" ".join(given[:2]), COMMANDS, 1, 0.5) or difflib.get_close_matches(
             name, COMMANDS, 1, 0.5
         )
@@ -59,10 +62,10 @@ def dispatch(given: list[str]) -> None:
         named["overrides"] = read_overrides(unknown)
     else:
         positional, named = tyro.cli(_read_only(command), **options)
-    command(*positional, **named)
+    return command(*positional, **named) or 0
 
 
-def _read_only(command: Callable[..., None]) -> Callable[..., tuple[tuple, dict[str, Any]]]:
+def _read_only(command: Callable[..., int | None]) -> Callable[..., tuple[tuple, dict[str, Any]]]:
     """Stands in for a command while its options are read, so that the command itself runs outside of the parser."""
 
     @functools.wraps(command)

@@ -1,6 +1,5 @@
 """The commands; each imports what it needs, so that ``dfml --help`` is quick."""
 
-import json
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Annotated, Any, Literal
 import tyro
 from tyro.conf import Positional
 
-from dfml.cli.show import bar, console, say
+from dfml.cli.show import bar, console, say, visible
 from dfml.cli.sources import data_glyphs, zoo_build, zoo_edit, zoo_list
 from dfml.cli.sweeps import sweep
 from dfml.errors import InputError
@@ -166,7 +165,7 @@ def adapt(learner: Positional[Path], /, *, support: Path, out: Path, zoo: str | 
     made = load_learner(learner) if has_learner(learner) else Run.open(learner, zoo=zoo).learner
     classifier = adapt_to_folder(made, support)
     save_predictor(classifier.predictor, out, classifier.class_names)
-    say(f"adapted to {len(classifier.class_names)} classes: {', '.join(classifier.class_names)}")
+    say(f"adapted to {len(classifier.class_names)} classes: {', '.join(map(visible, classifier.class_names))}")
     say(f"written: {out}\nnext:    dfml predict {out} IMAGES...")
 
 
@@ -176,27 +175,23 @@ def predict(
     images: Positional[tuple[Path, ...]],
     *,
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
-) -> None:
+) -> int:
     """Label images with a predictor.
+
+    What cannot be read is named at the end, with exit code 1; the other images have their answers.
 
     Args:
         predictor: its folder, as `dfml adapt` writes it.
-        images: image files.
-        as_json: print JSON lines with all probabilities.
+        images: image files, folders of them at any depth, or patterns as ``photos/*.png``.
+        as_json: print JSON lines (UTF-8) with all probabilities.
     """
+    from dfml.cli.predicting import find_images, label
     from dfml.learners.predictor_file import load_predictor
 
-    classifier = load_predictor(predictor)
-    answer = classifier.predict_files(images)
-    for path, label, row in zip(images, answer.labels, answer.probabilities.tolist(), strict=True):
-        if as_json:
-            probabilities = dict(zip(classifier.class_names, row, strict=True))
-            print(json.dumps({"image": str(path), "label": label, "probabilities": probabilities}, ensure_ascii=False))
-        else:
-            print(f"{path}\t{label}\t{100 * max(row):.1f} %")
+    return label(load_predictor(predictor), find_images(images), as_json=as_json)
 
 
-COMMANDS: dict[str, Callable[..., None]] = {
+COMMANDS: dict[str, Callable[..., int | None]] = {
     "demo": demo,
     "data glyphs": data_glyphs,
     "zoo build": zoo_build,

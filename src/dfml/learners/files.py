@@ -66,7 +66,10 @@ def load_pair(path: Path, what: str, build: Callable[[dict[str, Any], dict[str, 
     try:
         values, content = _read_pair(card, weights)
         values = check_seal(card, values, CHANGE)
-        return build(values, load_tensors(content))
+        tensors = load_tensors(content)
+        if bad := [n for n, v in tensors.items() if v.is_floating_point() and not bool(v.isfinite().all())]:
+            raise ValueError(f"{bad[0]} holds NaN or infinity")
+        return build(values, tensors)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, SafetensorError) as error:
         if isinstance(error, InputError) and error.do == CHANGE:
             raise

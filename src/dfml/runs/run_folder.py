@@ -93,8 +93,8 @@ class RunFolder:
             raise InputError(
                 f"{folder.path}: belongs to another run" + "".join(f"\n  - {d}" for d in differ),
                 "the configuration and the zoo that the run was started with",
-                "leave out the options that differ, start anew with another --out, or add --override to go on with other "
-                "hyper-parameters, of which the run then tells",
+                "leave out the options that differ, start anew with another --out, or add --override to go on with "
+                "other hyper-parameters, of which the run then tells",
             )
         for part in (folder.path, folder.checkpoints.folder):
             clear_leftovers(part)
@@ -172,7 +172,7 @@ class RunFolder:
 
     def _read(self, name: str) -> dict[str, Any]:
         try:
-            return json.loads((self.path / name).read_text())
+            return json.loads((self.path / name).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise InputError(
                 f"{self.path}: not a run folder ({name}: {error})", "a folder made by `dfml train`", "correct the path"

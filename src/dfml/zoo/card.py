@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dfml.errors import InputError
-from dfml.files import SEAL, check_seal, sealed
+from dfml.files import SEAL, check_seal, seal_of, sealed
 from dfml.nn import InputSpec
 
 CARD_SCHEMA = 1
@@ -77,13 +77,17 @@ class ModelCard:
         return json.dumps(sealed(self.to_dict()), indent=1)
 
     @staticmethod
-    def read(path: Path) -> "ModelCard":
-        """Read ``<id>.json``.
+    def read(path: Path, *, seal: str = "") -> "ModelCard":
+        """Read ``<id>.json``; its seal must be ``seal``, where one is known.
 
         Raises:
             InputError: not JSON, fields missing or unknown, another schema, changed since it was sealed.
         """
-        return card_of(path, check_seal(path, card_values(path), CHANGE))
+        values = card_values(path)
+        check_seal(path, values, CHANGE)
+        if seal and seal != seal_of(values):
+            raise InputError(f"{path}: not the card that is sealed in zoo.json", "a card that agrees with it", CHANGE)
+        return card_of(path, values)
 
 
 def card_values(path: Path) -> dict[str, Any]:

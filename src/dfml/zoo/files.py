@@ -62,7 +62,8 @@ def read_network(folder: Path, card: ModelCard) -> Classifier:
         ) from error
     wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     given = {name: tuple(value.shape) for name, value in state.items()}
-    _check_head(path, card, given.get("head.weight"), wanted["head.weight"])
+    _check_names(path, given)
+    _check_head(path, card, given["head.weight"], wanted["head.weight"])
     if given != wanted:
         name = min(n for n in given.keys() | wanted.keys() if given.get(n) != wanted.get(n))
         raise InputError(
@@ -115,9 +116,21 @@ def _checked_state(path: Path, card: ModelCard) -> dict[str, Tensor]:
     return state
 
 
-def _check_head(path: Path, card: ModelCard, given: tuple[int, ...] | None, wanted: tuple[int, ...]) -> None:
-    if given is None or len(given) != 2:
-        raise InputError(f"{path}: no head.weight in it", "weights of a dfml Classifier", REPAIR)
+def _check_names(path: Path, given: dict[str, tuple[int, ...]]) -> None:
+    """Refuse weights whose names are another library's."""
+    if len(given.get("head.weight", ())) == 2:
+        return
+    names = sorted(given)
+    found = ", ".join([*names[:3], "...", *names[-2:]] if len(names) > 6 else names)
+    raise InputError(
+        f"{path}: no head.weight among its {len(names)} tensors ({found})",
+        "the weights of a dfml Classifier: head.weight, head.bias and backbone.*",
+        "networks of other libraries cannot be read yet; copy their weights into `dfml.nn.Classifier` with one of "
+        "`dfml.nn.ARCHITECTURES`, where they fit, and write it with `dfml.Zoo.write_model`; " + REPAIR,
+    )
+
+
+def _check_head(path: Path, card: ModelCard, given: tuple[int, ...], wanted: tuple[int, ...]) -> None:
     if given[0] != wanted[0]:
         raise InputError(
             f"card {card.id}: {wanted[0]} class names for a head of {given[0]} rows in {path}",
