@@ -46,9 +46,9 @@ def cards_read(monkeypatch):
     """The names of the card files that were read."""
     names, read = [], ModelCard.read
 
-    def counting(path):
+    def counting(path, **known):
         names.append(path.name)
-        return read(path)
+        return read(path, **known)
 
     monkeypatch.setattr(ModelCard, "read", staticmethod(counting))
     return names

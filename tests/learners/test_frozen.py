@@ -12,7 +12,7 @@ NORMS = ["running", "support", "query_batch"]
 
 
 def naive_distances(encoders, support, labels, queries, normalise):
-    """Features per network normalised, joined; means; squared Euclidean distance."""
+    """Features per network normalised, joined; means; squared Euclidean distance, less the surplus of uneven shots."""
 
     def features(images):
         parts = [encoder(images) for encoder in encoders]
@@ -20,11 +20,19 @@ def naive_distances(encoders, support, labels, queries, normalise):
 
     with torch.no_grad():
         known, asked = features(support), features(queries)
-    rows = []
+    rows, surplus = [], surplus_of_uneven_shots(known, labels)
     for q in asked:
         centroids = [known[labels == c].mean(0) for c in range(int(labels.max()) + 1)]
-        rows.append(torch.stack([((q - c) ** 2).sum() for c in centroids]))
+        rows.append(torch.stack([((q - c) ** 2).sum() for c in centroids]) - surplus)
     return torch.stack(rows)
+
+
+def surplus_of_uneven_shots(known, labels):
+    """By how much the mean of fewer images is farther from everything: its own noise, that of most images apart."""
+    groups = [known[labels == c] for c in range(int(labels.max()) + 1)]
+    spread = sum(((group - group.mean(0)) ** 2).sum() for group in groups) / (len(known) - len(groups))
+    shots = torch.tensor([float(len(group)) for group in groups])
+    return spread * (1 / shots - 1 / shots.max())
 
 
 @pytest.mark.parametrize("normalise", [True, False])
@@ -57,7 +65,8 @@ def test_support_statistics_normalise_the_queries(make_encoder, support, queries
         with given_statistics(encoder, statistics):
             asked = F.normalize(encoder(queries), dim=-1)
     centroids = torch.stack([known[support[1] == c].mean(0) for c in range(3)])
-    expected = (-HEADS["centroid"][1] * torch.cdist(asked, centroids) ** 2).softmax(-1)
+    distances = torch.cdist(asked, centroids) ** 2 - surplus_of_uneven_shots(known, support[1])
+    expected = (-HEADS["centroid"][1] * distances).softmax(-1)
     predictor = FrozenLearner(encoder).adapt(*support, norm="support")
     assert torch.allclose(predictor.probabilities(queries), expected, atol=1e-4)
 
