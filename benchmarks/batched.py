@@ -19,7 +19,7 @@ from dfml.learners import LEARNERS
 from dfml.methods.consolidate import Consolidate
 from dfml.nn import Classifier, Encoder, build_backbone
 from dfml.randomness import Rng
-from dfml.recovery import MetaGenerator
+from dfml.recovery import MetaGenerator, Visit
 from dfml.training.bank import AnswerBank
 from dfml.training.replay import meta_gradient
 from dfml.zoo import Zoo
@@ -40,22 +40,23 @@ LEARNING = {
 
 def visits(zoo: Zoo, device: torch.device) -> Comparison:
     """100 images of each of 16 teachers."""
-    teachers, labels = [zoo.on(device).teacher(i) for i in zoo.ids[:TEACHERS]], [tasks.LABELS] * TEACHERS
+    there = zoo.on(device)
+    visits = [Visit(there.teacher(i), tasks.LABELS) for i in zoo.ids[:TEACHERS]]
 
     def side(engine: str) -> Side:
         recovery = MetaGenerator(adversarial_weight=0.0, engine=engine)
-        recovery.prepare(zoo.input_spec, Rng(0))
-        recovery.to(device)
-        return Side(engine, lambda: recovery.recover(teachers, labels, rng=Rng(1)))
+        state = recovery.init(zoo.canvas, Rng(0))
+        state.to(device)
+        return Side(engine, lambda: recovery.recover(state, visits, rng=Rng(1)))
 
-    return Comparison("visits", side("batched"), [side("loop")], facts={"images": TEACHERS * len(tasks.LABELS)})
+    return Comparison("visits", side("batched"), [side("loop")], facts={"images": len(visits) * len(tasks.LABELS)})
 
 
 def episodes(zoo: Zoo, device: torch.device, name: str) -> Comparison:
     """The meta-gradient of ten 5-way 1-shot episodes with 75 queries."""
     kind, options = LEARNING[name]
     torch.manual_seed(0)
-    encoder = Encoder(build_backbone("conv4", image_size=32), zoo.input_spec)
+    encoder = Encoder(build_backbone("conv4", image_size=32), zoo.canvas)
     learner = LEARNERS[kind](encoder, **options).to(device, memory_format=torch.channels_last)
     bank = tasks.random_bank()
     bank.to(device)
@@ -80,11 +81,11 @@ def zoo_building(zoo: Zoo, device: torch.device) -> Comparison:
         return [Classifier(build_backbone("conv4", image_size=32), 5).to(device) for _ in range(BUILT)]
 
     def together() -> None:
-        train_together(images, labels, networks(), zoo.input_spec, rngs=rngs, **recipe)
+        train_together(images, labels, networks(), zoo.canvas, rngs=rngs, **recipe)
 
     def loop() -> None:
         for own, wanted, network, rng in zip(images, labels, networks(), rngs, strict=True):
-            train_classifier(own, wanted, network, zoo.input_spec, rng=rng, **recipe)
+            train_classifier(own, wanted, network, zoo.canvas, rng=rng, **recipe)
 
     return Comparison("zoo-building", Side("batched", together), [Side("loop", loop)], facts={"teachers": BUILT})
 

@@ -22,7 +22,7 @@ from dfml.compute.memory import keep_freed_memory
 from dfml.data import ImageSet, load_data
 from dfml.evaluation.score import Score, paired_difference
 from dfml.recipes.options import load_recipe
-from dfml.recovery import AbstractRecovery, DeepInversion, MetaGenerator
+from dfml.recovery import AbstractRecovery, DeepInversion, MetaGenerator, PublishedMetaGenerator
 from dfml.zoo import Zoo
 from run import KEPT
 from student import LABELS, distil, judge, recover_for
@@ -45,7 +45,7 @@ def options(recipe: str) -> dict[str, Any]:
 
 def other(name: str) -> tuple[AbstractRecovery, Around]:
     if name == "published":
-        return MetaGenerator(**options("published")), as_published
+        return PublishedMetaGenerator(), as_published
     if name == "pixel inversion":
         return DeepInversion(), nullcontext
     alone = {"steps": STEPS_ALONE - 1, "meta_lr": 0.0} if name == "per-teacher generator" else {}

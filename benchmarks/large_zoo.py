@@ -48,7 +48,7 @@ def write_large_zoo(
         card = replace(originals[number % len(originals)], id=f"model-{number:05d}", class_names=own, class_ids=own)
         _link(folder / f"weights-{number % len(originals)}.safetensors", folder / f"{card.id}.safetensors")
         (folder / f"{card.id}.json").write_text(card.to_json())
-        entries.append(Entry(card.id, card.architecture, own, card.sha256, card.accuracy))
+        entries.append(Entry(card.id, card.source, own, card.sha256, card.accuracy, card.input_spec))
     for original in originals:
         for ending in ("json", "safetensors"):
             (folder / f"{original.id}.{ending}").unlink()
@@ -65,7 +65,9 @@ def _write_original(folder: Path, name: str, width: int, spec: InputSpec, seed: 
             network(spec.normalise(torch.rand(16, spec.channels, spec.size, spec.size)))
     words = tuple(f"class-{c}" for c in range(WAY))
     accuracy = {"mean": 80.0, "ci95": 5.0, "n": 100}
-    return Zoo.write_model(folder, ModelCard(name, "conv4", width, words, words, spec, "", accuracy), network.eval())
+    return Zoo.write_model(
+        folder, ModelCard(name, "dfml:conv4", words, words, spec, "", {"width": width}, accuracy), network.eval()
+    )
 
 
 def _link(source: Path, target: Path) -> None:

@@ -28,7 +28,7 @@ from dfml.methods.consolidate import Consolidate
 from dfml.nn import Classifier, Encoder, build_backbone
 from dfml.nn.precision import bfloat16_is_fast
 from dfml.randomness import Rng
-from dfml.recovery import MetaGenerator
+from dfml.recovery import MetaGenerator, Visit
 from dfml.training.bank import AnswerBank
 from dfml.zoo import Zoo
 from dfml.zoo_building.train_one import train_classifier
@@ -93,10 +93,10 @@ def make_tasks(zoo: Zoo, device: torch.device) -> list[Task]:
     zoo = zoo.on(device)
     teachers = [zoo.teacher(i) for i in zoo.ids[: tasks.VISITED]]
     recovery = MetaGenerator(adversarial_weight=0.0)
-    recovery.prepare(zoo.input_spec, Rng(0))
-    recovery.to(device)
-    labels = [tasks.LABELS] * len(teachers)
-    own = nbytes(list(recovery.generator.parameters())) + nbytes(list(teachers[0].network.parameters()))
+    learned = recovery.init(zoo.canvas, Rng(0))
+    learned.to(device)
+    visits = [Visit(teacher, tasks.LABELS) for teacher in teachers]
+    own = nbytes(list(learned.generator.parameters())) + nbytes(list(zoo.network(zoo.ids[0]).parameters()))
     shown = len(tasks.LABELS) * 3 * 32 * 32 * 4
 
     method = Consolidate(recovery=MetaGenerator(), updates=1, capacity=512, validation_teachers=0)
@@ -109,19 +109,19 @@ def make_tasks(zoo: Zoo, device: torch.device) -> list[Task]:
     bank = tasks.random_bank()
     bank.to(device)
     drawn = bank.episode(way=5, shot=1, queries=15, generator=Rng(0).generator("episode"))
-    learner = MAML(Encoder(build_backbone("conv4", image_size=32), zoo.input_spec)).to(device)
+    learner = MAML(Encoder(build_backbone("conv4", image_size=32), zoo.canvas)).to(device)
 
     network = Classifier(build_backbone("conv4", image_size=32), 5).to(device)
     images, truth = torch.randint(0, 256, (64, 3, 32, 32), dtype=torch.uint8), torch.arange(64) % 5
     recipe = {"epochs": 1, "batch_size": 64, "lr": 0.01, "optimiser": "adam", "shift": 2}
     return [
         # A step reads and writes parameters, their gradients and two moments.
-        ("visits", lambda: recovery.recover(teachers, labels, rng=Rng(1)), 4 * 6 * (7 * own + 2 * shown)),
+        ("visits", lambda: recovery.recover(learned, visits, rng=Rng(1)), 4 * 6 * (7 * own + 2 * shown)),
         ("consolidate", lambda: method.learn(state, Rng(0)), 7 * student + 128 * (3 * 32 * 32 + 1000)),
         ("replay", lambda: learner.meta_loss(drawn)[0].backward(), 12 * nbytes(list(learner.parameters()))),
         (
             "zoo-build-step",
-            lambda: train_classifier(images, truth, network, zoo.input_spec, rng=Rng(0), **recipe),
+            lambda: train_classifier(images, truth, network, zoo.canvas, rng=Rng(0), **recipe),
             7 * nbytes(list(network.parameters())) + 64 * 3 * 32 * 32,
         ),
     ]

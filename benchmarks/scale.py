@@ -3,8 +3,8 @@
     python benchmarks/scale.py [--sizes 10 100 1000 10000] [--steps 3] [--results benchmarks/results.jsonl]
 
 Every measurement has a process of its own, because the system reports the most memory that a process ever had. Steps
-are those of the recipes `free` and `best` with less work in each (`SETTINGS`), the same for every size; a committee of
-10 answers everywhere, so nobody is held out of it in a zoo of 10. The first step is not counted. CPU seconds are
+are those of the recipes `free` and `best` with less work in each (`SETTINGS`), the same for every size; 10 teachers
+answer everywhere, so none is held out in a zoo of 10. The first step is not counted. CPU seconds are
 printed too, since other programs disturb the clock but not them. Prints a Markdown table and replaces the lines named
 ``scale`` of the results file.
 """
@@ -26,7 +26,7 @@ SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
     "free": ("free", {"method.warmup_steps": 0, "method.rounds": 4}),
     "consolidate": (
         "best",
-        {"method.committee": 10, "method.validation_teachers": 0, "method.updates": 10, "network.width": 32},
+        {"method.answering_teachers": 10, "method.validation_teachers": 0, "method.updates": 10, "network.width": 32},
     ),
 }
 COLUMNS = ("teachers", "open s", "open MB", "method", "init s", "step s", "step CPU s", "times the smallest", "peak MB")
@@ -88,7 +88,7 @@ def measure_steps(folder: Path, name: str, steps: int, threads: int) -> dict[str
     from dfml.methods.base import teachers_of
     from dfml.randomness import Rng
     from dfml.recipes.resolving import resolve
-    from dfml.runs.loop import reproducible
+    from dfml.runs.determinism import reproducible
     from dfml.runs.measures import load_average, peak_memory_mb
     from dfml.runs.run_folder import commit
     from dfml.zoo import Zoo
@@ -126,9 +126,9 @@ def _floor(zoo: Any) -> float:
 
     teacher, seconds = zoo.teacher(zoo.ids[0]), []
     for _ in range(5):
-        images = torch.rand(100, 3, zoo.input_spec.size, zoo.input_spec.size, requires_grad=True)
+        images = torch.rand(100, *zoo.canvas.shape, requires_grad=True)
         start = time.perf_counter()
-        teacher.logits(images).sum().backward()
+        teacher.forward(images).logits.sum().backward()
         seconds.append(time.perf_counter() - start)
     return statistics.median(seconds)
 

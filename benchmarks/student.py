@@ -5,6 +5,7 @@ one cycle of the learning rate, shifts and flips; nearest centroids on its froze
 """
 
 import time
+from typing import Any
 
 import torch
 from torch import nn
@@ -18,7 +19,7 @@ from dfml.functional.divergences import kl_divergence
 from dfml.learners import FrozenLearner
 from dfml.nn import Encoder, build_backbone
 from dfml.randomness import Rng
-from dfml.recovery import AbstractRecovery
+from dfml.recovery import AbstractRecovery, Visit
 from dfml.training.bank import Bank
 from dfml.zoo import Zoo
 
@@ -28,23 +29,27 @@ EPISODES = 10_000
 LABELS = torch.arange(5).repeat(PER_CLASS)
 
 
-def recover_for(seconds: float, recovery: AbstractRecovery, zoo: Zoo, seed: int = 0) -> tuple[Bank, int, float]:
+def recover_for(
+    seconds: float, recovery: AbstractRecovery, zoo: Zoo, seed: int = 0, *, state: Any = None
+) -> tuple[Bank, int, float]:
     """Visit random teachers, four at a time, for as long as the next visits are likely to end in time; at least once.
+
+    ``state`` of the recovery learns on from where it is; None starts one.
 
     Returns:
         A bank of everything that was shown, the visits, and the seconds that they took.
     """
     start = time.perf_counter()
-    recovery.prepare(zoo.input_spec, Rng(seed))
+    state = state or recovery.init(zoo.canvas, Rng(seed))
     rows = {c: i for i, c in enumerate(zoo.class_ids)}
-    bank = Bank(classes=len(rows), capacity=4000, shape=(3, zoo.input_spec.size, zoo.input_spec.size))
+    bank = Bank(classes=len(rows), capacity=4000, shape=zoo.canvas.shape)
     visits, last = 0, 0.0
     while not visits or time.perf_counter() - start + last < seconds:
         begun = time.perf_counter()
         rng = Rng(seed).at("visit", visits)
         chosen = torch.randperm(TEACHERS, generator=rng.generator("choose"))[:PER_VISIT].tolist()
-        teachers = [zoo.teacher(zoo.ids[i]) for i in chosen]
-        for i, shown in zip(chosen, recovery.recover(teachers, [LABELS] * PER_VISIT, rng=rng), strict=True):
+        wanted = [Visit(zoo.teacher(zoo.ids[i]), LABELS) for i in chosen]
+        for i, shown in zip(chosen, recovery.recover(state, wanted, rng=rng), strict=True):
             classes = torch.tensor([rows[c] for c in zoo.cards[zoo.ids[i]].class_ids])
             bank.add(shown.images, classes[shown.labels], i)
         visits += PER_VISIT
@@ -55,7 +60,7 @@ def recover_for(seconds: float, recovery: AbstractRecovery, zoo: Zoo, seed: int 
 def distil(zoo: Zoo, bank: Bank, seed: int = 0) -> Encoder:
     """The student."""
     torch.manual_seed(seed)
-    spec, teachers = zoo.input_spec, [zoo.teacher(i) for i in zoo.ids[:TEACHERS]]
+    spec, teachers = zoo.canvas, [zoo.teacher(i) for i in zoo.ids[:TEACHERS]]
     encoder = Encoder(build_backbone("conv4", image_size=spec.size), spec)
     heads = nn.Linear(encoder.feature_size, 5 * TEACHERS)
     parameters = [*encoder.parameters(), *heads.parameters()]
@@ -69,7 +74,7 @@ def distil(zoo: Zoo, bank: Bank, seed: int = 0) -> Encoder:
         images = shift_and_flip(bank.read(classes[pick], slots[pick]), g)
         answering = torch.randperm(TEACHERS, generator=g)[:ANSWERING].tolist()
         with torch.no_grad():
-            targets = [teachers[t].logits(images) for t in answering]
+            targets = [teachers[t].forward(images).logits for t in answering]
         answers = heads(encoder(images)).view(BATCH, TEACHERS, 5)
         loss = torch.stack([kl_divergence(y, answers[:, t]) for t, y in zip(answering, targets, strict=True)]).mean()
         optimiser.zero_grad()

@@ -23,7 +23,7 @@ from dfml.methods.consolidate import Consolidate
 from dfml.nn import Classifier, Encoder, build_backbone
 from dfml.randomness import Rng
 from dfml.recipes.options import load_recipe
-from dfml.recovery import AbstractRecovery, DeepInversion, MetaGenerator
+from dfml.recovery import AbstractRecovery, DeepInversion, MetaGenerator, PublishedMetaGenerator, Visit
 from dfml.training.bank import AnswerBank, Bank
 from dfml.zoo import Zoo
 from dfml.zoo_building.plan import TRAINING, TrainingRecipe
@@ -43,7 +43,7 @@ def one_pass(zoo: Zoo) -> float:
     taken = []
     for _ in range(8):
         start = time.perf_counter()
-        torch.autograd.grad(teacher.logits(images).sum(), images)
+        torch.autograd.grad(teacher.forward(images).logits.sum(), images)
         taken.append(time.perf_counter() - start)
     return median(taken[1:])
 
@@ -53,13 +53,13 @@ def recover(zoo: Zoo) -> Comparison:
     teachers = [zoo.teacher(i) for i in zoo.ids[:VISITED]]
 
     def visits(recovery: AbstractRecovery, *, published: bool = False) -> Any:
-        recovery.prepare(zoo.input_spec, Rng(0))
+        state = recovery.init(zoo.canvas, Rng(0))
         if published:
-            recovery.generator.to(memory_format=torch.contiguous_format)
-        answering = [Classifier(build_backbone("conv4", image_size=32), 5)] * VISITED if published else None
-        return lambda: recovery.recover(teachers, [LABELS] * VISITED, students=answering, rng=Rng(1))
+            state.generator.to(memory_format=torch.contiguous_format)
+        student = Classifier(build_backbone("conv4", image_size=32), 5) if published else None
+        wanted = [Visit(teacher, LABELS, student) for teacher in teachers]
+        return lambda: recovery.recover(state, wanted, rng=Rng(1))
 
-    options = {k: v for k, v in load_recipe("published")["recovery"].items() if k != "name"}
     ours = {k: v for k, v in load_recipe("best")["recovery"].items() if k != "name"}
     alone = MetaGenerator(**ours, steps=TIMED_STEPS - 1, meta_lr=0.0)  # its last reading counts as a step
     times, floor = LONG / TIMED_STEPS, VISITED * 6 * one_pass(zoo)
@@ -67,7 +67,7 @@ def recover(zoo: Zoo) -> Comparison:
         "recover",
         Side("ours", visits(MetaGenerator(**ours))),
         [
-            Side("published", visits(MetaGenerator(**options), published=True), inside=as_published),
+            Side("published", visits(PublishedMetaGenerator(), published=True), inside=as_published),
             Side("published, in nothing but torch", _bare_published(), inside=memory_as_usual),
             Side("pixel inversion", visits(DeepInversion(steps=TIMED_STEPS)), times),
             Side("per-teacher generator", visits(alone), times),
@@ -111,7 +111,7 @@ def _from_files(bank: Bank, folder: Path) -> Any:
 
 def _learner(*, second_order: bool) -> MAML:
     torch.manual_seed(0)
-    spec = Zoo.open("glyphs").input_spec
+    spec = Zoo.open("glyphs").canvas
     encoder = Encoder(build_backbone("conv4", image_size=32), spec)
     return MAML(encoder, head="literal", second_order=second_order, norm="query_batch")
 
@@ -239,7 +239,7 @@ def consolidate(zoo: Zoo) -> Comparison:
 def zoo_build(zoo: Zoo) -> Comparison:
     """Two Conv4 teachers on five classes of 480 images, from one epoch each."""
     images = torch.randint(0, 256, (2400, 3, 32, 32), dtype=torch.uint8, generator=Rng(0).generator("images"))
-    labels, spec = torch.arange(5).repeat(480), zoo.input_spec
+    labels, spec = torch.arange(5).repeat(480), zoo.canvas
 
     def train(recipe: TrainingRecipe) -> None:
         network = Classifier(build_backbone("conv4", image_size=32), 5)

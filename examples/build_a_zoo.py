@@ -32,7 +32,7 @@ def main() -> None:
 
     teacher, wanted = zoo.teacher(zoo.ids[0]), zoo.cards[zoo.ids[0]].class_names
     known = data.train.class_names.index(wanted[0])
-    answers = teacher.logits(data.train.batch(data.train.members[known][-20:])).argmax(-1)
+    answers = teacher.answers(data.train.batch(data.train.members[known][-20:])).argmax(-1)
     print(f"{zoo.ids[0]} calls {int((answers == 0).sum())} of 20 images of {wanted[0]} so")
 
 

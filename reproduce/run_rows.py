@@ -21,7 +21,6 @@ import torch
 
 from dfml.data import DataSplits, load_data
 from dfml.evaluation.score import Score, paired_difference
-from dfml.runs.checkpoint import load_tree
 from dfml.runs.results import evaluate_run
 from dfml.runs.run import Run
 from dfml.runs.run_folder import RunFolder
@@ -87,8 +86,7 @@ def best_on_test(run: Run, data: DataSplits) -> Results:
     best: Results = {}
     saved = run.folder.checkpoints.paths()
     for path in saved:
-        reading = Run(RunFolder(run.path), run.zoo)
-        reading.checkpoint = load_tree(path)
+        reading = Run(RunFolder(run.path), run.zoo, checkpoint=path)
         for row in evaluate_run(reading, data, shots=SHOTS).results:
             kept = best.setdefault(row["shot"], row)
             for kind, score in row["accuracy"].items():

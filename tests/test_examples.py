@@ -23,7 +23,7 @@ def test_an_example_is_short(script):
 
 
 def test_train_and_predict(tmp_path):
-    shown = run("train_and_predict.py", tmp_path, "--steps", "2", "--updates", "25", "--out", "run")
+    shown = run("train_and_predict.py", tmp_path, "--steps", "3", "--updates", "40", "--out", "run")
     right, asked = map(int, re.search(r"(\d+) of (\d+) right", shown).groups())
     assert asked == 100
     assert right >= 33, "of 100, where chance is 20 and its standard deviation 4"

@@ -12,7 +12,8 @@ import dfml
 
 ROOT = Path(dfml.__path__[0])
 LAYERS = (
-    {"errors", "randomness", "files", "lock"},
+    {"bounds", "errors", "randomness"},
+    {"files"},
     {"episode", "compute", "functional"},
     {"nn"},
     {"data", "zoo"},
@@ -26,9 +27,6 @@ LAYERS = (
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names} | {"__main__": len(LAYERS)}
 SAME_LEVEL = {  # within a level, the first may import the second
-    ("files", "errors"),
-    ("lock", "errors"),
-    ("lock", "files"),
     ("zoo", "data"),
     ("functional", "compute"),
     ("training", "learners"),

@@ -17,9 +17,9 @@ def network(seed: int, classes: int = 3, size: int = 16) -> Classifier:
 
 
 def card(model: str, names: tuple[str, ...], **changes) -> ModelCard:
-    values = {"id": model, "architecture": "conv4", "width": 4, "class_names": names, "sha256": "", "input_spec": SPEC}
+    values = {"id": model, "source": "dfml:conv4", "class_names": names, "sha256": "", "input_spec": SPEC}
     values |= {"class_ids": tuple(f"toys/{name}" for name in names), "accuracy": {"mean": 50.0, "ci95": 9.0, "n": 100}}
-    return ModelCard(**values | changes)
+    return ModelCard(**values | {"options": {"width": 4}} | changes)
 
 
 def write_tiny_zoo(folder: Path) -> Path:

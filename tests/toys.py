@@ -10,15 +10,18 @@ from dfml.zoo import Zoo
 from dfml.zoo.card import ModelCard
 from dfml.zoo.index import Entry
 from dfml.zoo.teacher import LocalTeacher
+from dfml.zoo.views import Counted, Tally
 
 SPEC = InputSpec(size=16)
 
 
-def toy_teacher(name: str = "toy", class_ids: tuple[str, ...] = ("a", "b", "c"), seed: int = 0) -> LocalTeacher:
+def toy_teacher(
+    name: str = "toy", class_ids: tuple[str, ...] = ("a", "b", "c"), seed: int = 0, width: int = 4
+) -> LocalTeacher:
     """A Conv4 of width 4 on 16-pixel images, briefly trained to tell colours apart."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        network = Classifier(build_backbone("conv4", image_size=16, width=4), len(class_ids))
+        network = Classifier(build_backbone("conv4", image_size=16, width=width), len(class_ids))
         optimiser = torch.optim.Adam(network.parameters(), lr=3e-3)
         colours = torch.rand(len(class_ids), 3, 1, 1)
         for _ in range(60):
@@ -28,7 +31,7 @@ def toy_teacher(name: str = "toy", class_ids: tuple[str, ...] = ("a", "b", "c"),
             nn.functional.cross_entropy(network(SPEC.normalise(images)), labels).backward()
             optimiser.step()
     accuracy = {"mean": 90.0 + seed, "ci95": 1.0, "n": 100}
-    card = ModelCard(name, "conv4", 4, class_ids, class_ids, SPEC, "", accuracy)
+    card = ModelCard(name, "dfml:conv4", class_ids, class_ids, SPEC, "", {"width": width}, accuracy)
     return LocalTeacher(card, network)
 
 
@@ -46,12 +49,14 @@ class ToyZoo(Zoo):
     """Five teachers over eight classes."""
 
     def __init__(self):
-        self.teachers = {f"t{i}": toy_teacher(f"t{i}", ids, seed=i) for i, ids in enumerate(CLASSES)}
+        self.tally = Tally()
+        own = [toy_teacher(f"t{i}", ids, seed=i) for i, ids in enumerate(CLASSES)]
+        self.teachers = {teacher.card.id: Counted(teacher, self.tally) for teacher in own}
         self.name, self.ids = "toys", list(self.teachers)
         self.cards = {name: t.card for name, t in self.teachers.items()}
-        self._entries = {n: Entry(n, c.architecture, c.class_ids, c.sha256, c.accuracy) for n, c in self.cards.items()}
+        self._entries = {n: Entry(n, c.source, c.class_ids, c.sha256, c.accuracy) for n, c in self.cards.items()}
 
-    input_spec, class_ids = SPEC, tuple("abcdefgh")
+    canvas, class_ids = SPEC, tuple("abcdefgh")
 
     def teacher(self, name):
         return self.teachers[name]
@@ -62,5 +67,6 @@ def run_steps(method, state, zoo, first: int, last: int) -> list[dict]:
     metrics = []
     for step in range(first, last):
         rng = Rng(0).at("step", step)
-        metrics.append(method.step(state, teachers_of(zoo, method.plan(state, zoo, rng)), rng))
+        report = method.step(state, teachers_of(zoo, method.plan(state, zoo, rng)), rng)
+        metrics.append(report.metrics())
     return metrics

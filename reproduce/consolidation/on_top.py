@@ -27,7 +27,7 @@ from dfml.functional.augmentation import shift_and_flip
 from dfml.functional.divergences import kl_divergence
 from dfml.functional.inner import Parameters, sequential_displacement
 from dfml.learners import LEARNERS
-from dfml.methods.consolidate import ConsolidateState, student_logits
+from dfml.methods.consolidate import Consolidate, ConsolidateState, student_logits
 from dfml.nn import Encoder
 from dfml.randomness import Rng
 from dfml.runs.run import Run
@@ -39,11 +39,11 @@ VARIANTS = ("answers", "protonet", "anil", "maml", "alignment")
 LR, FAST_LR, TEACHERS, PER_CLASS = 3e-4, 0.03, 4, 20
 
 
-def recovered(state: ConsolidateState, zoo: Zoo) -> tuple[Bank, dict[str, Tensor]]:
+def recovered(method: Consolidate, state: ConsolidateState, zoo: Zoo) -> tuple[Bank, dict[str, Tensor]]:
     """Images of every teacher, by class for episodes and by teacher for alignment."""
     bank, own = Bank(classes=len(zoo.class_ids), capacity=400, shape=tuple(state.bank.images.shape[1:])), {}
-    for number, name in enumerate(state.committee):
-        shown = state.recovery.show([zoo.teacher(name)], PER_CLASS, Rng(0).at("on top", name))[0]
+    for number, name in enumerate(state.outputs_of):
+        shown = method.recovery.show(state.recovery, [zoo.teacher(name)], PER_CLASS, Rng(0).at("on top", name))[0]
         bank.add(shown.images, zoo.rows(name)[shown.labels], number)
         own[name] = shown.images
     return bank, own
@@ -51,13 +51,13 @@ def recovered(state: ConsolidateState, zoo: Zoo) -> tuple[Bank, dict[str, Tensor
 
 def aligned(state: ConsolidateState, student: Encoder, zoo: Zoo, own: dict[str, Tensor], rng: Rng) -> list[Tensor]:
     """The direction of sequential steps over some teachers, each on images of its own."""
-    names = list(state.committee)
+    names = list(state.outputs_of)
     chosen = torch.randperm(len(names), generator=rng.generator("teachers"))[:TEACHERS].tolist()
 
     def loss(name: str, parameters: Parameters) -> Tensor:
         images = shift_and_flip(own[name], rng.generator("augment", name))
         logits = functional_call(_Logits(student), parameters, (images,))
-        return kl_divergence(zoo.teacher(name).answers(images), logits[:, state.committee[name]])
+        return kl_divergence(zoo.teacher(name).answers(images), logits[:, state.outputs_of[name]])
 
     parameters = dict(_Logits(student).named_parameters())
     direction, _ = sequential_displacement([partial(loss, names[i]) for i in chosen], parameters, lr=FAST_LR)
@@ -107,7 +107,7 @@ def main() -> None:
     keep_freed_memory()
     zoo = Zoo.open(args.zoo)
     bench, run = Bench(zoo, load_data(args.data)), Run.open(args.run, zoo=zoo)
-    bank, own = recovered(run.state, zoo)
+    bank, own = recovered(run.method, run.state, zoo)
     rows: list[dict[str, Any]] = []
     students: dict[str, Callable[[], Encoder]] = {"before": lambda: run.state.average}
     students |= {kind: partial(go_on, kind, run, bank, own, args.updates) for kind in VARIANTS}

@@ -33,7 +33,7 @@ from dfml.methods.consolidate import WARM_UP, Consolidate, ConsolidateState
 from dfml.methods.zoo_ensemble import ZooEnsemble
 from dfml.nn import Encoder
 from dfml.randomness import Rng
-from dfml.recovery import AbstractRecovery, DeepInversion, MetaGenerator
+from dfml.recovery import AbstractRecovery, DeepInversion, MetaGenerator, Visit
 from dfml.training.bank import AnswerBank, as_bytes, as_floats
 from dfml.zoo import Zoo
 
@@ -104,7 +104,7 @@ def _some(data: Tensor, images: int) -> Tensor:
 
 def noise(bench: "Bench", images: int) -> Tensor:
     """Coloured noise, coarse and fine, as natural images have more of the coarse."""
-    g, size = Rng(0).generator("noise"), (bench.zoo.input_spec.size,) * 2
+    g, size = Rng(0).generator("noise"), (bench.zoo.canvas.size,) * 2
     octaves = (torch.randn(images, 3, k, k, generator=g) * k**-0.7 for k in (2, 4, 8, 16, 32))
     return (0.5 + 0.25 * sum(F.interpolate(o, size, mode="bicubic") for o in octaves)).clamp(0, 1)
 
@@ -113,12 +113,12 @@ def recovered(bench: "Bench", images: int, *, recovery: AbstractRecovery | None 
     """What the meta-generator (or another recovery) shows while it learns, one teacher after the other."""
     zoo, labels = bench.zoo, torch.arange(5).repeat(PER_VISIT // 5)
     recovery = recovery or MetaGenerator()
-    recovery.prepare(zoo.input_spec, Rng(0))
+    state = recovery.init(zoo.canvas, Rng(0))
     shown = []
     for visit in range(images // PER_VISIT):
         rng = Rng(0).at("visit", visit)
         teacher = zoo.teacher(zoo.ids[torch.randint(len(zoo), (1,), generator=rng.generator("teacher")).item()])
-        shown.append(recovery.recover([teacher], [labels], rng=rng)[0].images)
+        shown.append(recovery.recover(state, [Visit(teacher, labels)], rng=rng)[0].images)
     return torch.cat(shown)
 
 
@@ -167,9 +167,9 @@ class Bench:
         distances = []
         for name in self.zoo.ids[:10]:
             teacher = self.zoo.teacher(name)
-            with torch.no_grad(), teacher.capture() as statistics:
-                teacher.logits(as_floats(bank.images[:1000]))
-            distances.append(float(batchnorm_norms(statistics)))
+            with torch.no_grad():
+                seen = teacher.forward(as_floats(bank.images[:1000]), statistics=True)
+            distances.append(float(batchnorm_norms(seen.statistics)))
         sure = answers.unflatten(1, (-1, 5)).softmax(-1).amax(-1).mean()
         return {
             "sure": round(100 * float(sure), 1),

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from dfml.functional.divergences import kl_divergence
+from dfml.methods.free_published import PublishedFREE
 from dfml.randomness import Rng
 from dfml.runs.run import Run
 from dfml.zoo import Zoo
@@ -37,9 +38,10 @@ def gradients(run: Run, rng: Rng, *, shared_images: bool) -> Tensor:
         if not shared_images:
             images = state.bank.sample(IMAGES, rng.generator("images", i))
         ways = len(teacher.card.class_ids)
-        rows = torch.arange(ways) if method.head == "literal" else run.zoo.rows(teacher.card.id)
+        literal = isinstance(method, PublishedFREE)  # its one head is that of all teachers
+        rows = torch.arange(ways) if literal else run.zoo.rows(teacher.card.id)
         with torch.no_grad():
-            wanted = teacher.logits(images)
+            wanted = teacher.forward(images).logits
         logits = functional_call(state.model, parameters, (images, rows), tie_weights=False)
         loss = kl_divergence(wanted, logits)
         flat.append(torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(parameters.values()))]))
@@ -69,7 +71,7 @@ def main() -> None:
     for path in args.runs:
         run = Run.open(path, zoo=zoo)
         method = run.folder.config.sections["method"]
-        row: dict[str, Any] = {"run": path.name, "head": method["head"], "alignment": method["alignment"]}
+        row: dict[str, Any] = {"run": path.name, "method": method["name"], "alignment": method.get("alignment")}
         row |= {"steps": run.state.step, "zoo": zoo.hash}
         row |= {name: agreement(run, shared_images=name == "same_images") for name in ("same_images", "own_images")}
         print(json.dumps(row), flush=True)

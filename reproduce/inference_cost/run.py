@@ -29,7 +29,7 @@ IMAGES, PASSES = 64, 15
 
 def networks(zoo: Zoo) -> dict[str, list[Encoder]]:
     """By name: one encoder that answers like the zoo, or all of the zoo's."""
-    spec, classes = zoo.input_spec, [zoo.rows(i).tolist() for i in zoo.ids]
+    spec, classes = zoo.canvas, [zoo.rows(i).tolist() for i in zoo.ids]
     made = {}
     for name, (architecture, width) in NETWORKS.items():
         backbone = build_backbone(architecture, image_size=spec.size, channels=spec.channels, width=width)
@@ -40,7 +40,7 @@ def networks(zoo: Zoo) -> dict[str, list[Encoder]]:
 @torch.inference_mode()
 def measure(zoo: Zoo) -> list[dict[str, Any]]:
     """A line for each."""
-    spec, lines, fused = zoo.input_spec, [], {}
+    spec, lines, fused = zoo.canvas, [], {}
     images = torch.rand(IMAGES, spec.channels, spec.size, spec.size)
     for name, encoders in networks(zoo).items():
         parameters = sum(p.numel() for e in encoders for p in e.parameters())

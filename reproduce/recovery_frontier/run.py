@@ -19,7 +19,8 @@ import torch
 from dfml.data import load_data
 from dfml.functional.priors import batchnorm_norms
 from dfml.randomness import Rng
-from dfml.recovery import MetaGenerator
+from dfml.recovery import MetaGenerator, Visit
+from dfml.recovery.meta_generator import MetaGeneratorState
 from dfml.zoo import Zoo
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
@@ -38,15 +39,16 @@ def winner_steps(winner: str) -> dict[str, dict]:
     return {f"{winner}-steps{k}": CELLS[winner] | {"steps": k, "lr": lr} for k, lr in ((2, 5e-3), (10, 2e-3))}
 
 
-def image_quality(zoo: Zoo, recovery: MetaGenerator) -> dict[str, float]:
+def image_quality(zoo: Zoo, recovery: MetaGenerator, state: MetaGeneratorState) -> dict[str, float]:
     """What some teachers make of new images of theirs, percent in the wanted class and distance of the statistics."""
     in_class, distance = [], []
     for i in torch.randperm(TEACHERS, generator=Rng(1).generator("choose"))[:PER_VISIT].tolist():
         teacher = zoo.teacher(zoo.ids[i])
-        (shown,) = recovery.recover([teacher], [LABELS], rng=Rng(1), learn=False)
-        with torch.no_grad(), teacher.capture() as statistics:
-            in_class.append(float((teacher.logits(shown.images).argmax(-1) == LABELS).float().mean()))
-        distance.append(float(batchnorm_norms(statistics)))
+        (shown,) = recovery.recover(state, [Visit(teacher, LABELS)], rng=Rng(1), learn=False)
+        with torch.no_grad():
+            seen = teacher.forward(shown.images, statistics=True)
+        in_class.append(float((seen.logits.argmax(-1) == LABELS).float().mean()))
+        distance.append(float(batchnorm_norms(seen.statistics)))
     return {"in_class": 100 * sum(in_class) / PER_VISIT, "statistics_distance": sum(distance) / PER_VISIT}
 
 
@@ -69,9 +71,10 @@ def main() -> None:
         if (args.cells is not None and name not in args.cells) or (args.cells is None and name in done):
             continue
         recovery = MetaGenerator(adversarial_weight=0.0, **options)
-        bank, visits, seconds = recover_for(args.seconds, recovery, zoo)
+        state = recovery.init(zoo.canvas, Rng(0))
+        bank, visits, seconds = recover_for(args.seconds, recovery, zoo, state=state)
         row = {"visits": visits, "images": visits * len(LABELS), "seconds": round(seconds, 1)}
-        row |= image_quality(zoo, recovery)
+        row |= image_quality(zoo, recovery, state)
         for shot, score in judge(distil(zoo, bank), val).items():
             row |= {f"val_{shot}shot": round(score.mean, 2), f"ci95_{shot}shot": round(score.ci95, 2)}
         row = {"cell": name, "options": options, "student_steps": STUDENT_STEPS, "zoo": zoo.hash} | row

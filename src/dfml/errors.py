@@ -18,5 +18,13 @@ class InputError(ValueError):
         return type(self), (self.given, self.wanted, self.do)
 
 
+class PartialFailure(Exception):
+    """Some of many inputs could not be used, which the message names; the others were."""
+
+
+class NotFinite(ArithmeticError):
+    """A number that is NaN or infinite where it would spread: in images, answers, losses or weights."""
+
+
 class LostRank(RuntimeError):
     """Another process of the run is gone, or does not answer; this one cannot go on."""

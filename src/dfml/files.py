@@ -1,130 +1,27 @@
-"""Files that are there whole or not at all, and seals that notice a change by hand. All of dfml writes here."""
+"""Files that are whole or not there, that say when they were changed, and folders that one process writes at a time."""
 
-import errno
+import contextlib
+import getpass
 import hashlib
 import json
-import math
 import os
+import platform
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from dfml.errors import InputError
 
-SEAL = "seal"
-_FULL = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
+SEAL = "seal"  # the key of a file's checksum over all its other values
 
 
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Around whatever writes ``path``.
-
-    Raises:
-        InputError: the disk is full, or the place cannot be written.
-    """
-    try:
-        yield
-    except OSError as error:
-        full = error.errno in _FULL
-        raise InputError(
-            f"{path}: cannot be written ({error.strerror or error})",
-            "space on the disk" if full else "a place that you may write",
-            ("free some space" if full else "make it writable") + ", then repeat the command; or change --out",
-        ) from error
-
-
-def write_atomic(path: Path, content: bytes) -> None:
-    """Write beside ``path``, then rename: a reader, a kill or a full disk leaves the old file or the whole new one.
-
-    Raises:
-        InputError: the disk is full, or the folder cannot be written.
-    """
-    work = _beside(path)
-    with writing(path):
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _write_synced(work, content)
-            os.replace(work, path)
-        except BaseException:
-            _remove(work)
-            raise
-        _sync(path.parent)
-
-
-def write_folder(folder: Path, contents: Mapping[str, bytes]) -> None:
-    """Write a folder of files that appears by a rename, when all of it is on the disk; one that is there is replaced.
-
-    Raises:
-        InputError: the disk is full, or the place cannot be written.
-    """
-    work, old = _beside(folder), _beside(folder, "old")
-    with writing(folder):
-        try:
-            _remove(work)
-            work.mkdir(parents=True)
-            for name, content in contents.items():
-                _write_synced(work / name, content)
-            _sync(work)
-            if folder.exists():
-                folder.rename(old)
-            work.rename(folder)
-        except BaseException:
-            if old.exists() and not folder.exists():
-                old.rename(folder)
-            _remove(work)
-            raise
-        _remove(old)
-        _sync(folder.parent)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write plain values as JSON, atomically.
-
-    Raises:
-        InputError: the disk is full, or the place cannot be written.
-        ValueError: NaN or infinity, which JSON does not know; see `finite`.
-    """
-    write_atomic(path, encode(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"))
-
-
-def encode(text: str) -> bytes:
-    """JSON as UTF-8; half a character, as in the names of files of other days, becomes the escape that JSON has."""
-    return text.encode("utf-8", "backslashreplace")
-
-
-def append_line(path: Path, value: Any) -> None:
-    """Append plain values as a line of JSON, whole or not at all; what is no finite number becomes null.
-
-    Raises:
-        InputError: the disk is full, or the file cannot be written.
-    """
-    line = (json.dumps(finite(value), allow_nan=False) + "\n").encode()
-    with writing(path), path.open("ab", buffering=0) as file:
-        before = file.tell()
-        try:
-            written = file.write(line)
-            if written is None or written < len(line):
-                file.write(line[written or 0 :])  # says why there is no room for the rest
-        except OSError:
-            file.truncate(before)
-            raise
-
-
-def finite(value: Any) -> Any:
-    """Plain values with None for NaN and infinity."""
-    if isinstance(value, dict):
-        return {key: finite(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def clear_leftovers(folder: Path) -> None:
-    """Remove what a killed writer left unfinished in a folder that nobody else writes."""
-    for path in folder.glob(".*.tmp"):
-        _remove(path)
+def to_json(value: Any) -> bytes:
+    """A JSON file: indented, UTF-8 (lone surrogates of file names escaped), and without NaN, which JSON lacks."""
+    text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
+    return (text + "\n").encode("utf-8", "backslashreplace")
 
 
 def content_hash(values: Any) -> str:
@@ -134,59 +31,157 @@ def content_hash(values: Any) -> str:
 
 
 def sealed(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Plain values with a checksum of their own."""
-    return {key: value for key, value in values.items() if key != SEAL} | {SEAL: seal_of(values)}
-
-
-def seal_of(values: Mapping[str, Any]) -> str:
-    """The checksum that belongs to these values, whatever they carry."""
+    """The values with a checksum over them: a change by hand is noticed when they are read."""
     bare = {key: value for key, value in values.items() if key != SEAL}
-    return content_hash(json.loads(json.dumps(bare, allow_nan=False)))  # as a reader finds them
+    return bare | {SEAL: content_hash(bare)}
 
 
-def check_seal(path: Path, values: Mapping[str, Any], do: str) -> dict[str, Any]:
-    """The values without their seal. Values that carry none, as people write them, are taken as they are.
+def unsealed(values: Mapping[str, Any], path: Path, do: str) -> dict[str, Any]:
+    """The values of a file without their checksum; one that has none is taken as it is (older, or written by hand).
 
     Raises:
-        InputError: they were changed since they were sealed; ``do`` says how to change them on purpose.
+        InputError: they are not what was sealed.
     """
-    seal = values.get(SEAL)
-    if seal is not None and seal != seal_of(values):
+    bare = {key: value for key, value in values.items() if key != SEAL}
+    if SEAL in values and values[SEAL] != content_hash(bare):
         raise InputError(
-            f"{path}: changed since dfml wrote it (its content is not what its seal stands for)",
-            "the file as it was written",
-            do,
+            f"{path}: changed since it was written: its seal does not fit", "the file as dfml wrote it", do
         )
-    return {key: value for key, value in values.items() if key != SEAL}
+    return bare
 
 
-def _beside(path: Path, kind: str = "tmp") -> Path:
-    return path.with_name(f".{path.name}.{kind}{os.getpid()}.tmp")
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write beside ``path``, then rename: a reader, or a kill, meets the old file or the whole new one.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
 
 
-def _write_synced(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+def write_folder(folder: Path, files: Mapping[str, Callable[[Path], object]]) -> None:
+    """Write files as a new folder that appears by a rename, when all of them are on the disk; an old one is replaced.
+
+    Args:
+        folder: appears.
+        files: name -> what writes it to the path that it is given, one after the other.
+
+    Raises:
+        InputError: it cannot be written; nothing is left of it, and an old one stands.
+    """
+    work = folder.with_name(f".writing-{folder.name}-{os.getpid()}")
+    with writing(folder):
+        shutil.rmtree(work, ignore_errors=True)
+        try:
+            work.mkdir(parents=True)
+            for name, write in files.items():
+                write(work / name)
+            for path in (*work.iterdir(), work):
+                _sync(path)
+            if folder.exists():
+                shutil.rmtree(folder)
+            work.rename(folder)
+            _sync(folder.parent)
+        except BaseException:
+            shutil.rmtree(work, ignore_errors=True)
+            raise
 
 
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
+def append_line(path: Path, values: Mapping[str, Any]) -> None:
+    """Append one line of JSON.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    with writing(path), path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(values, allow_nan=False) + "\n")
 
 
-def _sync(folder: Path) -> None:
-    """Force a rename to the disk, where folders can be opened (not on Windows) and the file system knows this."""
-    if os.name == "nt":
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Inside, what the disk or the system refuses is said of ``path``."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be written ({error.strerror or error})",
+            "a folder that you may write, on a disk with room",
+            "make room or change the permissions, or choose another folder",
+        ) from error
+
+
+def _sync(path: Path) -> None:
+    """Force a file or folder to the disk; folders cannot be opened on Windows."""
+    if os.name == "nt" and path.is_dir():
         return
-    handle = os.open(folder, os.O_RDONLY)
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
-            raise
     finally:
         os.close(handle)
+
+
+@contextmanager
+def locked(folder: Path, what: str) -> Iterator[None]:
+    """Inside, this process alone writes to the folder.
+
+    The system frees the lock of a process that dies, however it dies, so that none is ever stale on its own machine.
+    Where folders cannot be locked (Windows, some network disks), nothing is.
+
+    Args:
+        folder: is there.
+        what: this process does to it, for messages.
+
+    Raises:
+        InputError: another process has it, with who, since when and where.
+    """
+    path = folder / ".lock"
+    with writing(path):
+        file = path.open("a+", encoding="utf-8")
+    with file:
+        if not _take(file):
+            file.seek(0)
+            raise InputError(
+                f"{folder}: {file.read().strip() or 'another process'} is at work in it",
+                "a folder that no other process writes to",
+                "wait for that process or stop it; it may be on another machine",
+            )
+        since = datetime.now(UTC).isoformat(timespec="seconds")
+        file.truncate(0)
+        file.write(f"{_user()}, process {os.getpid()} on {platform.node()}, {what} since {since}\n")
+        file.flush()
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _take(file: Any) -> bool:
+    try:
+        import fcntl
+    except ImportError:
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a disk without locks
+        return True
+    return True
+
+
+def _user() -> str:
+    with contextlib.suppress(OSError, KeyError, ImportError):
+        return getpass.getuser()
+    return f"user {os.getuid()}" if hasattr(os, "getuid") else "somebody"

@@ -5,6 +5,8 @@ a generator's state from one step to the next: each place asks for the generator
 """
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -32,3 +34,13 @@ class Rng:
     def integer(self, *names: str | int, high: int = 2**31 - 1) -> int:
         """One integer in [0, high) for this path."""
         return int(torch.randint(high, (), generator=self.generator(*names)))
+
+    @contextmanager
+    def seeded(self, *names: str | int) -> Iterator[None]:
+        """Inside, torch's global CPU generator draws for this path, as layers do when they are made; after, as before.
+
+        The one way to build a network with random weights.
+        """
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.integer(*names))
+            yield

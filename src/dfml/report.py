@@ -13,9 +13,16 @@ from dfml.runs.results import Evaluation
 HEADS = {"inductive": "inductive", "transductive": "transduct."}  # short, so that 80 columns hold the table
 
 
-def score_table(evaluation: Evaluation) -> Table:
-    """Accuracy in percent with 95 % intervals, a line per learner, a column per shot and kind."""
+def score_table(evaluation: Evaluation, beside: Sequence[Evaluation] = ()) -> Table:
+    """Accuracy in percent with 95 % intervals, a line per learner, a column per shot and kind.
+
+    Args:
+        evaluation: the run that the table is about.
+        beside: other runs on the same episodes, above its line.
+    """
     rows = evaluation.rows
+    own_line = [name for name, _, _ in rows].index(evaluation.name)
+    rows[own_line:own_line] = [(other.name, other.networks, other.scores) for other in beside]
     shots = list(evaluation.scores)
     kinds = [k for k in HEADS if any(k in scores[s] for _, _, scores in rows for s in shots)]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
@@ -53,11 +60,6 @@ def sweep_table(lines: Sequence[dict[str, Any]]) -> Table:
             continue
         means = [line["accuracy"][shot] for shot in shots]
         pseudo = "-" if line["pseudo_val"] is None else f"{line['pseudo_val']:.1f}"
-        done = [_accuracy(m) for m in means] or [pseudo]
+        done = [f"{m['mean']:.1f} ± {m['ci95']:.1f}" for m in means] or [pseudo]
         table.add_row(*cells, *done, str(line["steps"]), f"{line['seconds'] / 60:.1f}", "")
     return table
-
-
-def _accuracy(score: dict[str, Any]) -> str:
-    """Mean and interval, which one episode alone does not have."""
-    return f"{score['mean']:.1f}" + ("" if score["ci95"] is None else f" ± {score['ci95']:.1f}")

@@ -35,12 +35,14 @@ def test_recovery_for_a_time_visits_at_least_once_and_keeps_every_image():
             self.images, self.labels = torch.rand(len(labels), 3, 16, 16), labels
 
     class Recovery:
-        def prepare(self, spec, rng):
-            self.calls = 0
+        calls = 0
 
-        def recover(self, teachers, labels, *, rng):
+        def init(self, canvas, rng):
+            return None
+
+        def recover(self, state, visits, *, rng):
             self.calls += 1
-            return [Shown(wanted) for wanted in labels]
+            return [Shown(visit.labels) for visit in visits]
 
     recovery, zoo = Recovery(), Zoo.open("glyphs")
     zoo.ids += zoo.ids[:4]  # the student has twenty teachers

@@ -14,24 +14,9 @@ from dfml.cli import main, read_overrides
 from dfml.errors import InputError
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "integration"))
-from small import OPTIONS, make_data, make_zoo
+from small import OPTIONS
 
 COMMANDS = ["demo", "data glyphs", "zoo build", "train", "sweep", "evaluate", "adapt", "predict"]
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("cli")
-    make_zoo(folder / "zoo")
-    make_data(folder / "data")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def run(place):
-    out = place / "run"
-    assert main(["train", "--zoo", str(place / "zoo"), "--out", str(out), "--steps", "3", *OPTIONS]) == 0
-    return out
 
 
 def test_help_is_quick_and_names_every_command():
@@ -140,7 +125,7 @@ FREE = ["train", "--out", "{new}", "--recipe", "free"]
         (["train", "--out", "{new}", "stray"], ["'stray' belongs to no option"]),
         (["train", "--out", "{file}/run", "--zoo", "{zoo}"], ["cannot be written", "change --out"]),
         (["train", "--out", "{run}", "--zoo", "{zoo}"], ["holds a run already", "--resume"]),
-        (["train", "--out", "{run}", "--resume", "--seed", "7"], ["run.seed: 0 there, 7 here", "--override"]),
+        (["train", "--out", "{run}", "--resume", "--seed", "7"], ["run.seed: 0 there, 7 here"]),
         (["train", "--out", "{new}", "--resume"], ["not a run folder"]),
         (["train", "--out", "{new}", "--zoo", "{new}"], ["zoo.json"]),
         (["evaluate", "{new}", "--data", "glyphs"], ["not a run folder"]),

@@ -40,20 +40,20 @@ def make_encoder(seed: int, architecture: str = "conv4") -> Encoder:
 def make_teacher(name: str, seed: int, accuracy: dict | None = None) -> LocalTeacher:
     encoder = make_encoder(seed)
     names = (f"train {seed}", f"train {seed + 1}")
-    card = ModelCard(name, "conv4", 8, names, names, SPEC, "0" * 64, accuracy or {})
+    card = ModelCard(name, "dfml:conv4", names, names, SPEC, "0" * 64, {"width": 8}, accuracy or {})
     return LocalTeacher(card, Classifier(encoder.backbone, 2))
 
 
 class FakeZoo(Zoo):
     """What the baselines use of a zoo."""
 
-    name, input_spec = "fake", SPEC
+    name, canvas = "fake", SPEC
 
     def __init__(self, teachers: list[LocalTeacher]):
         self._teachers = {t.card.id: t for t in teachers}
         self.cards = {i: t.card for i, t in self._teachers.items()}
         self.ids = list(self._teachers)
-        self._entries = {i: Entry(i, c.architecture, c.class_ids, c.sha256, c.accuracy) for i, c in self.cards.items()}
+        self._entries = {i: Entry(i, c.source, c.class_ids, c.sha256, c.accuracy) for i, c in self.cards.items()}
         names = {c: c for card in self.cards.values() for c in card.class_ids}
         self.index = Index("fake", True, classes=names, models=tuple(self._entries.values()))
 

@@ -12,8 +12,9 @@ from dfml.evaluation.evaluate import check_disjoint, evaluate, evaluate_shots
 from dfml.evaluation.kernels import embed_all
 from dfml.evaluation.manifest import make_manifest
 from dfml.evaluation.score import Score, paired_difference
-from dfml.learners.base import AbstractLearner, embed
+from dfml.learners.base import AbstractLearner, Predictor, embed
 from dfml.learners.frozen import FrozenLearner
+from toys import toy_encoder
 
 
 def manifest_of(image_set, shot=2, episodes=12, **change):
@@ -120,10 +121,13 @@ def test_other_images_than_the_manifest_s_are_refused(encoders, image_set):
 
 
 @pytest.mark.parametrize("norm", ["running", "support"])
-def test_images_of_another_size_are_refused(encoders, image_set, norm):
-    large = replace(image_set, images=image_set.images.repeat(1, 1, 2, 2))
-    with pytest.raises(InputError, match="3 x 32 x 32 images"):
-        evaluate(FrozenLearner(encoders), large, manifest_of(large), norm=norm)
+def test_images_of_another_size_are_fitted_to_the_networks(encoders, image_set, norm):
+    large = replace(image_set, images=image_set.images.repeat_interleave(2, 2).repeat_interleave(2, 3))
+    learner = FrozenLearner(encoders)
+    fitted = learner.networks[0].spec.fit(large.batch(torch.arange(len(large))))
+    small = replace(large, images=(255 * fitted).round().byte())
+    ours, theirs = (evaluate(learner, images, manifest_of(images), norm=norm) for images in (large, small))
+    assert ours.mean == pytest.approx(theirs.mean, abs=1.0)
 
 
 class HalfRight(AbstractLearner):
@@ -131,9 +135,9 @@ class HalfRight(AbstractLearner):
 
     kind, norm, networks, options = "half-right", "support", (), {}
 
-    def adapt(self, support_x, support_y, *, norm=None):
-        way = int(support_y.max()) + 1
-        return lambda images: torch.eye(way)[torch.zeros(len(images), dtype=torch.long)]
+    def _adapt(self, support_x, support_y, *, norm):
+        encoder, way = toy_encoder(), int(support_y.max()) + 1
+        return Predictor([encoder], torch.zeros(way, encoder.feature_size), torch.eye(way)[0])
 
     def meta_loss(self, episode):
         raise NotImplementedError

@@ -27,7 +27,7 @@ def train(recipe: str, zoo: Zoo, *, compiled: bool) -> list[dict]:
     metrics = []
     for number in range(2):
         rng = Rng(0).at("step", number)
-        metrics.append(method.step(state, teachers_of(zoo, method.plan(state, zoo, rng)), rng))
+        metrics.append(method.step(state, teachers_of(zoo, method.plan(state, zoo, rng)), rng).metrics())
     return metrics
 
 

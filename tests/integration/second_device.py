@@ -142,7 +142,7 @@ def train(recipe: str, options: dict, zoo: Zoo, device: torch.device) -> dict:
             rng = Rng(0).at("step", number)
             reads.clear()
             writes.clear()
-            metrics.append(method.step(state, teachers_of(zoo, method.plan(state, zoo, rng)), rng))
+            metrics.append(method.step(state, teachers_of(zoo, method.plan(state, zoo, rng)), rng).metrics())
         waits = {"reads": list(reads), "writes": list(writes)}
         metrics.append(method.validate(state, Rng(0)))
         metrics.append(accuracies(method.learner(state)))

@@ -14,7 +14,7 @@ from dfml.episode import Episode
 from dfml.learners import LEARNERS
 from dfml.nn import Classifier, InputSpec, build_backbone
 from dfml.randomness import Rng
-from dfml.recovery import MetaGenerator
+from dfml.recovery import MetaGenerator, Visit
 from dfml.training.replay import meta_gradient
 from dfml.zoo.stacked import StackedTeachers
 from dfml.zoo_building.train_one import train_classifier
@@ -32,11 +32,11 @@ def glyphs() -> Zoo:
 
 def recovered(zoo: Zoo, engine: str | None):
     recovery = MetaGenerator(adversarial_weight=0.0, engine=engine, steps=1)
-    recovery.prepare(zoo.input_spec, Rng(0))
-    recovery.to(CUDA)
+    state = recovery.init(zoo.canvas, Rng(0))
+    state.to(CUDA)
     teachers = [zoo.teacher(name) for name in zoo.ids[:3]]
-    labels = [torch.arange(len(t.card.class_ids)).repeat(2) for t in teachers]
-    return recovery.recover(teachers, labels, rng=Rng(1))
+    visits = [Visit(t, torch.arange(len(t.card.class_ids)).repeat(2)) for t in teachers]
+    return recovery.recover(state, visits, rng=Rng(1))
 
 
 def test_without_being_told_recovery_is_batched_and_gives_the_images_of_the_loop(glyphs, monkeypatch):

@@ -24,14 +24,14 @@ from dfml.runs import loop
 zoo, out, resume, killed = sys.argv[1], sys.argv[2], sys.argv[3] == "resume", int(sys.argv[4])
 rank = int(os.environ["RANK"])
 if killed and rank == 1:
-    step = loop.Loop._one_step
-    def one_step(self, state):
+    step = loop.Loop._step
+    def one_step(self, state, rng):
         if state.step == killed:
             os.kill(os.getpid(), signal.SIGKILL)
-        step(self, state)
-    loop.Loop._one_step = one_step
+        return step(self, state, rng)
+    loop.Loop._step = one_step
 try:
-    train(zoo, out=out, recipe="free", steps=5, overrides={**FREE, "method.replay_episodes": 3}, resume=resume)
+    train(zoo, out=out, recipe="free", steps=5, overrides={**FREE, "replay.episodes": 3}, resume=resume)
 except LostRank:
     raise SystemExit(1)
 _, ranks = launch("cpu")
@@ -55,7 +55,7 @@ def together(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
 
 @pytest.fixture(scope="module")
 def alone(zoo_path, tmp_path_factory):
-    options = {**FREE, "method.replay_episodes": 3, "run.threads": 1}
+    options = {**FREE, "replay.episodes": 3, "run.threads": 1}
     return train(zoo_path, out=tmp_path_factory.mktemp("alone") / "run", recipe="free", steps=STEPS, overrides=options)
 
 

@@ -12,7 +12,7 @@ NORMS = ["running", "support", "query_batch"]
 
 
 def naive_distances(encoders, support, labels, queries, normalise):
-    """Features per network normalised, joined; means; squared Euclidean distance, less the surplus of uneven shots."""
+    """Features per network normalised, joined; means; squared Euclidean distance, without what few shots add to it."""
 
     def features(images):
         parts = [encoder(images) for encoder in encoders]
@@ -20,19 +20,13 @@ def naive_distances(encoders, support, labels, queries, normalise):
 
     with torch.no_grad():
         known, asked = features(support), features(queries)
-    rows, surplus = [], surplus_of_uneven_shots(known, labels)
-    for q in asked:
-        centroids = [known[labels == c].mean(0) for c in range(int(labels.max()) + 1)]
-        rows.append(torch.stack([((q - c) ** 2).sum() for c in centroids]) - surplus)
-    return torch.stack(rows)
+    return distances(known, labels, asked)
 
 
-def surplus_of_uneven_shots(known, labels):
-    """By how much the mean of fewer images is farther from everything: its own noise, that of most images apart."""
-    groups = [known[labels == c] for c in range(int(labels.max()) + 1)]
-    spread = sum(((group - group.mean(0)) ** 2).sum() for group in groups) / (len(known) - len(groups))
-    shots = torch.tensor([float(len(group)) for group in groups])
-    return spread * (1 / shots - 1 / shots.max())
+def distances(known, labels, asked):
+    own = [known[labels == c] for c in range(int(labels.max()) + 1)]
+    variance = sum(((x - x.mean(0)) ** 2).sum() for x in own) / sum(len(x) - 1 for x in own)
+    return torch.stack([torch.stack([((q - x.mean(0)) ** 2).sum() - variance / len(x) for x in own]) for q in asked])
 
 
 @pytest.mark.parametrize("normalise", [True, False])
@@ -40,8 +34,8 @@ def surplus_of_uneven_shots(known, labels):
 def test_probabilities_are_a_softmax_of_naive_distances(make_encoder, support, queries, normalise, networks):
     encoders = [make_encoder(seed) for seed in range(networks)]
     predictor = FrozenLearner(encoders, normalise=normalise).adapt(*support)
-    distances = naive_distances(encoders, *support, queries, normalise)
-    expected = (-HEADS["centroid"][1] / networks * distances).softmax(-1)
+    apart = naive_distances(encoders, *support, queries, normalise)
+    expected = (-HEADS["centroid"][1] / networks * apart).softmax(-1)
     assert torch.allclose(predictor.probabilities(queries), expected, atol=1e-4)
 
 
@@ -64,9 +58,7 @@ def test_support_statistics_normalise_the_queries(make_encoder, support, queries
             known = F.normalize(encoder(support[0]), dim=-1)
         with given_statistics(encoder, statistics):
             asked = F.normalize(encoder(queries), dim=-1)
-    centroids = torch.stack([known[support[1] == c].mean(0) for c in range(3)])
-    distances = torch.cdist(asked, centroids) ** 2 - surplus_of_uneven_shots(known, support[1])
-    expected = (-HEADS["centroid"][1] * distances).softmax(-1)
+    expected = (-HEADS["centroid"][1] * distances(known, support[1], asked)).softmax(-1)
     predictor = FrozenLearner(encoder).adapt(*support, norm="support")
     assert torch.allclose(predictor.probabilities(queries), expected, atol=1e-4)
 

@@ -7,6 +7,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from dfml.errors import InputError
+from dfml.files import sealed
 from dfml.learners.base import Predictor
 from dfml.learners.frozen import FrozenLearner
 from dfml.learners.predictor_file import TaskClassifier, load_predictor, save_predictor
@@ -98,12 +99,13 @@ def test_names_must_fit_the_outputs(make_encoder, support, tmp_path, names):
         save_predictor(FrozenLearner(make_encoder()).adapt(*support), tmp_path / "p", names)
 
 
-def test_networks_of_two_input_sizes_are_refused(make_encoder):
+def test_networks_of_two_input_sizes_fit_the_images_themselves(make_encoder):
     encoders = [make_encoder(0), make_encoder(1, size=32)]
     width = sum(e.feature_size for e in encoders)
     predictor = Predictor(encoders, torch.zeros(3, width), torch.zeros(3))
-    with pytest.raises(InputError, match="different sizes"):
-        TaskClassifier(predictor, NAMES)
+    classifier = TaskClassifier(predictor, NAMES)
+    assert classifier.spec.size == 32
+    assert classifier.predict(torch.rand(2, 3, 20, 24)).probabilities.shape == (2, 3)
 
 
 def test_a_folder_that_cannot_be_written(make_encoder, support, tmp_path):
@@ -117,11 +119,15 @@ def truncate(folder):
     path.write_bytes(path.read_bytes()[:-10])
 
 
+def flip(path):
+    """One byte of what the images are normalised with."""
+    path.write_text(path.read_text().replace("0.5", "4.5", 1).replace("0.25", "0.75", 1))
+
+
 def edit(**change):
     def apply(folder):
         card = json.loads((folder / CARD).read_text()) | change
-        card.pop("seal", None)
-        (folder / CARD).write_text(json.dumps(card))
+        (folder / CARD).write_text(json.dumps(sealed(card)))
 
     return apply
 
@@ -135,6 +141,7 @@ def edit(**change):
         (lambda folder: (folder / CARD).write_text("[]"), "not a predictor"),
         (edit(schema=1), "schema 1, not 3"),
         (edit(class_names=["cat"]), "3 outputs"),
+        (lambda folder: flip(folder / CARD), "predictor.json: changed since it was written"),
         (edit(encoders=[]), "on 0 networks"),
     ],
 )
@@ -178,19 +185,3 @@ def test_predictors_of_schema_2_are_read(make_encoder, support, queries, tmp_pat
             encoder(support[0])
     old_predictor(tmp_path / "old", encoder, head, norm, statistics)
     assert torch.equal(load_predictor(tmp_path / "old").predictor(queries), predictor(queries))
-
-
-@pytest.mark.parametrize("change", [{"class_names": ["dog", "cat", "Ärger"]}, {"normalise": False}])
-def test_a_predictor_that_somebody_changed_is_refused_by_name(saved, change):
-    card = saved / CARD
-    card.write_text(json.dumps(json.loads(card.read_text()) | change))
-    with pytest.raises(InputError, match=r"predictor\.json: changed since dfml wrote it"):
-        load_predictor(saved)
-
-
-def test_a_predictor_of_nan_is_refused(make_encoder, support, tmp_path):
-    predictor = FrozenLearner(make_encoder()).adapt(*support)
-    predictor.weight[0, 0] = float("nan")
-    save_predictor(predictor, tmp_path / "p", NAMES)
-    with pytest.raises(InputError, match=r"head\.weight holds NaN or infinity"):
-        load_predictor(tmp_path / "p")

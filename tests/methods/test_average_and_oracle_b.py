@@ -6,25 +6,23 @@ import torch
 from dfml.errors import InputError
 from dfml.methods import Average, OracleB
 from dfml.randomness import Rng
-from dfml.zoo.card import ModelCard
-from toys import ToyZoo, run_steps
+from toys import ToyZoo, run_steps, toy_teacher
 
 
 def test_average_is_the_mean_of_all_backbones_and_leaves_them_alone():
     zoo = ToyZoo()
-    before = copy.deepcopy(zoo.teacher("t0").backbone.state_dict())
+    before = copy.deepcopy(zoo.network("t0").backbone.state_dict())
     learner = Average().init(zoo, Rng(0)).learner
     for name, value in learner.encoders[0].backbone.state_dict().items():
         if value.is_floating_point():
-            all_of_them = torch.stack([zoo.teacher(i).backbone.state_dict()[name] for i in zoo.ids])
+            all_of_them = torch.stack([zoo.network(i).backbone.state_dict()[name] for i in zoo.ids])
             torch.testing.assert_close(value, all_of_them.mean(0))
-    assert all(torch.equal(v, before[k]) for k, v in zoo.teacher("t0").backbone.state_dict().items())
+    assert all(torch.equal(v, before[k]) for k, v in zoo.network("t0").backbone.state_dict().items())
 
 
 def test_average_refuses_networks_of_different_widths():
     zoo = ToyZoo()
-    card = zoo.cards["t1"]
-    zoo.cards["t1"] = ModelCard(**vars(card) | {"width": 8})
+    zoo.teachers["t1"] = toy_teacher("t1", width=8)
     with pytest.raises(InputError, match="conv4-4, conv4-8"):
         Average().init(zoo, Rng(0))
 

@@ -8,16 +8,21 @@ from dfml.methods.base import Role, teachers_of
 from dfml.methods.free import FREE
 from dfml.randomness import Rng
 from dfml.recovery import MetaGenerator
+from dfml.training.meta_model import ModelOptions
+from dfml.training.replay import ReplayOptions
 from toys import ToyZoo, run_steps
 
-QUICK = {
-    "width": 4, "images_per_class": 6, "warmup_steps": 1, "replay_patience": 1, "replay_episodes": 2, "way": 3,
-    "queries": 2, "validation_episodes": 3, "rounds": 2,
-}  # fmt: skip
+QUICK = {"images_per_class": 6, "warmup_steps": 1, "validation_episodes": 3, "rounds": 2}
+REPLAY = {"patience": 1, "episodes": 2, "way": 3, "queries": 2}
 
 
-def _method(recovery: dict | None = None, **options) -> FREE:
-    return FREE(recovery=MetaGenerator(**{"latent": 8, "steps": 1} | (recovery or {})), **QUICK | options)
+def _method(recovery: dict | None = None, *, learner: str = "protonet", replay: dict | None = None, **options) -> FREE:
+    return FREE(
+        recovery=MetaGenerator(**{"latent": 8, "steps": 1} | (recovery or {})),
+        model=ModelOptions(learner, width=4),
+        replay=ReplayOptions(**REPLAY | (replay or {})),
+        **QUICK | options,
+    )
 
 
 def _weights(state) -> torch.Tensor:
@@ -52,7 +57,7 @@ def test_every_teachers_images_reach_the_bank_under_their_class(zoo):
     method.step(state, teachers_of(zoo, plan), rng)
     visited = set(plan[Role.VISIT])
     for name in visited:
-        rows, number = state.rows(zoo.cards[name]), state.number_of[name]
+        rows, number = zoo.rows(name), zoo.number_of[name]
         assert all(int((state.bank.teachers(row) == number).sum()) == 6 for row in rows.tolist())
     assert len(state.bank) == 18 * len(visited)
 
@@ -67,8 +72,8 @@ def test_a_small_zoo_visits_each_teacher_once_and_loses_no_round(zoo, monkeypatc
     assert sorted(plan[Role.VISIT]) == sorted(there)
     assert sorted(plan[Role.REVIEW]) == sorted(3 * there)
     monkeypatch.setattr("dfml.methods.free.align", lambda model, tasks, *_, **__: aligned.append(len(tasks)) or 0.0)
-    metrics = method.step(state, teachers_of(zoo, plan), Rng(0))
-    assert metrics["images"] == sum(6 * len(state.validation.training_labels(zoo.cards[i])) // 6 for i in there)
+    report = method.step(state, teachers_of(zoo, plan), Rng(0))
+    assert report.images == sum(6 * len(state.validation.training_labels(zoo.cards[i])) // 6 for i in there)
     assert aligned == 4 * [len(there)]
 
 
@@ -79,7 +84,7 @@ def test_held_out_classes_never_reach_training(zoo):
     held_out = [zoo.class_ids.index(c) for c in state.validation.class_ids]
     assert held_out
     assert state.bank.written[held_out].sum() == 0
-    assert not set(state.validation.ids) & set(state.visited)
+    assert not {zoo.number_of[i] for i in state.validation.ids} & state.bank.givers()
     assert method.validate(state, Rng(9)).keys() == {"pseudo_val"}
     assert len(state.validation.bank) > 0
 
@@ -87,14 +92,14 @@ def test_held_out_classes_never_reach_training(zoo):
 def test_teachers_agree_on_rows_of_the_class_head(zoo):
     method = _method()
     state = method.init(zoo, Rng(0))
-    first, second = state.rows(zoo.cards["t0"]), state.rows(zoo.cards["t1"])
+    first, second = state.rows(zoo.teacher("t0")), state.rows(zoo.teacher("t1"))
     assert first[2] == second[0], "class c is output 2 of t0 and output 0 of t1"
     images = torch.rand(4, 3, 16, 16)
     assert torch.equal(state.model(images, first)[:, 2], state.model(images, second)[:, 0])
 
 
 def test_a_step_moves_the_encoder_in_place(zoo):
-    method = _method(warmup_steps=0, replay_patience=0)
+    method = _method(warmup_steps=0, replay={"patience": 0})
     state = method.init(zoo, Rng(0))
     before = {k: (p, p.detach().clone()) for k, p in state.model.named_parameters()}
     run_steps(method, state, zoo, 0, 1)
@@ -105,7 +110,7 @@ def test_a_step_moves_the_encoder_in_place(zoo):
 
 
 def test_distillation_falls_over_a_few_steps(zoo):
-    method = _method({"steps": 5}, warmup_steps=0, outer_lr=0.02, replay_patience=0)
+    method = _method({"steps": 5}, warmup_steps=0, outer_lr=0.02, replay={"patience": 0})
     state = method.init(zoo, Rng(0))
     losses = [m["distillation"] for m in run_steps(method, state, zoo, 0, 30)]
     assert sum(losses[-5:]) < 0.7 * sum(losses[:5])
@@ -144,7 +149,7 @@ def test_average_alignment_is_the_mean_gradient_and_sequential_is_not(zoo, monke
     monkeypatch.setattr("dfml.nn.precision.bfloat16_is_fast", lambda: False)  # whose rounding is larger than the step
     outcomes = {}
     for alignment, lr in (("average", 0.1), ("sequential", 0.1), ("sequential", 1e-4)):
-        method = _method(warmup_steps=0, alignment=alignment, fast_lr=lr, replay_patience=0, rounds=1)
+        method = _method(warmup_steps=0, alignment=alignment, fast_lr=lr, replay={"patience": 0}, rounds=1)
         state = method.init(zoo, Rng(0))
         run_steps(method, state, zoo, 0, 1)
         outcomes[alignment, lr] = torch.cat([p.grad.flatten() for p in state.model.distilled_parameters().values()])
@@ -154,39 +159,12 @@ def test_average_alignment_is_the_mean_gradient_and_sequential_is_not(zoo, monke
     assert far > 3 * near
 
 
-PUBLISHED = {
-    "learner": "maml", "learner_options": {"head": "literal", "way": 3}, "head": "literal", "warmup_steps": 1,
-    "rounds": 1, "fast_optimiser": "adam", "fast_lr": 1e-3, "reptile_scale": 67.0, "shared_optimiser": True,
-    "distillation": "inner_product", "bank_keeps": "last", "bank_floor": True, "with_replacement": True,
-    "stale_student": True, "average_decay": 0.0, "validation_teachers": 0,
-}  # fmt: skip
-
-
-def test_published_choices_run_and_keep_only_the_last_teachers_images(zoo):
-    recovery = {
-        "generator": "published", "conditional": False, "bn_weight": 0.0, "adversarial_form": "inner_product",
-        "persistent_optimiser": False, "last_step": False, "augment_per_sample": False,
-    }  # fmt: skip
-    method = _method(recovery, **PUBLISHED)
-    state = method.init(zoo, Rng(0))
-    metrics = run_steps(method, state, zoo, 0, 4)
-    assert len(state.bank) == 3 * 18
-    assert all("bn" not in m for m in metrics)
-    assert metrics[-1]["student"] == 1, "the student is the learner adapted to the last replayed episode"
-    assert state.last_support[0].shape == (3, 3, 16, 16)
-
-
-def test_a_literal_head_needs_a_learner_that_has_one(zoo):
-    with pytest.raises(InputError, match="literal"):
-        _method(head="literal", learner="protonet").init(zoo, Rng(0))
-
-
 def test_too_many_validation_teachers_are_refused(zoo):
     with pytest.raises(InputError, match="5 validation teachers of a zoo of 5"):
         _method(validation_teachers=5).init(zoo, Rng(0))
 
 
-@pytest.mark.parametrize("options", [{"way": 9}, {"shot": 3, "queries": 5, "bank_capacity": 7}])
+@pytest.mark.parametrize("options", [{"replay": {"way": 9}}, {"replay": {"shot": 3, "queries": 5}, "bank_capacity": 7}])
 def test_episodes_that_the_bank_can_never_fill_are_refused_before_any_work(zoo, options):
     with pytest.raises(InputError, match="training classes of at most"):
         _method(**options).init(zoo, Rng(0))

@@ -20,7 +20,9 @@ def test_it_compares_what_all_teachers_answer():
     learner = ZooEnsemble(compare="answers").init(zoo, Rng(0)).learner
     support, query, labels = images[:4], images[4:], torch.tensor([0, 0, 1, 1])
     with torch.no_grad():
-        parts = [F.normalize(zoo.teacher(i).probabilities(images).sqrt() - 3**-0.5, dim=-1) for i in zoo.ids]
+        parts = [
+            F.normalize(zoo.teacher(i).forward(images).logits.softmax(-1).sqrt() - 3**-0.5, dim=-1) for i in zoo.ids
+        ]
     joined = torch.cat(parts, -1)
     centroids = torch.stack([joined[:2].mean(0), joined[2:4].mean(0)])
     distances = torch.cdist(joined[4:], centroids) ** 2
@@ -36,8 +38,8 @@ def test_a_posterior_of_all_teachers_is_joined_to_their_answers(tmp_path):
     assert (about["networks_at_inference"], about["network"]) == (len(zoo.ids), "conv4-4")
     (encoder,) = learner.frozen_encoders
     with torch.no_grad():
-        logits = torch.cat([zoo.teacher(i).logits(images) for i in zoo.ids], -1)
-        torch.testing.assert_close(encoder.backbone.logits(zoo.input_spec.normalise(images)), logits)
+        logits = torch.cat([zoo.teacher(i).forward(images).logits for i in zoo.ids], -1)
+        torch.testing.assert_close(encoder.backbone.logits(zoo.canvas.normalise(images)), logits)
         roots = logits.unflatten(1, (-1, 3)).softmax(-1).sqrt() - 3**-0.5
         torch.testing.assert_close(encoder(images)[:, :15], F.normalize(roots.flatten(1), dim=-1))
     predictor = learner.adapt(images[:4], torch.tensor([0, 0, 1, 1]))
@@ -47,8 +49,7 @@ def test_a_posterior_of_all_teachers_is_joined_to_their_answers(tmp_path):
 
 def test_a_posterior_needs_teachers_for_the_same_images():
     zoo = ToyZoo()
-    other = zoo.teacher("t1").card
-    zoo.teachers["t1"].card = replace(other, input_spec=InputSpec(size=16, mean=(0.1, 0.1, 0.1)))
+    zoo.cards["t1"] = replace(zoo.cards["t1"], input_spec=InputSpec(size=16, mean=(0.1, 0.1, 0.1)))
     with pytest.raises(InputError, match="2 sizes or normalisations"):
         ZooEnsemble(compare="posterior").init(zoo, Rng(0))
 
@@ -58,7 +59,7 @@ class Named(Zoo):
 
     def __init__(self, **models):
         entries = [
-            Entry(i, "conv4", tuple(classes), "", {"mean": accuracy}) for i, (classes, accuracy) in models.items()
+            Entry(i, "dfml:conv4", tuple(classes), "", {"mean": accuracy}) for i, (classes, accuracy) in models.items()
         ]
         super().__init__(Path("nowhere"), Index("named", True, models=tuple(entries)))
 

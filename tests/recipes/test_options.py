@@ -3,15 +3,21 @@ from typing import Any, Literal
 
 import pytest
 
+from dfml.bounds import StepSize
 from dfml.errors import InputError
 from dfml.methods.base import AbstractMethod
 from dfml.recipes import options as configuration
 from dfml.recipes import resolving
 from dfml.recipes.options import load_recipe, options_model
 from dfml.recipes.resolving import resolve
+from dfml.recovery import AbstractRecovery
+from dfml.training.meta_model import ModelOptions
+from dfml.training.replay import ReplayOptions
 
 
 class Recovery:
+    uses_data = False
+
     def __init__(
         self, *, steps: int = 5, lr: float = 0.1, kind: Literal["a", "none"] = "a", sizes: tuple[int, ...] = (1, 2)
     ):
@@ -34,12 +40,10 @@ class Method:
     def __init__(
         self,
         *,
-        recovery: Recovery,
-        learner: str = "one",
-        learner_options: dict | None = None,
-        network: str = "conv4",
-        width: int | None = None,
-        lr: float = 0.5,
+        recovery: AbstractRecovery,
+        model: ModelOptions | None = None,
+        replay: ReplayOptions | None = None,
+        lr: StepSize = 0.5,
         limit: int | None = None,
         shot: Literal[1, 5] = 1,
         free: Any = None,
@@ -52,8 +56,15 @@ class Plain:
         self.teacher = teacher
 
 
+class Narrow:
+    def __init__(self, *, network: str = "conv4", width: int | None = None):
+        self.network, self.width = network, width
+
+
 AbstractMethod.register(Method)
+AbstractRecovery.register(Recovery)
 AbstractMethod.register(Plain)
+AbstractMethod.register(Narrow)
 
 RECIPE = {
     "run": {"minutes": 3},
@@ -67,7 +78,7 @@ RECIPE = {
 @pytest.fixture(autouse=True)
 def registries(monkeypatch):
     known = {
-        "method": {"method": Method, "plain": Plain},
+        "method": {"method": Method, "plain": Plain, "narrow": Narrow},
         "recovery": {"recovery": Recovery},
         "learner": {"one": Learner, "other": Other, "part": partial(Learner, adapts="head")},
     }
@@ -82,22 +93,33 @@ def problems(recipe, overrides=None) -> str:
 
 
 def test_builder_gives_plain_keyword_arguments():
-    method = resolve(RECIPE, {"method.lr": "0.25", "kind": "none", "sizes": "[4, 5]", "shot": "5"}).build()
+    method = resolve(RECIPE, {"method.lr": "0.25", "kind": "none", "sizes": "[4, 5]", "method.shot": "5"}).build()
     assert method.seen["lr"] == 0.25
     assert method.seen["shot"] == 5
-    assert method.seen["learner"] == "one"
-    assert method.seen["learner_options"] == {"inner_lr": 0.02, "second_order": True, "adapts": "all"}
+    assert method.seen["model"].learner == "one"
+    assert method.seen["model"].learner_options == {"inner_lr": 0.02, "second_order": True, "adapts": "all"}
+    assert method.seen["replay"] == ReplayOptions()
     assert (method.seen["recovery"].kind, method.seen["recovery"].sizes) == ("none", (4, 5))
 
 
 def test_leaf_names_and_none():
     config = resolve(
-        RECIPE, {"limit": "none", "inner-lr": "1e-3", "second_order": "false", "width": "64", "free": "[1]"}
+        RECIPE,
+        {
+            "method.limit": "none",
+            "inner-lr": "1e-3",
+            "second_order": "false",
+            "width": "64",
+            "free": "[1]",
+            "replay.way": "3",
+        },
     )
     assert config.sections["learner"] == {"name": "one", "inner_lr": 1e-3, "second_order": False, "adapts": "all"}
     assert config.sections["method"]["limit"] is None
     assert config.sections["method"]["free"] == [1]
     assert config.sections["network"] == {"name": "conv4", "width": 64}
+    assert config.build().seen["model"].width == 64
+    assert config.build().seen["replay"].way == 3
 
 
 def test_naming_another_class_starts_from_its_defaults():
@@ -122,7 +144,7 @@ def test_all_problems_at_once_with_the_nearest_names():
         "[lerner]: no such section (did you mean 'learner'?)",
         "[method] limt: no such name (did you mean 'limit'?)",
         "--inner_lrr: no such name (did you mean 'inner_lr'?)",
-        "--lr: in several sections; say one of --method.lr, --recovery.lr",
+        "--lr: in several sections; say one of --method.lr, --replay.lr, --recovery.lr",
         "--method.lr = 'fast'",
         "[recovery] kind = 'b': input should be 'a' or 'none'",
         "[network] name = 'conv5'",
@@ -131,8 +153,31 @@ def test_all_problems_at_once_with_the_nearest_names():
         assert part in text, text
 
 
+def test_a_method_may_take_an_architecture_alone():
+    narrow = resolve({"run": {"steps": 1}, "method": {"name": "narrow"}}, {"width": "8"}).build()
+    assert (narrow.network, narrow.width) == ("conv4", 8)
+
+
+@pytest.mark.parametrize("value", ["1e30", "0", "-1", "nan", "inf"])
+def test_values_out_of_bounds_are_refused(value):
+    assert "--method.lr = " in problems(RECIPE, {"method.lr": value})
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"method.lr": "1e30"}, {"method.temperature": 0}, {"method.mixed": 1.5}, {"method.average_decay": 1},
+        {"recovery.meta_lr": "1e30"}, {"recovery.bn_weight": -1}, {"method.updates": 0}, {"network.width": 0},
+    ],
+    ids=lambda wrong: next(iter(wrong)),
+)  # fmt: skip
+def test_so_are_those_of_the_shipped_recipes(monkeypatch, wrong):
+    monkeypatch.undo()
+    assert f"--{next(iter(wrong))} = " in problems("best", wrong)
+
+
 def test_unknown_classes():
-    assert "not one of method, plain (did you mean 'method'?)" in problems(RECIPE, {"method": "metod"})
+    assert "not one of method, plain, narrow (did you mean 'method'?)" in problems(RECIPE, {"method": "metod"})
     assert "[method] name: missing" in problems({"run": {"steps": 1}})
     assert "takes none" in problems({"run": {"steps": 1}, "method": {"name": "plain"}, "learner": {"name": "one"}})
 
@@ -144,7 +189,7 @@ def test_hash_is_of_every_value_and_identity_ignores_the_budget():
 
 
 def test_toml_round_trip(tmp_path):
-    config = resolve(RECIPE, {"sizes": "[4]", "limit": "none"})
+    config = resolve(RECIPE, {"sizes": "[4]", "method.limit": "none"})
     path = tmp_path / "again.toml"
     path.write_text(config.to_toml())
     assert resolve(path).hash == config.hash

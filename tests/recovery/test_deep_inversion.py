@@ -1,7 +1,7 @@
 import torch
 
 from dfml.randomness import Rng
-from dfml.recovery import DeepInversion
+from dfml.recovery import DeepInversion, Visit
 from toys import SPEC, toy_teacher
 
 LABELS = torch.arange(3).repeat(6)
@@ -9,8 +9,7 @@ LABELS = torch.arange(3).repeat(6)
 
 def recover(**options):
     recovery = DeepInversion(**{"steps": 30, **options})
-    recovery.prepare(SPEC, Rng(0))
-    return recovery.recover([toy_teacher()], [LABELS], rng=Rng(1))[0]
+    return recovery.recover(recovery.init(SPEC, Rng(0)), [Visit(toy_teacher(), LABELS)], rng=Rng(1))[0]
 
 
 def test_pixels_come_to_look_like_what_the_teacher_knows():
@@ -19,7 +18,7 @@ def test_pixels_come_to_look_like_what_the_teacher_knows():
     assert 0 <= last.images.min() < last.images.max() <= 1
     assert last.terms["class"] < first.terms["class"] / 2
     assert last.terms["bn"] < first.terms["bn"] / 2
-    right = toy_teacher().logits(last.images).argmax(-1) == LABELS
+    right = toy_teacher().forward(last.images).logits.argmax(-1) == LABELS
     assert right.float().mean() > 0.9
 
 

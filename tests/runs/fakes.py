@@ -8,18 +8,20 @@ import torch
 from torch import nn
 
 from dfml.learners import FrozenLearner
-from dfml.methods.base import AbstractMethod, AbstractState, Role
+from dfml.methods.base import AbstractMethod, AbstractState, Role, StepReport
 from dfml.recipes.options import Config
 from dfml.zoo import Zoo
 from dfml.zoo.card import Capability
+from dfml.zoo.views import Tally
 from toys import toy_encoder
 
 
 class FakeZoo(Zoo):
-    hash, recipe_hash = "sha256:fake", "sha256:recipe"
+    hash, recipe_hash, cards_hash = "sha256:fake", "sha256:recipe", None
 
     def __init__(self):
         self.name, self.path, self.ids = "fake", Path("nowhere"), ["a", "b", "c"]
+        self.tally = Tally()
 
     def entry(self, name):
         return SimpleNamespace(architecture="conv4")
@@ -49,10 +51,11 @@ class FakeState(AbstractState):
 
 
 class FakeMethod(AbstractMethod):
-    requires = Capability.LOGITS
-
     def __init__(self, *, lr: float = 0.01):
         self.lr = lr
+
+    def requires(self):
+        return {Role.VISIT: Capability.LOGITS}
 
     def init(self, zoo, rng):
         network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2))
@@ -69,7 +72,7 @@ class FakeMethod(AbstractMethod):
         loss.backward()
         state.optimiser.step()
         state.seen.append(teacher)
-        return {"loss/fake": float(loss.detach()), "images": 6}
+        return StepReport({"loss/fake": float(loss.detach())}, images=6)
 
     def validate(self, state, rng):
         state.network.eval()

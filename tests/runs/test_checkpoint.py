@@ -83,6 +83,6 @@ def test_a_crash_while_writing_leaves_nothing(tmp_path, monkeypatch):
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(1, {"step": 1})
     monkeypatch.setattr("dfml.files._sync", lambda path: (_ for _ in ()).throw(OSError("disk full")))
-    with pytest.raises(InputError, match=r"step-00000002: cannot be written \(disk full\)"):
+    with pytest.raises(InputError, match=r"step-00000002: cannot be written \(disk full"):
         checkpoints.save(2, {"step": 2})
     assert [p.name for p in tmp_path.iterdir()] == ["step-00000001"]

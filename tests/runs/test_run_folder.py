@@ -4,7 +4,9 @@ import pytest
 from fakes import FakeZoo, fake_config
 
 from dfml.errors import InputError
+from dfml.files import sealed, to_json, write_atomic
 from dfml.recipes.resolving import resolve
+from dfml.recipes.upgrade import upgraded
 from dfml.runs.run_folder import RunFolder
 
 
@@ -59,8 +61,8 @@ def test_a_hyper_parameter_that_came_later_has_its_default(tmp_path):
     RunFolder.create(tmp_path / "run", config(), FakeZoo())
     path = tmp_path / "run" / "config.json"
     about = json.loads(path.read_text())
-    del about["config"]["method"]["meta_batch"], about["seal"]
-    path.write_text(json.dumps(about))
+    del about["config"]["method"]["meta_batch"]
+    path.write_text(json.dumps(sealed(about)))
     with pytest.raises(InputError, match=r"meta_batch: 1 there, 4 here"):
         RunFolder.reopen(tmp_path / "run", config(("method.meta_batch", 4)), FakeZoo())
     assert RunFolder.reopen(tmp_path / "run", config(), FakeZoo()).config == config()
@@ -88,27 +90,61 @@ def test_a_bad_line_of_metrics_is_kept_named_and_skipped(tmp_path):
         assert [line["step"] for line in folder.metrics()] == [1, 3, 4]
 
 
-def test_a_configuration_changed_by_hand_is_refused(tmp_path):
-    create(tmp_path / "run")
-    path = tmp_path / "run" / "config.json"
-    about = json.loads(path.read_text())
-    about["config"]["run"]["seed"] = 7
-    path.write_text(json.dumps(about))
-    with pytest.raises(InputError, match=r"config\.json: changed since dfml wrote it") as error:
-        RunFolder(tmp_path / "run")
-    assert "--override" in error.value.do
+OLD_FREE = {
+    "run": {"seed": 0, "minutes": None, "steps": 3, "threads": 1},
+    "method": {
+        "name": "free", "head": "class", "with_replacement": False, "rounds": 16, "distillation": "kl",
+        "replay_patience": 1, "replay_limit": 2, "way": 3, "shot": 1, "queries": 2,
+    },
+    "recovery": {"name": "meta_generator", "bn_form": "relative", "last_step": True, "bn_weight": 10.0},
+    "learner": {"name": "protonet"},
+    "network": {"name": "conv4", "width": 4},
+}  # fmt: skip
 
 
-def test_values_are_overridden_on_purpose_and_told_of(tmp_path):
-    create(tmp_path / "run").checkpoints.save(2, {"step": 2})
-    with pytest.raises(InputError, match="--override"):
-        RunFolder.reopen(tmp_path / "run", fake_config(steps=9, seed=1), FakeZoo())
-    for seed, old in ((1, 0), (5, 1)):
-        folder = RunFolder.reopen(tmp_path / "run", fake_config(steps=9, seed=seed), FakeZoo(), override=True)
-        assert folder.config.run.seed == seed
-        assert folder.about["changes"][-1] == {"step": 2, "key": "run.seed", "old": old, "new": seed}
-    assert len(folder.about["changes"]) == 2
+def old_run(folder, **method):
+    made = create(folder)
+    about = made.about | {"config": OLD_FREE | {"method": OLD_FREE["method"] | method}}
+    write_atomic(folder / "config.json", to_json(sealed(about)))
+    return folder
+
+
+def test_a_run_of_an_older_dfml_is_read_in_the_words_of_today(tmp_path):
+    method = RunFolder(old_run(tmp_path / "run")).config.build()
+    assert (method.replay.patience, method.replay.limit, method.replay.way, method.replay.queries) == (1, 2, 3, 2)
+    assert (method.rounds, method.recovery.weights["bn"]) == (16, 10.0)
+    old = {"run": {"steps": 1}, "method": {"name": "consolidate", "committee": 7}}
+    assert upgraded(old)["method"] == {"name": "consolidate", "answering_teachers": 7}
+
+
+def test_a_run_with_a_choice_that_is_gone_is_refused_with_the_version_that_made_it(tmp_path):
+    with pytest.raises(InputError, match=r"trained by dfml \S+ at commit \S+ with method.head = 'literal'"):
+        RunFolder(old_run(tmp_path / "run", head="literal"))
+
+
+def test_a_seed_changed_by_hand_is_refused_and_one_changed_on_purpose_is_noted(tmp_path):
+    folder = create(tmp_path / "run")
+    path = folder.path / "config.json"
+    whole = path.read_text()
+    path.write_text(whole.replace('"seed": 0', '"seed": 5'))
+    with pytest.raises(InputError, match=r"config.json: changed since it was written"):
+        RunFolder(folder.path)
+    path.write_text(whole)
+    (folder.path / "checkpoints" / "step-00000002").mkdir()
+    again = RunFolder.reopen(folder.path, fake_config(steps=3, seed=5), FakeZoo(), override=True)
+    assert again.about["changes"] == [{"after": 2, "key": "run.seed", "old": 0, "new": 5}]
+    assert RunFolder.reopen(folder.path, fake_config(steps=3, seed=5), FakeZoo()).config.run.seed == 5
     other = FakeZoo()
     other.hash = "sha256:other"
     with pytest.raises(InputError, match="sha256:other here"):
-        RunFolder.reopen(tmp_path / "run", fake_config(steps=9, seed=5), other, override=True)
+        RunFolder.reopen(folder.path, fake_config(steps=3, seed=5), other, override=True)
+
+
+def test_a_zoo_whose_cards_say_something_else_now_is_another_zoo(tmp_path):
+    zoo = FakeZoo()
+    zoo.cards_hash = "sha256:then"
+    RunFolder.create(tmp_path / "run", fake_config(steps=3), zoo)
+    zoo.cards_hash = "sha256:now"
+    with pytest.raises(InputError, match="the cards of fake say something else"):
+        RunFolder.reopen(tmp_path / "run", fake_config(steps=3), zoo)
+    assert RunFolder.reopen(tmp_path / "run", fake_config(steps=3), FakeZoo()).about["zoo"]["cards"] == "sha256:then"

@@ -11,7 +11,7 @@ from dfml.learners import LEARNERS
 from dfml.nn import norm_layers
 from dfml.randomness import Rng
 from dfml.training.bank import Bank
-from dfml.training.replay import meta_gradient, replay
+from dfml.training.replay import ReplayOptions, meta_gradient, replay
 from toys import toy_encoder
 
 EPISODES = 3
@@ -105,9 +105,9 @@ def test_a_replay_of_episodes_at_once_ends_where_the_loop_ends():
     ended = []
     for together in (False, True):
         learner = build("protonet").float()
-        options = {"patience": 2, "limit": 4, "episodes": EPISODES, "way": 3, "shot": 1, "queries": 4}
+        options = ReplayOptions(patience=2, limit=4, episodes=EPISODES, way=3, queries=4, together=together)
         adam = torch.optim.SGD(learner.parameters(), lr=0.1)
-        metrics, last = replay(learner, bank(), adam, rng=Rng(0), together=together, **options)
+        metrics, last = replay(learner, bank(), adam, options, rng=Rng(0))
         ended.append((metrics["replay_loss"], metrics["replay_batches"], [*learner.parameters()]))
         assert last is not None
     assert ended[0][0] == pytest.approx(ended[1][0], rel=1e-4)

@@ -2,7 +2,6 @@
 
 import difflib
 import functools
-import io
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,44 +11,49 @@ from rich.console import Console
 from rich.text import Text
 
 from dfml.cli.commands import COMMANDS
-from dfml.errors import InputError, LostRank
+from dfml.cli.show import plain_output
+from dfml.errors import InputError, LostRank, NotFinite, PartialFailure
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; the exit code is 2 for wrong input, 1 for a part of it, and 130 or 143 for a stop by signal."""
+    """Run a command; the exit code is 2 for wrong input, 1 where some of many failed, 130 or 143 for a stop."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a name that cannot be printed is no reason to stop
     try:
-        return dispatch(given)
-    except InputError as error:
+        with plain_output():
+            if (found := find_command(given)) is not None:
+                command, positional, named = found
+                command(*positional, **named)
+    except (InputError, NotFinite) as error:
         Console(stderr=True).print(Text(f"error: {error}", style="red"), soft_wrap=True)
         return 2
     except KeyboardInterrupt as stop:
         Console(stderr=True).print(Text(str(stop) or "stopped", style="yellow"), soft_wrap=True)
         return 128 + getattr(stop, "signum", 2)
+    except PartialFailure as failure:
+        Console(stderr=True).print(Text(f"error: {failure}", style="red"), soft_wrap=True)
+        return 1
     except (BrokenPipeError, LostRank):  # of a lost process the loop has told
         return 1
+    return 0
 
 
-def dispatch(given: list[str]) -> int:
-    """Find the command and call it with its options; the exit code, which is 0 unless the command says otherwise."""
+def find_command(given: list[str]) -> tuple[Callable[..., None], tuple, dict[str, Any]] | None:
+    """The command with its arguments; None where an overview or the version was asked for, and printed."""
     if not given or given[0] in ("-h", "--help"):
         overview()
-        return 0
+        return None
     if given[0] == "--version":
         from importlib.metadata import version
 
         print(version("dfml"))
-        return 0
+        return None
     words = 2 if " ".join(given[:2]) in COMMANDS else 1
     name = " ".join(given[:words])
     if name not in COMMANDS:
         inside = [c for c in COMMANDS if c.startswith(f"{given[0]} ")]
         if inside and given[1:2] in ([], ["-h"], ["--help"]):
             overview(inside)
-            return 0
+            return None
         near = difflib.get_close_matches(" ".join(given[:2]), COMMANDS, 1, 0.5) or difflib.get_close_matches(
             name, COMMANDS, 1, 0.5
         )
@@ -62,10 +66,10 @@ def dispatch(given: list[str]) -> int:
         named["overrides"] = read_overrides(unknown)
     else:
         positional, named = tyro.cli(_read_only(command), **options)
-    return command(*positional, **named) or 0
+    return command, positional, named
 
 
-def _read_only(command: Callable[..., int | None]) -> Callable[..., tuple[tuple, dict[str, Any]]]:
+def _read_only(command: Callable[..., None]) -> Callable[..., tuple[tuple, dict[str, Any]]]:
     """Stands in for a command while its options are read, so that the command itself runs outside of the parser."""
 
     @functools.wraps(command)

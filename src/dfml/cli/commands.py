@@ -8,10 +8,10 @@ from typing import Annotated, Any, Literal
 import tyro
 from tyro.conf import Positional
 
-from dfml.cli.show import bar, console, say, visible
+from dfml.cli.show import bar, console, print_json, say
 from dfml.cli.sources import data_glyphs, zoo_build, zoo_edit, zoo_list
 from dfml.cli.sweeps import sweep
-from dfml.errors import InputError
+from dfml.errors import InputError, PartialFailure
 
 
 def demo(*, out: Path = Path("demo"), full: bool = False) -> None:
@@ -42,7 +42,7 @@ def train(
 
     Several processes, devices or machines share a run under ``torchrun`` or ``srun``: same command, same numbers.
 
-    Any hyper-parameter is an option too: ``--learner protonet``, ``--method.way 3``; ``--show`` prints them all.
+    Any hyper-parameter is an option too: ``--learner protonet``, ``--replay.way 3``; ``--show`` prints them all.
 
     Args:
         out: the run folder.
@@ -51,31 +51,27 @@ def train(
         minutes: budget of training time.
         steps: budget of steps.
         resume: go on from the newest checkpoint in the run folder.
-        override: go on with other hyper-parameters than the run was started with; its config.json tells of them.
+        override: with --resume, let options change hyper-parameters of the run; config.json notes it.
         show: print the resolved recipe and stop.
     """
     from dfml.compute.fabric import is_first_process
     from dfml.runs.progress import console_progress
     from dfml.runs.run_folder import RunFolder
-    from dfml.runs.train import configure
-    from dfml.runs.train import train as train_run
+    from dfml.runs.train import configure, train_configured
+    from dfml.zoo import Zoo
 
     if out is None and not show:
         raise InputError("no --out", "a folder for the run", "add --out RUN")
-    asked: dict[str, Any] = {
-        "recipe": recipe,
-        "minutes": minutes,
-        "steps": steps,
-        "resume": resume,
-        "overrides": overrides,
-    }
+    config = configure(out or Path(), recipe=recipe, minutes=minutes, steps=steps, resume=resume, overrides=overrides)
     if show:
-        print(configure(out or Path(), **asked).to_toml(), end="")
+        print(config.to_toml(), end="")
         return
     teachers = zoo or (RunFolder(out).about["zoo"]["path"] if resume and out else "glyphs")
     first = is_first_process()
     with console_progress(console) if first else nullcontext() as progress:
-        run = train_run(teachers, out=out or Path(), override=override, on_progress=progress, **asked)
+        run = train_configured(
+            config, Zoo.open(teachers), out=out or Path(), resume=resume, override=override, on_progress=progress
+        )
     if not first:
         return
     say(f"trained: {run.path}  (pictures in {run.folder.plots})")
@@ -93,6 +89,8 @@ def evaluate(
     queries: int = 15,
     episodes: int | None = None,
     baselines: bool = False,
+    size: int | None = None,
+    ground: str = "white",
     zoo: str | None = None,
     jobs: int | None = None,
     executor: Literal["local", "ray"] = "local",
@@ -102,13 +100,15 @@ def evaluate(
 
     Args:
         run: the run folder.
-        data: ``glyphs``, a folder with train, val and test, or one unsplit folder or .npz file.
+        data: ``glyphs``, a folder with train, val and test, or new classes in one folder or .npz file.
         split: the part to use.
         shots: support images of a class.
         way: classes of an episode.
         queries: query images of a class.
         episodes: 600 where there is an inner loop and 10,000 for frozen features, unless given.
         baselines: also random, single teachers and the zoo ensemble.
+        size: pixels of a side to read images at; what the learner takes, unless given.
+        ground: the colour behind transparent pixels: white, black or #rrggbb.
         zoo: the zoo of the run, where it has moved.
         jobs: parts of the work at once; one, or one a CPU of the cluster, unless given.
         executor: processes of this machine, or the Ray cluster of RAY_ADDRESS.
@@ -121,7 +121,8 @@ def evaluate(
 
     opened = Run.open(run, zoo=zoo)
     options: dict[str, Any] = {"split": split, "shots": shots, "way": way, "queries": queries}
-    options |= {"episodes": episodes, "baselines": baselines, "accelerator": accelerator}
+    options |= {"episodes": episodes, "baselines": baselines, "accelerator": accelerator, "size": size}
+    options |= {"ground": ground}
     workers = jobs if jobs is not None or executor == "ray" else 1
     with start_executor(executor, workers) as running, bar("evaluating") as progress:
         scores = evaluate_run(opened, data, progress=progress, executor=running, **options)
@@ -149,13 +150,16 @@ def recover(
     say(f"written: {len(paths)} pictures, among them {paths[-1]}")
 
 
-def adapt(learner: Positional[Path], /, *, support: Path, out: Path, zoo: str | None = None) -> None:
+def adapt(
+    learner: Positional[Path], /, *, support: Path, out: Path, ground: str = "white", zoo: str | None = None
+) -> None:
     """Adapt a learner to a new task and write the predictor.
 
     Args:
         learner: a run folder, or the learner.json that a run leaves; it needs no zoo.
         support: a folder that holds a folder of a few images per class.
         out: folder for the predictor.
+        ground: the colour behind transparent pixels: white, black or #rrggbb.
         zoo: of a run by an older dfml, which left no learner.json, where the zoo has moved.
     """
     from dfml.learners.learner_file import has_learner, load_learner
@@ -163,35 +167,45 @@ def adapt(learner: Positional[Path], /, *, support: Path, out: Path, zoo: str | 
     from dfml.runs.run import Run
 
     made = load_learner(learner) if has_learner(learner) else Run.open(learner, zoo=zoo).learner
-    classifier = adapt_to_folder(made, support)
+    classifier = adapt_to_folder(made, support, ground=ground)
     save_predictor(classifier.predictor, out, classifier.class_names)
-    say(f"adapted to {len(classifier.class_names)} classes: {', '.join(map(visible, classifier.class_names))}")
+    counts = ", ".join(f"{name} ({n})" for name, n in zip(classifier.class_names, classifier.shots, strict=True))
+    say(f"adapted to {len(classifier.class_names)} classes (images of each): {counts}")
     say(f"written: {out}\nnext:    dfml predict {out} IMAGES...")
 
 
 def predict(
     predictor: Positional[Path],
     /,
-    images: Positional[tuple[Path, ...]],
+    images: Positional[tuple[str, ...]],
     *,
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
-) -> int:
-    """Label images with a predictor.
-
-    What cannot be read is named at the end, with exit code 1; the other images have their answers.
+    ground: str = "white",
+) -> None:
+    """Label images with a predictor; those that cannot be read are named at the end, and the exit code is 1.
 
     Args:
         predictor: its folder, as `dfml adapt` writes it.
-        images: image files, folders of them at any depth, or patterns as ``photos/*.png``.
-        as_json: print JSON lines (UTF-8) with all probabilities.
+        images: image files, folders of them, or patterns such as ``photos/*.jpg``.
+        as_json: print JSON lines with all probabilities, in UTF-8.
+        ground: the colour behind transparent pixels: white, black or #rrggbb.
     """
-    from dfml.cli.predicting import find_images, label
-    from dfml.learners.predictor_file import load_predictor
+    from dfml.learners.predictor_file import image_files, load_predictor
 
-    return label(load_predictor(predictor), find_images(images), as_json=as_json)
+    classifier, unread = load_predictor(predictor), []
+    for answer in classifier.label_files(image_files(images), ground=ground):
+        if answer.error is not None:
+            unread.append(answer.error)
+        elif as_json:
+            row = dict(zip(classifier.class_names, answer.probabilities, strict=True))
+            print_json({"image": str(answer.path), "label": answer.label, "probabilities": row})
+        else:
+            print(f"{answer.path}\t{answer.label}\t{100 * max(answer.probabilities):.1f} %")
+    if unread:
+        raise PartialFailure(f"{len(unread)} not labelled:\n" + "\n".join(f"  {error.given}" for error in unread))
 
 
-COMMANDS: dict[str, Callable[..., int | None]] = {
+COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo,
     "data glyphs": data_glyphs,
     "zoo build": zoo_build,

@@ -9,7 +9,6 @@ from rich.console import Console
 
 from dfml.data import DataSplits, ImageSet, load_data
 from dfml.errors import InputError
-from dfml.files import writing
 from dfml.learners.predictor_file import load_predictor, save_predictor
 from dfml.report import score_table
 from dfml.runs.progress import clock, console_progress
@@ -19,7 +18,7 @@ from dfml.runs.run_folder import RunFolder
 from dfml.runs.train import train
 from dfml.zoo import Zoo
 
-INNER_LOOP_EPISODES, FROZEN_EPISODES = 200, 2000
+EPISODES = 2000  # for frozen features, as both learners have
 SHEETS = 4  # teachers in the picture of recovered images
 TASK_WAY, TASK_SHOT, TASK_QUERIES = 5, 5, 6  # of the closing act
 
@@ -30,10 +29,11 @@ def run_demo(
     """Train, compare, picture, adapt and predict.
 
     Args:
-        out: gets ``run``, ``support``, ``query`` and ``predictor``; an earlier demonstration there is replaced.
+        out: gets ``run`` and ``free``, ``support``, ``query`` and ``predictor``; an earlier demonstration there is
+            replaced.
         console: where to print.
         full: all episodes, and transductive columns.
-        minutes: of training; None is the recipe's.
+        minutes: of training each of the two; None is that of their recipes.
         zoo: a zoo of glyphs.
 
     Raises:
@@ -46,8 +46,11 @@ def run_demo(
     console.print(f"[bold]1. Train[/]  {facts}")
     with console_progress(console) as progress:
         run = train(opened, out=out / "run", recipe="demo", minutes=minutes, on_progress=progress)
+    console.print("   and FREE, to compare with")
+    with console_progress(console) as progress:
+        free = train(opened, out=out / "free", recipe="demo_free", minutes=minutes, on_progress=progress)
     console.print("\n[bold]2. Compare[/]  on glyph classes that no teacher has seen: 5-way, % correct, 95 % intervals")
-    _compare(run, data, full, console)
+    _compare(run, free, data, full, console)
     console.print("[bold]3. Look[/]")
     pictures = [run.recover(teachers=opened.ids[:SHEETS])[-1], *sorted(run.folder.plots.glob("*.png"))]
     for picture in pictures:
@@ -60,19 +63,23 @@ def run_demo(
 
 def _clear(out: Path) -> None:
     """Remove an earlier demonstration, and nothing else."""
-    if (out / "run").exists() and RunFolder(out / "run").config.recipe != "demo":
+    if (out / "run").exists() and not RunFolder(out / "run").config.recipe.startswith("demo"):
         raise InputError(f"{out / 'run'}: a run of another recipe", "a folder for the demonstration", "change --out")
-    with writing(out):
-        for name in ("run", "support", "query", "predictor"):
+    try:
+        for name in ("run", "free", "support", "query", "predictor"):
             shutil.rmtree(out / name, ignore_errors=True)
         out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{out}: cannot be written ({error})", "a folder that you may write", "change --out"
+        ) from error
 
 
-def _compare(run: Run, data: DataSplits, full: bool, console: Console) -> None:
-    frozen = run.learner.frozen_encoders is not None and run.learner.norm == "running"
-    episodes = None if full else (FROZEN_EPISODES if frozen else INNER_LOOP_EPISODES)
+def _compare(run: Run, free: Run, data: DataSplits, full: bool, console: Console) -> None:
+    episodes = None if full else EPISODES
     scores = evaluate_run(run, data, episodes=episodes, baselines=True, transductive=full)
-    console.print(score_table(scores))
+    beside = evaluate_run(free, data, episodes=episodes, transductive=full)
+    console.print(score_table(scores, [beside]))
     for shot, (mean, ci95) in scores.gains().items():
         console.print(f"   {shot}-shot: {mean:+.1f} ± {ci95:.1f} against the mean single teacher, paired")
     console.print()
@@ -86,9 +93,8 @@ def _adapt_and_predict(run: Run, images: ImageSet, out: Path, console: Console) 
         name, members = images.class_names[c], images.members[c].tolist()
         for k, i in enumerate(members[: TASK_SHOT + TASK_QUERIES]):
             folder = out / ("support" if k < TASK_SHOT else "query") / name
-            with writing(folder):
-                folder.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(images.images[i].permute(1, 2, 0).numpy()).save(folder / f"{k}.png")
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(images.images[i].permute(1, 2, 0).numpy()).save(folder / f"{k}.png")
             queries += [(folder / f"{k}.png", name)] if k >= TASK_SHOT else []
     classifier = run.adapt(out / "support")
     save_predictor(classifier.predictor, out / "predictor", classifier.class_names)

@@ -1,8 +1,8 @@
 """What the commands share: the console, plain lines and a bar."""
 
-import io
 import json
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,35 +10,35 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from dfml.files import encode, finite
-
 console = Console(highlight=False)
 
 
 def say(text: str) -> None:
     """Print a line as it is: no markup, no wrapping."""
-    console.print(text, markup=False, soft_wrap=True)
+    console.print(text.encode("utf-8", "backslashreplace").decode(), markup=False, soft_wrap=True)
 
 
-def visible(name: object) -> str:
-    """A name, of a file say, on one line: what is no character to be seen is escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(name))
-
-
-def complain(text: str) -> None:
-    """Print a line of what is wrong."""
-    Console(stderr=True, highlight=False).print(text, style="red", markup=False, soft_wrap=True)
-
-
-def print_json(value: Any) -> None:
-    """Print a line of JSON, in UTF-8 whatever the terminal's encoding is."""
-    line = json.dumps(finite(value), ensure_ascii=False, allow_nan=False) + "\n"
+def print_json(values: Any) -> None:
+    """One line of JSON, in UTF-8 whatever the terminal's encoding is."""
+    text = json.dumps(values, ensure_ascii=False, allow_nan=False) + "\n"
     sys.stdout.flush()
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.buffer.write(encode(line))
-        sys.stdout.buffer.flush()
-    else:
-        sys.stdout.write(line)
+    sys.stdout.buffer.write(text.encode("utf-8", "backslashreplace"))
+    sys.stdout.buffer.flush()
+
+
+@contextmanager
+def plain_output() -> Iterator[None]:
+    """Inside, names that the terminal cannot show are escaped, and a warning is one line."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        print(f"warning: {message}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
 
 
 @contextmanager

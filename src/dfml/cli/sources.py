@@ -38,6 +38,8 @@ def zoo_build(
     width: int | None = None,
     epochs: int | None = None,
     flips: bool = True,
+    size: int | None = None,
+    ground: str = "white",
 ) -> None:
     """Train a zoo of small classifiers on the meta-train classes; call it again to go on after a stop.
 
@@ -54,6 +56,8 @@ def zoo_build(
         width: channels of the first block; the architecture's usual ones unless given.
         epochs: of training; the architecture's usual number unless given.
         flips: mirror images in training; ``--no-flips`` where mirroring changes the class.
+        size: pixels of a side to read images at; the median of the shorter sides, 96 at most, unless given.
+        ground: the colour behind transparent pixels: white, black or #rrggbb.
     """
     from dataclasses import replace
 
@@ -64,7 +68,7 @@ def zoo_build(
     training = replace(training, epochs=epochs) if epochs else training
     with zoo_progress() as progress:
         zoo = build_zoo(
-            load_data(data),
+            load_data(data, size=size, ground=ground),
             out=out,
             architecture=arch,
             models=models,
@@ -93,20 +97,28 @@ def zoo_list(zoo: Positional[str], /) -> None:
 
 
 def zoo_edit(
-    zoo: Positional[Path],
-    model: Positional[str],
-    /,
-    *,
-    changes: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(name="set")] = (),
+    zoo: Positional[Path], model: Positional[str], /, *, changes: Annotated[tuple[str, ...], tyro.conf.arg(name="set")]
 ) -> None:
-    """Change the card of a model, and the index with it.
+    """Change what a model's card says, for example a wrong mean; card and index are sealed anew.
 
     Args:
-        zoo: its folder.
+        zoo: the zoo's folder.
         model: its id.
-        changes: ``KEY=VALUE``, as ``licence=MIT`` or ``input_spec.mean=0.49,0.48,0.45``; several may be given.
+        changes: ``field=value``, the value as JSON or plain text: ``input_spec.mean=[0.5,0.5,0.5]``, ``licence=MIT``.
     """
-    from dfml.zoo.edit import edit_card, read_changes
+    import contextlib
+    import json
 
-    card = edit_card(zoo, model, read_changes(changes))
-    say(f"changed: {card.id} in {zoo}: {', '.join(changes)}")
+    from dfml.errors import InputError
+    from dfml.zoo.index import edit_card
+
+    values: dict[str, object] = {}
+    for change in changes:
+        key, equals, text = change.partition("=")
+        if not equals:
+            raise InputError(f"--set {change}", "field=value", "see dfml zoo edit --help")
+        values[key] = text
+        with contextlib.suppress(ValueError):
+            values[key] = json.loads(text)
+    card = edit_card(zoo, model, values)
+    say(f"written: {zoo / card.id}.json, and the index")

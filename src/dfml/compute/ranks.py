@@ -40,7 +40,7 @@ class SerialRanks(AbstractRanks):
 
     def map(self, function: Callable[[Item], list[Tensor]], items: Sequence[Item]) -> list[list[Tensor]]:
         """All items, here."""
-        return [function(item) for item in items]
+        return list(map(function, items))
 
 
 SERIAL_RANKS = SerialRanks()

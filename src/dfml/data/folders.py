@@ -1,87 +1,92 @@
 """Image sets as folders, one folder per class: ``class/image.png``."""
 
-from collections import Counter
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
+from statistics import median_low
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from dfml.data.image_set import DataSplits, ImageSet
+from dfml.data.pictures import GROUND, SUFFIXES, picture_size, read_picture
 from dfml.errors import InputError
-from dfml.nn.encoder import InputSpec
+from dfml.nn.encoder import InputSpec, resized
 
-Image.init()  # so that every format is known which Pillow and its plugins read
-NOT_PIXELS = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}  # that Pillow only recognises, or hands to a program
-SUFFIXES = frozenset(s for s, kind in Image.EXTENSION.items() if kind in Image.OPEN and kind not in NOT_PIXELS)
 WANTED = "a folder per class, each with images (.png, .jpg, or whatever else Pillow reads)"
-GROUND = "white"  # what shows where an image is transparent
+LARGEST = 96  # pixels of a side, where nobody says how large images are to be
+NAMED = 5  # files that a message names
 
 
 def class_folders(folder: Path) -> dict[str, list[Path]]:
-    """Class names and their image files, both sorted; hidden files are skipped.
+    """Class names and their image files, both sorted. Hidden files are skipped; what else is left out is warned of.
 
     Raises:
         InputError: no such folder, no class folders, or a class folder without images (it is named).
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder", WANTED, "check the path")
-    classes = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    classes = subfolders(folder)
     if not classes:
         raise InputError(f"{folder}: no folders in it", WANTED, "put the images of each class in a folder of its own")
-    found = {}
+    found: dict[str, list[Path]] = {}
+    left_out = [path for path in folder.iterdir() if path.is_file() and not _hidden(path)]
     for path in classes:
-        files = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+        inside = sorted(p for p in path.rglob("*") if p.is_file() and not any(map(_hidden, _below(p, path))))
+        files = [p for p in inside if p.parent == path and p.suffix.lower() in SUFFIXES]
+        others = [p for p in inside if p not in set(files)]
         if not files:
-            raise InputError(f"{path}: a class folder without images", WANTED, "add images or remove the folder")
+            deeper = f" ({len(others)} files are there, as {others[0].relative_to(path)})" if others else ""
+            raise InputError(
+                f"{path}: a class folder without images{deeper}",
+                WANTED,
+                "add images to the folder itself, or remove it",
+            )
         found[path.name] = files
+        left_out += others
+    if left_out:
+        names = ", ".join(str(p.relative_to(folder)) for p in left_out[:NAMED])
+        more = f" and {len(left_out) - NAMED} more" if len(left_out) > NAMED else ""
+        warnings.warn(
+            f"{folder}: {len(left_out)} files left out, which are no images in a class folder itself: {names}{more}",
+            stacklevel=2,
+        )
     return found
 
 
-def _read(path: Path, channels: int) -> UInt8[Tensor, "c h w"]:
-    try:
-        with Image.open(path) as picture:
-            mode = picture.mode
-            upright = ImageOps.exif_transpose(picture)
-            array = np.array(_opaque(upright).convert("L" if channels == 1 else "RGB"))
-    except Image.DecompressionBombError as error:
-        raise InputError(
-            f"{path}: {error}", "an image within Pillow's limit (Image.MAX_IMAGE_PIXELS)", "make the image smaller"
-        ) from error
-    except Exception as error:  # a broken file can make Pillow's decoders raise nearly anything
-        raise InputError(
-            f"{path}: not a readable image ({error})", "a whole image file", "replace or remove the file"
-        ) from error
-    if mode.startswith(("I", "F")):  # Pillow would clip these to 255 silently
-        raise InputError(f"{path}: more than 8 bits a channel (mode {mode})", "8 bits a channel", "convert the image")
-    return torch.from_numpy(array).reshape(*array.shape[:2], channels).permute(2, 0, 1)
+def subfolders(folder: Path) -> list[Path]:
+    """The folders in a folder, sorted; hidden ones, which editors leave, are none."""
+    return sorted(p for p in folder.iterdir() if p.is_dir() and not _hidden(p))
 
 
-def _opaque(picture: Image.Image) -> Image.Image:
-    """Without transparency, on `GROUND`: the colour that a transparent pixel hides must not show."""
-    if not picture.has_transparency_data:
-        return picture
-    layer = picture.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", layer.size, GROUND), layer)
+def _hidden(path: Path) -> bool:
+    return path.name.startswith(".")
 
 
-def _resize(image: UInt8[Tensor, "c h w"], side: int) -> UInt8[Tensor, "c side side"]:
-    if image.shape[1:] == (side, side):
-        return image
-    resized = F.interpolate(image[None].float(), (side, side), mode="bilinear", antialias=True, align_corners=False)
-    return resized[0].clamp(0, 255).round().to(torch.uint8)
+def _below(path: Path, folder: Path) -> list[Path]:
+    """The path and its folders, up to ``folder``."""
+    return [path, *(p for p in path.parents if folder in p.parents)]
 
 
-def read_folder(folder: str | Path, *, size: int | None = None) -> ImageSet:
+def usual_side(sizes: Sequence[tuple[int, int]]) -> int:
+    """The side for images of these widths and heights: the median of the shorter sides, `LARGEST` at most.
+
+    One strip, two thumbnails or a photograph among them do not change it.
+    """
+    return min(LARGEST, median_low(min(size) for size in sizes))
+
+
+def read_folder(folder: str | Path, *, size: int | None = None, ground: str = GROUND) -> ImageSet:
     """One image set, RGB, from a folder per class; class names and files are sorted.
+
+    Images are cropped to their middle square and resized, antialiased: networks take squares.
 
     Args:
         folder: holds ``class/image`` files.
-        size: height and width to resize to (antialiased); None takes the most common size of the folder, and of a
-            size that is not square the shorter side, because networks take squares.
+        size: height and width; None is `usual_side`.
+        ground: the colour behind transparent pixels.
 
     Raises:
         InputError: no such folder, no classes, a class without images, an unreadable image; it is named.
@@ -90,16 +95,20 @@ def read_folder(folder: str | Path, *, size: int | None = None) -> ImageSet:
         raise InputError(f"size {size} for the images of {folder}", "at least 1 pixel", "change the size")
     folder = Path(folder)
     classes = class_folders(folder)
-    images = [_read(path, 3) for files in classes.values() for path in files]
-    sizes = Counter((image.shape[1], image.shape[2]) for image in images)
-    # The most common size; of equally common ones the larger, so that nothing depends on the order of the files.
-    side = size or min(max((count, hw) for hw, count in sizes.items())[1])
+    paths = [path for files in classes.values() for path in files]
+    side = size or usual_side([picture_size(path) for path in paths])
     labels = torch.arange(len(classes)).repeat_interleave(torch.tensor([len(f) for f in classes.values()]))
-    pixels = torch.stack([_resize(image, side) for image in images])
+    pixels = torch.stack([_bytes(read_picture(path, 3, side=side, ground=ground), side) for path in paths])
     return ImageSet(str(folder), pixels, labels, tuple(classes))
 
 
-def load_image(path: str | Path, spec: InputSpec) -> Float[Tensor, "c size size"]:
+def _bytes(image: UInt8[Tensor, "c h w"], side: int) -> UInt8[Tensor, "c side side"]:
+    if image.shape[1:] == (side, side):
+        return image
+    return resized(image[None].float(), side)[0].clamp(0, 255).round().to(torch.uint8)
+
+
+def load_image(path: str | Path, spec: InputSpec, *, ground: str = GROUND) -> Float[Tensor, "c size size"]:
     """One image as a network wants it: its channels, its size, float32 in [0, 1], not yet normalised.
 
     Raises:
@@ -109,11 +118,12 @@ def load_image(path: str | Path, spec: InputSpec) -> Float[Tensor, "c size size"
         raise InputError(
             f"{path} for a network of {spec.channels} channels", "1 (grey) or 3 (RGB)", "give arrays instead"
         )
-    return spec.fit(_read(Path(path), spec.channels)[None].float() / 255)[0].clamp(0, 1)
+    picture = read_picture(Path(path), spec.channels, side=spec.size, ground=ground)
+    return spec.fit(picture[None].float() / 255)[0].clamp(0, 1)
 
 
 def load_support(
-    folder: str | Path, spec: InputSpec
+    folder: str | Path, spec: InputSpec, *, ground: str = GROUND
 ) -> tuple[Float[Tensor, "n c size size"], Int[Tensor, " n"], tuple[str, ...]]:
     """A support set: a folder per class with a few images in it.
 
@@ -127,7 +137,7 @@ def load_support(
     classes = class_folders(folder)
     if len(classes) < 2:
         raise InputError(f"{folder}: one class, {next(iter(classes))}", "at least 2 class folders", "add a class")
-    images = torch.stack([load_image(path, spec) for files in classes.values() for path in files])
+    images = torch.stack([load_image(path, spec, ground=ground) for files in classes.values() for path in files])
     labels = torch.arange(len(classes)).repeat_interleave(torch.tensor([len(f) for f in classes.values()]))
     return images, labels, tuple(classes)
 

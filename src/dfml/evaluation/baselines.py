@@ -13,7 +13,7 @@ from torch import Tensor
 from dfml.compute.executor import SERIAL, Executor, in_order, parts
 from dfml.data.image_set import ImageSet
 from dfml.errors import InputError
-from dfml.evaluation.evaluate import Progress, check_sizes, evaluate
+from dfml.evaluation.evaluate import Progress, evaluate
 from dfml.evaluation.kernels import EpisodeKernels, embed_all
 from dfml.evaluation.manifest import Manifest
 from dfml.evaluation.score import Score
@@ -142,9 +142,8 @@ def _read_teachers(zoo: Zoo, image_set: ImageSet, manifests: list[Manifest], par
 
 def _read_teacher(zoo: Zoo, image_set: ImageSet, manifests: list[Manifest], name: str) -> list[_Reading]:
     start = time.perf_counter()
-    teacher = zoo.teacher(name)
-    check_sizes([teacher.card.input_spec], image_set)
-    features = embed_all(Encoder(teacher.backbone, teacher.card.input_spec), image_set, normalise=True)
+    backbone, spec = zoo.network(name).backbone, zoo.cards[name].input_spec
+    features = embed_all(Encoder(backbone, spec), image_set, normalise=True)
     embedding = time.perf_counter() - start
     readings = []
     for manifest in manifests:

@@ -5,7 +5,7 @@ evaluated by embedding the image set once, one encoder after the other (`dfml.ev
 """
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import count
 
@@ -20,7 +20,7 @@ from dfml.evaluation.kernels import joined_kernels
 from dfml.evaluation.manifest import Manifest, make_manifest
 from dfml.evaluation.score import Score
 from dfml.learners.base import AbstractLearner
-from dfml.nn import Encoder, InputSpec, Norm, norm_layers
+from dfml.nn import Norm, norm_layers
 from dfml.zoo.store import Zoo
 
 EPISODES, FROZEN_EPISODES = 600, 10_000
@@ -71,7 +71,6 @@ def evaluate(
     """
     norm = norm or learner.norm
     manifest.check(image_set)
-    check_sizes((m.spec for m in learner.modules() if isinstance(m, Encoder)), image_set)
     start = time.perf_counter()
     encoders = learner.frozen_encoders if norm == "running" else None
     if encoders is not None:
@@ -100,7 +99,6 @@ def evaluate_transductive(
 ) -> Score:
     """As `evaluate`, all queries of an episode looked at together (`AbstractLearner.predict_transductive`)."""
     manifest.check(image_set)
-    check_sizes((m.spec for m in learner.modules() if isinstance(m, Encoder)), image_set)
     together, norm = learner.predict_transductive, learner.transductive
     device = _device(learner)
     return _one_by_one(together, image_set, manifest, device=device, norm=norm, progress=progress, executor=executor)
@@ -146,18 +144,6 @@ def _accuracies(
         answers = answer(support, manifest.support_y.to(device), query).argmax(-1).cpu()
         accuracies.append(100 * (answers == manifest.query_y).float().mean())
     return torch.stack(accuracies)
-
-
-def check_sizes(specs: Iterable[InputSpec], image_set: ImageSet) -> None:
-    """Refuse images of another size or number of channels than these networks' `InputSpec`."""
-    for spec in specs:
-        if tuple(image_set.images.shape[1:]) != (spec.channels, spec.size, spec.size):
-            channels, height, width = image_set.images.shape[1:]
-            raise InputError(
-                f"{image_set.name}: {channels} x {height} x {width} images",
-                f"{spec.channels} x {spec.size} x {spec.size}, the input of the network",
-                "resize the images, or use networks for their size",
-            )
 
 
 def evaluate_shots(

@@ -29,7 +29,9 @@ def embed_all(encoder: Encoder, image_set: ImageSet, *, normalise: bool) -> Floa
     cpu = device.type == "cpu"
     network = inference_copy(encoder) if cpu else copy.deepcopy(encoder).eval()
     batches = torch.arange(len(image_set)).split(EMBED_BATCH if cpu else 1024)
-    features = torch.cat([network(image_set.batch(batch).to(device)).float().cpu() for batch in batches])
+    features = torch.cat(
+        [network(encoder.spec.fit(image_set.batch(batch).to(device))).float().cpu() for batch in batches]
+    )
     return F.normalize(features, dim=-1) if normalise else features
 
 

@@ -1,7 +1,6 @@
 """Frozen lists of evaluation episodes: every learner is judged on the same ones, so differences are paired."""
 
 import hashlib
-import io
 import json
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +14,6 @@ from torch import Tensor
 from dfml.data.image_set import ImageSet
 from dfml.episode import EpisodeIndices, sample_indices
 from dfml.errors import InputError
-from dfml.files import write_atomic
 from dfml.randomness import Rng
 
 MANIFEST_SCHEMA = 1
@@ -97,10 +95,10 @@ class Manifest:
         """Write a ``.npz`` (int32 indices, JSON text; no pickle)."""
         values = {k: v for k, v in _fields(self).items() if not isinstance(v, Tensor)}
         text = json.dumps({"schema": MANIFEST_SCHEMA, "hash": self.hash} | values)
-        support, query = self.support.int().numpy(), self.query.int().numpy()
-        file = io.BytesIO()
-        np.savez_compressed(file, header=np.array(text), support=support, query=query)
-        write_atomic(path, file.getvalue())
+        with path.open("wb") as file:
+            np.savez_compressed(
+                file, header=np.array(text), support=self.support.int().numpy(), query=self.query.int().numpy()
+            )
 
     @staticmethod
     def load(path: Path) -> "Manifest":

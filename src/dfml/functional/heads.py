@@ -15,9 +15,9 @@ def centroid_coefficients(
 ) -> tuple[Float[Tensor, "*episodes n way"], Float[Tensor, "*episodes way"]]:
     """Nearest class means: ``2 f.c - |c|^2``, minus the squared distance up to a term that the classes share.
 
-    The mean of n images is longer than the class's own by the spread of its images over n (in squared length), so a
-    class with more images than the others would seem nearer to everything. Its surplus is taken off, with the spread
-    pooled over the classes; equal shots leave the squared distance as it is.
+    A mean of n images lies nearer to the origin than one of fewer, and would attract more queries: its squared length
+    is too large by var / n. Where shots are uneven this is taken off, with the variance of all classes around their
+    means, so that every class stands at the length of its true mean.
 
     Args:
         kernel: inner products of the support's features.
@@ -27,10 +27,10 @@ def centroid_coefficients(
     shots = onehot.sum(0)
     means = onehot / shots
     lengths = (means * (kernel @ means)).sum(-2)
-    within = kernel.diagonal(dim1=-2, dim2=-1).sum(-1) - (shots * lengths).sum(-1)
-    spread = within / (shots.sum() - len(shots)).clamp(min=1)
-    surplus = 1 / shots - 1 / shots.max()
-    return (2 * means).expand(*kernel.shape[:-1], -1), spread[..., None] * surplus - lengths
+    if len(set(shots.tolist())) > 1:
+        scatter = kernel.diagonal(dim1=-2, dim2=-1).sum(-1) - (shots * lengths).sum(-1)
+        lengths = lengths - scatter[..., None] / (shots - 1).sum() / shots
+    return (2 * means).expand(*kernel.shape[:-1], -1), -lengths
 
 
 def ridge_coefficients(

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dfml.episode import Episode
 from dfml.functional.heads import centroid_coefficients
-from dfml.nn import Encoder, Norm, is_transductive
+from dfml.nn import Encoder, Norm, as_images, is_transductive
 
 Metrics = dict[str, float]
 
@@ -48,12 +48,17 @@ class Predictor(nn.Module):
         return is_transductive(self.encoders)
 
     @torch.no_grad()
-    def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n way"]:
-        """Logits of images in [0, 1]."""
+    def forward(self, images: Tensor) -> Float[Tensor, "n way"]:
+        """Logits of images [n, channels, height, width], in [0, 1] or uint8.
+
+        Raises:
+            InputError: images of another type, shape or range; see `dfml.nn.as_images`.
+        """
+        images = as_images(images, self.weight.dtype)
         encoders: list[Encoder] = list(self.encoders)  # type: ignore[arg-type]
         return F.linear(embed(encoders, images, normalise=self.normalise), self.weight, self.bias)
 
-    def probabilities(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n way"]:
+    def probabilities(self, images: Tensor) -> Float[Tensor, "n way"]:
         """Class probabilities of images in [0, 1]."""
         return self(images).softmax(-1)
 
@@ -62,7 +67,7 @@ def embed(
     encoders: Sequence[Encoder], images: Float[Tensor, "n c h w"], *, normalise: bool = True
 ) -> Float[Tensor, "n features"]:
     """Features of all encoders, each L2-normalised if asked for, concatenated."""
-    return join([encoder(images) for encoder in encoders], normalise=normalise)
+    return join([encoder(encoder.spec.fit(images)) for encoder in encoders], normalise=normalise)
 
 
 def join(parts: Sequence[Float[Tensor, "n _"]], *, normalise: bool) -> Float[Tensor, "n features"]:
@@ -115,11 +120,23 @@ class AbstractLearner(nn.Module, ABC):
         """That head, in dual form; see `dfml.functional.heads`."""
         return centroid_coefficients(kernel, labels)
 
+    def adapt(self, support_x: Tensor, support_y: Int[Tensor, " n"], *, norm: Norm | None = None) -> Predictor:
+        """A new predictor for the task.
+
+        Args:
+            support_x: images [n, channels, height, width], in [0, 1] or uint8; fitted to the learner's networks.
+            support_y: labels 0..way-1; shots may be uneven.
+            norm: how BatchNorm is set; None is the learner's own way.
+
+        Raises:
+            InputError: images of another type, shape or range; see `dfml.nn.as_images`.
+        """
+        dtype = next((p.dtype for p in self.parameters()), torch.float32)
+        return self._adapt(as_images(support_x, dtype), support_y, norm=norm or self.norm)
+
     @abstractmethod
-    def adapt(
-        self, support_x: Float[Tensor, "n c h w"], support_y: Int[Tensor, " n"], *, norm: Norm | None = None
-    ) -> Predictor:
-        """A new predictor for the task; images in [0, 1], labels 0..way-1; ``norm`` None is the learner's own."""
+    def _adapt(self, support_x: Float[Tensor, "n c h w"], support_y: Int[Tensor, " n"], *, norm: Norm) -> Predictor:
+        """`adapt`, with floats in [0, 1] of any size."""
 
     @abstractmethod
     def meta_loss(self, episode: Episode) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:

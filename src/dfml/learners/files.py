@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,11 +13,10 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from dfml.errors import InputError
-from dfml.files import check_seal, sealed, write_atomic, write_json
+from dfml.files import sealed, to_json, unsealed, write_atomic
 from dfml.nn import Description, Encoder, InputSpec, build_network, describe
 
 T = TypeVar("T")
-CHANGE = "undo the change, or write it again: `dfml train` makes learners, `dfml adapt` predictors"
 
 
 def describe_encoder(encoder: Encoder) -> Description:
@@ -47,8 +45,8 @@ def save_pair(path: Path, values: dict[str, Any], tensors: dict[str, Tensor]) ->
     # Clones, because safetensors refuses tensors that share memory.
     weights = save_tensors({name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()})
     write_atomic(path.with_suffix(".safetensors"), weights)
-    card = values | {"sha256": hashlib.sha256(weights).hexdigest()}
-    write_json(path.with_suffix(".json"), sealed(card))
+    card = sealed(values | {"sha256": hashlib.sha256(weights).hexdigest()})
+    write_atomic(path.with_suffix(".json"), to_json(card))
 
 
 def load_pair(path: Path, what: str, build: Callable[[dict[str, Any], dict[str, Tensor]], T]) -> T:
@@ -60,19 +58,19 @@ def load_pair(path: Path, what: str, build: Callable[[dict[str, Any], dict[str, 
         build: raises ValueError, TypeError or KeyError where values and tensors do not fit together.
 
     Raises:
-        InputError: files missing, damaged, changed by hand or of another version, or tensors that do not match.
+        InputError: files missing, damaged, of another version, or tensors that do not match the values.
     """
     card, weights = path.with_suffix(".json"), path.with_suffix(".safetensors")
     try:
-        values, content = _read_pair(card, weights)
-        values = check_seal(card, values, CHANGE)
+        values, content = json.loads(card.read_text(encoding="utf-8")), weights.read_bytes()
+        values = unsealed(values, Path(card.name), "copy both files again from where they were written")
+        if hashlib.sha256(content).hexdigest() != values["sha256"]:
+            raise ValueError(f"{weights.name} is not the file that {card.name} describes: truncated or changed")
         tensors = load_tensors(content)
-        if bad := [n for n, v in tensors.items() if v.is_floating_point() and not bool(v.isfinite().all())]:
+        if bad := [name for name, value in tensors.items() if not bool(value.isfinite().all())]:
             raise ValueError(f"{bad[0]} holds NaN or infinity")
         return build(values, tensors)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, SafetensorError) as error:
-        if isinstance(error, InputError) and error.do == CHANGE:
-            raise
         if isinstance(error, InputError):
             error = ValueError(error.given)
         raise InputError(
@@ -80,13 +78,3 @@ def load_pair(path: Path, what: str, build: Callable[[dict[str, Any], dict[str, 
             f"{card.name} and {weights.name} as dfml writes them",
             "write them again, or copy both files together",
         ) from error
-
-
-def _read_pair(card: Path, weights: Path) -> tuple[dict[str, Any], bytes]:
-    """What both files hold; read again where they do not belong together, as while a run replaces them."""
-    for pause in (0.1, 0.5, 0.0):
-        values, content = json.loads(card.read_text(encoding="utf-8")), weights.read_bytes()
-        if hashlib.sha256(content).hexdigest() == values["sha256"]:
-            return values, content
-        time.sleep(pause)
-    raise ValueError(f"{weights.name} is not the file that {card.name} describes: truncated or changed")

@@ -70,14 +70,12 @@ class FrozenLearner(AbstractLearner):
         """The encoders: adapting trains none of them."""
         return self.networks
 
-    def adapt(
-        self, support_x: Float[Tensor, "n c h w"], support_y: Int[Tensor, " n"], *, norm: Norm | None = None
-    ) -> Predictor:
+    def _adapt(self, support_x: Float[Tensor, "n c h w"], support_y: Int[Tensor, " n"], *, norm: Norm) -> Predictor:
         """The head of the support. The predictor has copies of the encoders: later training leaves it alone."""
-        norm = norm or self.norm
         encoders = self._copies()
         with torch.no_grad():
-            features = join([write_norm(e, norm, support_x) for e in encoders], normalise=self.normalise)
+            shown = [write_norm(e, norm, e.spec.fit(support_x)) for e in encoders]
+            features = join(shown, normalise=self.normalise)
             weight, bias = self._linear(features, support_y)
         return Predictor(encoders, weight, bias, normalise=self.normalise)
 

@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
+from dfml.bounds import Amount, StepSize
 from dfml.episode import Episode, can_stack, stack
 from dfml.errors import InputError
 from dfml.functional.inner import Parameters, gradient_steps
@@ -48,13 +49,13 @@ class MAML(AbstractLearner):
         self,
         encoder: Encoder,
         *,
-        train_steps: int = 5,
-        test_steps: int = 10,
-        inner_lr: float = 0.01,
+        train_steps: Amount = 5,
+        test_steps: Amount = 10,
+        inner_lr: StepSize = 0.01,
         second_order: bool = True,
         adapts: Literal["all", "head"] = "all",
         head: Head = "prototype",
-        way: int = 5,
+        way: Amount = 5,
         norm: Norm = "support",
     ):
         super().__init__()
@@ -118,11 +119,9 @@ class MAML(AbstractLearner):
         return gradient_steps(total, start, steps=steps, lr=self.inner_lr, second_order=second_order)
 
     @torch.enable_grad()
-    def adapt(
-        self, support_x: Float[Tensor, "n c h w"], support_y: Int[Tensor, " n"], *, norm: Norm | None = None
-    ) -> Predictor:
+    def _adapt(self, support_x: Float[Tensor, "n c h w"], support_y: Int[Tensor, " n"], *, norm: Norm) -> Predictor:
         """A predictor with its own adapted copy of the encoder."""
-        norm = norm or self.norm
+        support_x = self.encoder.spec.fit(support_x)
         own = copy.deepcopy(self)  # modes are switched in the copy alone, so that threads may share a learner
         with own._statistics(norm):
             way = int(support_y.max()) + 1

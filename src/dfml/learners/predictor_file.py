@@ -1,7 +1,9 @@
 """A predictor with names for its classes: from a folder of images, to and from its two files."""
 
-from collections.abc import Sequence
+import glob
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dfml.data import load_image, load_support
+from dfml.data.pictures import GROUND, SUFFIXES, check_ground
 from dfml.errors import InputError
 from dfml.learners.base import AbstractLearner, Predictor
 from dfml.learners.files import build_encoder, describe_encoder, load_pair, save_pair
@@ -35,12 +38,13 @@ class TaskClassifier:
         predictor: adapted to the task; BatchNorm ``running`` or ``support``, so that an answer does not depend on
             which other images are asked about.
         class_names: in the order of the predictor's outputs.
+        shots: images that each class was adapted to, where that is known.
 
     Raises:
-        InputError: ``query_batch`` statistics, another number of names, or networks for different images.
+        InputError: ``query_batch`` statistics, or another number of names.
     """
 
-    def __init__(self, predictor: Predictor, class_names: Sequence[str]):
+    def __init__(self, predictor: Predictor, class_names: Sequence[str], *, shots: Sequence[int] = ()):
         if predictor.transductive:
             raise InputError(
                 "a predictor with BatchNorm query_batch, whose answer for an image depends on the other images",
@@ -54,35 +58,102 @@ class TaskClassifier:
                 "give the names in the order of the support labels",
             )
         specs = [cast(Encoder, encoder).spec for encoder in predictor.encoders]
-        if len({(spec.channels, spec.size) for spec in specs}) != 1:
-            raise InputError("networks for images of different sizes", "one size", "use networks of one input size")
-        self.predictor, self.class_names, self.spec = predictor, tuple(class_names), specs[0]
+        self.predictor, self.class_names, self.spec = (
+            predictor,
+            tuple(class_names),
+            max(specs, key=lambda spec: (spec.channels, spec.size)),
+        )
+        self.shots = tuple(shots)
 
-    def predict(self, images: Float[Tensor, "n c h w"]) -> Prediction:
-        """Labels and probabilities of images in [0, 1], resized where needed."""
-        batches = [self.predictor.probabilities(self.spec.fit(batch)) for batch in images.split(BATCH)]
-        probabilities = torch.cat(batches).cpu()
+    def predict(self, images: Tensor) -> Prediction:
+        """Labels and probabilities of images [n, channels, height, width] of any size, in [0, 1] or uint8.
+
+        Raises:
+            InputError: images of another type, shape or range (`dfml.nn.as_images`); answers that are no numbers.
+        """
+        probabilities = torch.cat([self.predictor.probabilities(batch) for batch in images.split(BATCH)]).cpu()
+        if not bool(probabilities.isfinite().all()):
+            raise InputError(
+                "answers that are NaN or infinite", "a predictor of sound weights", "adapt a learner to the task anew"
+            )
         return Prediction([self.class_names[i] for i in probabilities.argmax(-1).tolist()], probabilities)
 
-    def predict_files(self, paths: Sequence[str | Path]) -> Prediction:
+    def predict_files(self, paths: Sequence[str | Path], *, ground: str = GROUND) -> Prediction:
         """Labels and probabilities of image files.
 
         Raises:
             InputError: no files, or one that is not a readable image.
         """
-        if not paths:
+        answers = list(self.label_files(paths, ground=ground))
+        for answer in answers:
+            if answer.error is not None:
+                raise answer.error
+        return Prediction([a.label for a in answers], torch.tensor([a.probabilities for a in answers]))
+
+    def label_files(self, paths: Iterable[str | Path], *, ground: str = GROUND) -> Iterator["FileAnswer"]:
+        """An answer for each image file, in order and as they are read: thousands take the memory of a batch.
+
+        Raises:
+            InputError: no files, or ``ground`` is no colour; a file that cannot be read has its error in its answer.
+        """
+        check_ground(ground)
+        waiting = iter(paths)
+        if not (batch := list(islice(waiting, BATCH))):
             raise InputError("no images", "at least one image file", "name the files to classify")
-        return self.predict(torch.stack([load_image(path, self.spec) for path in paths]))
+        while batch:
+            read: list[Tensor | InputError] = [self._load(path, ground) for path in batch]
+            images = [image for image in read if isinstance(image, Tensor)]
+            rows = iter(self.predict(torch.stack(images)).probabilities.tolist() if images else [])
+            for path, image in zip(batch, read, strict=True):
+                if isinstance(image, InputError):
+                    yield FileAnswer(Path(path), "", [], image)
+                else:
+                    row = next(rows)
+                    yield FileAnswer(Path(path), self.class_names[row.index(max(row))], row)
+            batch = list(islice(waiting, BATCH))
+
+    def _load(self, path: str | Path, ground: str) -> Tensor | InputError:
+        try:
+            return load_image(path, self.spec, ground=ground)
+        except InputError as error:
+            return error
 
 
-def adapt_to_folder(learner: AbstractLearner, support: str | Path) -> TaskClassifier:
+@dataclass(frozen=True)
+class FileAnswer:
+    """What is said of one file: its most probable class and all probabilities, or why it could not be read."""
+
+    path: Path
+    label: str
+    probabilities: list[float]
+    error: InputError | None = None
+
+
+def image_files(names: Iterable[str | Path]) -> list[Path]:
+    """The files behind names: of a folder all images in it and below, of a pattern (``*``, ``?``, ``[``) what fits it.
+
+    A name that is neither stays as it is, so that reading it says what is wrong.
+    """
+    files: list[Path] = []
+    for name in names:
+        path = Path(name)
+        if path.is_dir():
+            files += sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+        elif not path.exists() and (found := sorted(glob.glob(str(name), recursive=True))):
+            files += [Path(match) for match in found if not Path(match).is_dir()]
+        else:
+            files.append(path)
+    return files
+
+
+def adapt_to_folder(learner: AbstractLearner, support: str | Path, *, ground: str = GROUND) -> TaskClassifier:
     """A classifier for a new task, from a folder with a folder of a few images per class.
 
     Raises:
         InputError: fewer than two classes, a class without images, an unreadable image.
     """
-    images, labels, names = load_support(support, learner.networks[0].spec)
-    return TaskClassifier(learner.adapt(images, labels), names)
+    images, labels, names = load_support(support, learner.networks[0].spec, ground=ground)
+    return TaskClassifier(learner.adapt(images, labels), names, shots=labels.bincount().tolist())
 
 
 def save_predictor(predictor: Predictor, folder: str | Path, class_names: Sequence[str]) -> None:

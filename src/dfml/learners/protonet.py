@@ -48,13 +48,9 @@ class ProtoNet(AbstractLearner):
         """Adapting leaves the network as it is, so a whole split can be embedded once."""
         return [self.encoder]
 
-    def adapt(
-        self, support_x: Float[Tensor, "n c h w"], support_y: Int[Tensor, " n"], *, norm: Norm | None = None
-    ) -> Predictor:
+    def _adapt(self, support_x: Float[Tensor, "n c h w"], support_y: Int[Tensor, " n"], *, norm: Norm) -> Predictor:
         """The class means as a linear head."""
-        return FrozenLearner([self.encoder], normalise=self.normalise).adapt(
-            support_x, support_y, norm=norm or self.norm
-        )
+        return FrozenLearner([self.encoder], normalise=self.normalise).adapt(support_x, support_y, norm=norm)
 
     def meta_loss(self, episode: Episode) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
         """Cross-entropy of the queries over ``-scale |f - c|^2``."""

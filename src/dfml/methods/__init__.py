@@ -4,6 +4,7 @@ from dfml.methods.average import Average
 from dfml.methods.base import AbstractMethod, AbstractState
 from dfml.methods.consolidate import Consolidate
 from dfml.methods.free import FREE
+from dfml.methods.free_published import PublishedFREE
 from dfml.methods.oracle_b import OracleB
 from dfml.methods.random import Random
 from dfml.methods.single_teacher import SingleTeacher
@@ -13,6 +14,7 @@ METHODS: dict[str, type[AbstractMethod]] = {
     "average": Average,
     "consolidate": Consolidate,
     "free": FREE,
+    "free_published": PublishedFREE,
     "oracle_b": OracleB,
     "random": Random,
     "single_teacher": SingleTeacher,
@@ -27,6 +29,7 @@ __all__ = [
     "Average",
     "Consolidate",
     "OracleB",
+    "PublishedFREE",
     "Random",
     "SingleTeacher",
     "ZooEnsemble",

@@ -1,14 +1,14 @@
 """Average: the mean of all models' parameters."""
 
 import copy
-from typing import ClassVar
 
 import torch
 
 from dfml.errors import InputError
 from dfml.learners.frozen import FrozenLearner
-from dfml.methods.base import AbstractBaseline, FixedState
+from dfml.methods.base import AbstractBaseline, FixedState, Role
 from dfml.nn import Encoder
+from dfml.nn.description import short_name
 from dfml.randomness import Rng
 from dfml.zoo.card import Capability
 from dfml.zoo.store import Zoo
@@ -27,7 +27,9 @@ class Average(AbstractBaseline):
     *Deviations from the published code*: heads are not averaged, since their outputs mean different classes.
     """
 
-    requires: ClassVar[Capability] = Capability.WHITE_BOX
+    def requires(self) -> dict[Role, Capability]:
+        """Weights to start from."""
+        return {Role.START: Capability.WHITE_BOX}
 
     def init(self, zoo: Zoo, rng: Rng) -> FixedState:
         """The mean backbone under nearest centroids.
@@ -35,18 +37,18 @@ class Average(AbstractBaseline):
         Raises:
             InputError: teachers of different architectures or widths.
         """
-        kinds = sorted({(c.architecture, c.width) for c in zoo.cards.values()})
+        kinds = sorted({short_name(zoo.network(i).backbone) for i in zoo.ids})
         if len(kinds) > 1:
-            names = ", ".join(f"{name}-{width}" for name, width in kinds)
+            names = ", ".join(kinds)
             raise InputError(f"zoo {zoo.name} with {names}", "one architecture and width", "choose another method")
-        mean = copy.deepcopy(zoo.teacher(zoo.ids[0]).backbone)
+        mean = copy.deepcopy(zoo.network(zoo.ids[0]).backbone)
         with torch.no_grad():
             for name in zoo.ids[1:]:
-                for total, other in zip(_floats(mean), _floats(zoo.teacher(name).backbone), strict=True):
+                for total, other in zip(_floats(mean), _floats(zoo.network(name).backbone), strict=True):
                     total += other
             for total in _floats(mean):
                 total /= len(zoo.ids)
-        return FixedState(0, FrozenLearner(Encoder(mean, zoo.input_spec)))
+        return FixedState(0, FrozenLearner(Encoder(mean, zoo.canvas)))
 
 
 def _floats(network: torch.nn.Module) -> list[torch.Tensor]:

@@ -1,7 +1,7 @@
 """The contract of a method: one paper, one final class."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, ClassVar, Generic, TypeVar
@@ -9,16 +9,19 @@ from typing import Any, ClassVar, Generic, TypeVar
 import torch
 
 from dfml.compute.ranks import SERIAL_RANKS, AbstractRanks
+from dfml.errors import InputError
 from dfml.learners.base import AbstractLearner, Metrics
 from dfml.randomness import Rng
+from dfml.recovery.base import Recovered
 from dfml.zoo.card import Capability
 from dfml.zoo.store import Zoo
 from dfml.zoo.teacher import OnDemand, Teacher
 
 
 class Role(Enum):
-    """Why a step needs a teacher."""
+    """Why a method needs a teacher."""
 
+    START = "to start from its network"
     VISIT = "to recover images from it"
     REVIEW = "to answer on its images in the bank"
     ANSWER = "to answer on images of any teacher"
@@ -36,6 +39,30 @@ def teachers_of(zoo: Zoo, plan: Plan) -> Teachers:
 
 
 @dataclass
+class StepReport:
+    """What a step did.
+
+    Args:
+        terms: un-weighted losses, by name.
+        scores: whatever else is worth a curve: accuracies, ratios, counts.
+        images: recovered images.
+        recover_seconds: of recovering them.
+        queries: images that teachers were asked about; the loop counts them.
+    """
+
+    terms: Metrics = field(default_factory=dict)
+    scores: Metrics = field(default_factory=dict)
+    images: int = 0
+    recover_seconds: float = 0.0
+    queries: int = 0
+
+    def metrics(self) -> Metrics:
+        """All of it, flat, for a line of metrics."""
+        counts = {"images": self.images, "recover_seconds": self.recover_seconds, "queries": self.queries}
+        return self.terms | self.scores | {name: float(value) for name, value in counts.items()}
+
+
+@dataclass
 class AbstractState(ABC):
     """What a method learns.
 
@@ -48,10 +75,31 @@ class AbstractState(ABC):
     """The part of the run's budget that is used, 0 to 1, for schedules; the loop sets it before each step."""
     ranks: AbstractRanks = field(default=SERIAL_RANKS, init=False)
     """The processes that share the run; the loop sets them after `AbstractMethod.init`."""
+    aside: dict[str, str] = field(default_factory=dict, init=False)
+    """Teachers that are asked no more, with the reason: their answers were NaN or infinite."""
 
-    @abstractmethod
+    def sound(self, ids: Iterable[str]) -> list[str]:
+        """Those teachers that are not set aside.
+
+        Raises:
+            InputError: none is left.
+        """
+        ids = list(ids)
+        left = [name for name in ids if name not in self.aside]
+        if ids and not left:
+            raise InputError(
+                f"all {len(ids)} teachers are set aside: {'; '.join(f'{k}: {v}' for k, v in self.aside.items())}",
+                "a teacher whose answers are numbers",
+                "see whether the models work on images in [0, 1], and whether their input_spec is right",
+            )
+        return left
+
+    kept: ClassVar[tuple[str, ...]] = ()
+    """Names of the fields that training changes: modules, optimisers, banks, recoveries; a checkpoint holds them."""
+
     def parts(self) -> dict[str, Any]:
-        """What training changes, by name: modules, optimisers, banks, recoveries; each has a ``state_dict``."""
+        """What training changes, by name; each has a ``state_dict``."""
+        return {name: getattr(self, name) for name in self.kept}
 
     def to(self, device: torch.device) -> None:
         """Move the parts, in place. Optimisers follow their parameters: move before a checkpoint is taken over."""
@@ -65,11 +113,14 @@ class AbstractState(ABC):
 
     def state_dict(self) -> dict[str, Any]:
         """Nested dictionaries of tensors and plain values (numbers, strings, lists, None), for a checkpoint."""
-        return {"step": self.step} | {name: part.state_dict() for name, part in self.parts().items()}
+        return {"step": self.step, "aside": dict(self.aside)} | {
+            name: part.state_dict() for name, part in self.parts().items()
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over a checkpoint, in place."""
         self.step = state["step"]
+        self.aside = dict(state.get("aside", {}))
         for name, part in self.parts().items():
             part.load_state_dict(state[name])
 
@@ -79,10 +130,21 @@ class FixedState(AbstractState):
     """The state of a method that does not train: its learner."""
 
     learner: AbstractLearner
+    kept = ("learner",)
 
-    def parts(self) -> dict[str, Any]:
-        """The learner."""
-        return {"learner": self.learner}
+
+def check_past_warm_up(steps: int, warmup_steps: int) -> None:
+    """Refuse the learner of a run that ended in its warm-up, so that it is still random.
+
+    Raises:
+        InputError: it says so.
+    """
+    if steps <= warmup_steps:
+        raise InputError(
+            f"a run of {steps} steps, all of them warm-up of the generator",
+            f"more than {warmup_steps} steps, so that the learner has learned something",
+            "go on with more minutes or steps, or lower warmup_steps",
+        )
 
 
 S = TypeVar("S", bound=AbstractState)
@@ -91,7 +153,6 @@ S = TypeVar("S", bound=AbstractState)
 class AbstractMethod(ABC, Generic[S]):
     """A paper. Its constructor arguments are its keyword-only hyper-parameters; configuration is made of them."""
 
-    requires: ClassVar[Capability]
     uses_data: bool = False
     trains: ClassVar[bool] = True
     """False for a baseline that is ready after `init`: no step is ever taken."""
@@ -101,16 +162,20 @@ class AbstractMethod(ABC, Generic[S]):
     """Which iterate `learner` gives: ``last``, or ``ema-last`` for a moving average that ends there."""
 
     @abstractmethod
+    def requires(self) -> dict[Role, Capability]:
+        """What teachers must be able to give, with these hyper-parameters, in each role that the method has."""
+
+    @abstractmethod
     def init(self, zoo: Zoo, rng: Rng) -> S:
-        """Everything before the first step, from the zoo alone."""
+        """Everything before the first step, from the zoo alone; images are recovered on ``zoo.canvas``."""
 
     @abstractmethod
     def plan(self, state: S, zoo: Zoo, rng: Rng) -> Plan:
         """Which teachers the next step needs, and why."""
 
     @abstractmethod
-    def step(self, state: S, teachers: Teachers, rng: Rng) -> Metrics:
-        """One step: changes ``state`` in place, returns what to log. ``rng`` belongs to this step alone.
+    def step(self, state: S, teachers: Teachers, rng: Rng) -> StepReport:
+        """One step: changes ``state`` in place, returns what it did. ``rng`` belongs to this step alone.
 
         A teacher may be loaded from the disk whenever it is asked for (`OnDemand`): keep those that are used several
         times, not all.
@@ -124,8 +189,8 @@ class AbstractMethod(ABC, Generic[S]):
         """Pseudo-val accuracy (``pseudo_val`` in percent) on recovered classes that training does not use, if any."""
         return {}
 
-    def recovered_sheet(self, state: S, teachers: list[Teacher], rng: Rng) -> list[Any]:
-        """`Recovered` images for these teachers, without learning from them; empty if the method recovers none."""
+    def recovered_sheet(self, state: S, teachers: list[Teacher], rng: Rng) -> list[Recovered]:
+        """Images for these teachers, without learning from them; empty if the method recovers none."""
         return []
 
 
@@ -138,9 +203,9 @@ class AbstractBaseline(AbstractMethod[FixedState]):
         """No teachers."""
         return {}
 
-    def step(self, state: FixedState, teachers: Teachers, rng: Rng) -> Metrics:
+    def step(self, state: FixedState, teachers: Teachers, rng: Rng) -> StepReport:
         """Nothing to do: `trains` is False."""
-        return {}
+        return StepReport()
 
     def learner(self, state: FixedState) -> AbstractLearner:
         """What `init` made."""

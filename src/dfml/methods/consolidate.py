@@ -1,26 +1,27 @@
 """Consolidate: one network that answers like every model of the zoo, from images that the zoo itself gives."""
 
 import copy
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from dfml.bounds import Amount, Count, Decay, Positive, Share, StepSize, Weight
 from dfml.compute.devices import compiled
 from dfml.functional.augmentation import distort_images, mix_images, shift_and_flip
 from dfml.functional.divergences import grouped_kl_divergence
+from dfml.functional.schedules import cosine
 from dfml.learners import AbstractLearner, FrozenLearner, Metrics
-from dfml.methods.base import AbstractMethod, AbstractState, Plan, Role, Teachers
+from dfml.methods.base import AbstractMethod, AbstractState, Plan, Role, StepReport, Teachers
 from dfml.nn import AnsweringBackbone, Encoder, build_backbone
 from dfml.nn.precision import mixed_precision
 from dfml.randomness import Rng
-from dfml.recovery import AbstractRecovery, Recovered, Student, mean_terms
+from dfml.recovery import AbstractRecovery, Recovered, RecoveryState, Visit, mean_terms
 from dfml.training.bank import AnswerBank, as_bytes, as_floats
 from dfml.training.meta_model import update_average
 from dfml.training.pseudo_validation import PseudoValidation
@@ -36,19 +37,16 @@ WARM_UP = 0.05  # of the run, in which the step size rises
 class ConsolidateState(AbstractState):
     """The student and its moving average, the meta-generator, and the bank of answered images."""
 
-    student: Encoder  # an AnsweringBackbone over the committee
+    student: Encoder  # an AnsweringBackbone over the answering teachers
     average: Encoder
     optimiser: torch.optim.Optimizer
-    recovery: AbstractRecovery
+    recovery: RecoveryState
     bank: AnswerBank
     validation: PseudoValidation
-    committee: dict[str, slice]  # teacher id -> its outputs among all
+    outputs_of: dict[str, slice]  # answering teacher -> its outputs among all
     updates: int = 0
     logits: Logits = field(default_factory=lambda: student_logits)
-
-    def parts(self) -> dict[str, Any]:
-        """Everything that `Consolidate.init` does not derive from the zoo and the seed, but ``updates``."""
-        return {n: getattr(self, n) for n in ("student", "average", "optimiser", "recovery", "bank", "validation")}
+    kept = ("student", "average", "optimiser", "recovery", "bank", "validation")
 
     def compile(self, device: torch.device) -> None:
         """The student's answers in an update."""
@@ -89,10 +87,10 @@ class Consolidate(AbstractMethod[ConsolidateState]):
         distortion: strength of zooms, turns and changes of colour; the teachers answer on the result.
         mixed: share of the images that is mixed with another one before the teachers answer.
         flip: mirror images; False where mirroring changes the class.
-        committee: teachers that answer; None is all of them, a number bounds the cost in a large zoo. A committee that
-            does not fit the zoo's cache (256 MiB: 1,100 Conv4 of width 32, but 3 ResNet-18 of width 64) is read from
-            the disk at every step, one member after the other: memory stays bounded, and a ResNet-18 is read in a
-            tenth of the time in which it answers on 400 images.
+        answering_teachers: so many answer; None is all of them, a number bounds the cost in a large zoo. Those that do
+            not fit the zoo's cache (256 MiB: 1,100 Conv4 of width 32, but 3 ResNet-18 of width 64) are read from the
+            disk at every step, one after the other: memory stays bounded, and a ResNet-18 is read in a tenth of the
+            time in which it answers on 400 images.
         updates: of the student, a step.
         batch_size: images of an update.
         lr: Adam's highest step size; over the run it rises and falls to zero, as a cosine.
@@ -103,7 +101,6 @@ class Consolidate(AbstractMethod[ConsolidateState]):
         validation_episodes: pseudo-episodes of one validation.
     """
 
-    requires: ClassVar[Capability] = Capability.LOGITS | Capability.GRADIENTS
     compiles = True
     ships = "ema-last"
 
@@ -112,107 +109,108 @@ class Consolidate(AbstractMethod[ConsolidateState]):
         *,
         recovery: AbstractRecovery,
         network: str = "conv4",
-        width: int | None = None,
-        hidden: int = 512,
-        teachers_per_step: int = 4,
-        meta_batch: int = 1,
-        images_per_class: int = 20,
-        distortion: float = 1.0,
-        mixed: float = 0.3,
+        width: Amount | None = None,
+        hidden: Count = 512,
+        teachers_per_step: Amount = 4,
+        meta_batch: Amount = 1,
+        images_per_class: Amount = 20,
+        distortion: Weight = 1.0,
+        mixed: Share = 0.3,
         flip: bool = True,
-        committee: int | None = None,
-        updates: int = 40,
-        batch_size: int = 128,
-        lr: float = 1e-2,
-        temperature: float = 2.0,
-        average_decay: float = 0.99,
-        capacity: int = 60_000,
-        validation_teachers: int = 1,
-        validation_episodes: int = 40,
+        answering_teachers: Amount | None = None,
+        updates: Amount = 40,
+        batch_size: Amount = 128,
+        lr: StepSize = 1e-2,
+        temperature: Positive = 2.0,
+        average_decay: Decay = 0.99,
+        capacity: Amount = 60_000,
+        validation_teachers: Count = 1,
+        validation_episodes: Count = 40,
     ):
         self.recovery, self.network, self.width, self.hidden = recovery, network, width, hidden
         self.uses_data = recovery.uses_data
         self.teachers_per_step, self.meta_batch, self.images_per_class = teachers_per_step, meta_batch, images_per_class
-        self.distortion, self.mixed, self.flip, self.committee = distortion, mixed, flip, committee
+        self.distortion, self.mixed, self.flip, self.answering_teachers = distortion, mixed, flip, answering_teachers
         self.updates, self.batch_size, self.lr, self.temperature = updates, batch_size, lr, temperature
         self.average_decay, self.capacity = average_decay, capacity
         self.validation_teachers, self.validation_episodes = validation_teachers, validation_episodes
 
+    def requires(self) -> dict[Role, Capability]:
+        """Logits of those that answer, and what the recovery needs of those that are visited."""
+        return {Role.VISIT: self.recovery.requires(), Role.ANSWER: Capability.LOGITS}
+
     def init(self, zoo: Zoo, rng: Rng) -> ConsolidateState:
-        """A random student, an empty bank, the committee and the validation teachers."""
-        spec = zoo.input_spec
-        self.recovery.prepare(spec, rng.at("recovery"))
+        """A random student, an empty bank, the answering teachers and the validation teachers."""
+        canvas = zoo.canvas
         validation = PseudoValidation(
             zoo, count=self.validation_teachers, images_per_class=self.images_per_class, rng=rng
         )
         ids = validation.training_ids
-        drawn = torch.randperm(len(ids), generator=rng.generator("committee"))[: self.committee].sort().values
-        committee, outputs = {}, 0
+        drawn = torch.randperm(len(ids), generator=rng.generator("committee"))[: self.answering_teachers].sort().values
+        outputs_of: dict[str, slice] = {}
+        outputs = 0
         for name in (ids[i] for i in drawn.tolist()):
-            committee[name] = slice(outputs, outputs := outputs + len(zoo.entry(name).class_ids))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(rng.integer("student"))
-            backbone = build_backbone(self.network, image_size=spec.size, channels=spec.channels, width=self.width)
-            classes = [zoo.rows(name).tolist() for name in committee]
-            student = Encoder(AnsweringBackbone(backbone, classes, hidden=self.hidden), spec)
+            outputs_of[name] = slice(outputs, outputs := outputs + len(zoo.entry(name).class_ids))
+        with rng.seeded("student"):
+            backbone = build_backbone(self.network, image_size=canvas.size, channels=canvas.channels, width=self.width)
+            classes = [zoo.rows(name).tolist() for name in outputs_of]
+            student = Encoder(AnsweringBackbone(backbone, classes, hidden=self.hidden), canvas)
         student = student.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return ConsolidateState(
             step=0,
             student=student,
             average=copy.deepcopy(student),
             optimiser=torch.optim.Adam(student.parameters(), lr=self.lr, fused=True),
-            recovery=self.recovery,
-            bank=AnswerBank(capacity=self.capacity, shape=(spec.channels, spec.size, spec.size), outputs=outputs),
+            recovery=self.recovery.init(canvas, rng.at("recovery")),
+            bank=AnswerBank(capacity=self.capacity, shape=canvas.shape, outputs=outputs),
             validation=validation,
-            committee=committee,
+            outputs_of=outputs_of,
         )
 
     def plan(self, state: ConsolidateState, zoo: Zoo, rng: Rng) -> Plan:
         """The teachers to visit, and those that answer."""
-        ids = state.validation.training_ids
+        ids = state.sound(state.validation.training_ids)
         chosen = torch.randperm(len(ids), generator=rng.generator("select"))[: self.teachers_per_step]
-        return {Role.VISIT: [ids[i] for i in chosen.tolist()], Role.ANSWER: list(state.committee)}
+        return {Role.VISIT: [ids[i] for i in chosen.tolist()], Role.ANSWER: state.sound(state.outputs_of)}
 
-    def step(self, state: ConsolidateState, teachers: Teachers, rng: Rng) -> Metrics:
+    def step(self, state: ConsolidateState, teachers: Teachers, rng: Rng) -> StepReport:
         """Recover from a few teachers, ask all of them, learn."""
-        visited, committee = teachers[Role.VISIT], teachers[Role.ANSWER]
+        visited = teachers[Role.VISIT]
 
         # Recover: the meta-generator shows images of the visited teachers' classes, and learns from the visits.
-        start, recovered = time.perf_counter(), []
+        start = time.perf_counter()
+        recovered: list[Recovered] = []
         for i in range(0, len(visited), self.meta_batch):
-            group = list(visited[i : i + self.meta_batch])
-            labels, students = [state.validation.training_labels(t.card) for t in group], self._students(state, group)
-            recovered += state.recovery.recover(
-                group, labels, students=students, rng=rng.at("visit", i), ranks=state.ranks
-            )
-        metrics = mean_terms(recovered)
+            visits = [self._visit(state, teacher) for teacher in visited[i : i + self.meta_batch]]
+            recovered += self.recovery.recover(state.recovery, visits, rng=rng.at("visit", i), ranks=state.ranks)
         shown = torch.cat([r.images for r in recovered])
-        metrics |= {"images": float(len(shown)), "recover_seconds": time.perf_counter() - start}
+        report = StepReport(mean_terms(recovered), {}, len(shown), recover_seconds=time.perf_counter() - start)
 
-        # Ask: every committee member answers on every image, distorted and some of them mixed.
+        # Ask: every answering teacher answers on every image, distorted and some of them mixed.
         varied = shift_and_flip(shown, rng.generator("augment"), flip=self.flip)
         varied = distort_images(varied, rng.generator("distort"), strength=self.distortion)
         images = as_bytes(mix_images(varied, rng.generator("mix"), share=self.mixed))
-        answers = state.ranks.map(lambda teacher: [teacher.answers(as_floats(images))], committee)
-        state.bank.add(images, torch.cat([answer for (answer,) in answers], -1))
-        metrics["queries"] = float(len(images) * len(committee))
+        said = state.ranks.map(lambda teacher: [teacher.answers(as_floats(images))], teachers[Role.ANSWER])
+        answers = torch.zeros(len(images), state.bank.answers.shape[1], device=images.device)
+        for name, (answer,) in zip(state.sound(state.outputs_of), said, strict=True):
+            answers[:, state.outputs_of[name]] = answer  # who is set aside says nothing: all classes equally likely
+        state.bank.add(images, answers)
 
         # Learn: one student, all answers so far.
-        metrics["distillation"] = self.learn(state, rng)
+        report.terms["distillation"] = self.learn(state, rng)
         state.step += 1
-        return metrics
+        return report
 
-    def _students(self, state: ConsolidateState, teachers: list[Teacher]) -> list[Student] | None:
-        """The student in the place of each teacher; None before it has learned, or where it lacks a head for one."""
-        heads = [state.committee.get(t.card.id) for t in teachers]
-        if not state.updates or None in heads:
-            return None
-        return [partial(_head, state.student, outputs) for outputs in heads if outputs]
+    def _visit(self, state: ConsolidateState, teacher: Teacher) -> Visit:
+        """To a teacher's training classes, the student in its place; none before it has learned, or without a head."""
+        outputs = state.outputs_of.get(teacher.card.id) if state.updates else None
+        student = partial(_head, state.student, outputs) if outputs else None
+        return Visit(teacher, state.validation.training_labels(teacher.card), student)
 
     def learn(self, state: ConsolidateState, rng: Rng) -> float:
         """``updates`` of the student on random images of the bank; their mean divergence."""
         losses = []
-        state.optimiser.param_groups[0]["lr"] = self.lr * _cosine(state.progress)
+        state.optimiser.param_groups[0]["lr"] = self.lr * cosine(state.progress, warm_up=WARM_UP)
         state.student.train()
         for update in range(self.updates):
             images, wanted = state.bank.sample(self.batch_size, rng.generator("batch", update))
@@ -245,13 +243,12 @@ class Consolidate(AbstractMethod[ConsolidateState]):
 
     def validate(self, state: ConsolidateState, rng: Rng) -> Metrics:
         """Accuracy on recovered classes that no training step saw."""
-        return state.validation.accuracy(
-            self.learner(state), state.recovery, episodes=self.validation_episodes, rng=rng
-        )
+        shown = partial(self.recovery.recover, state.recovery)
+        return state.validation.accuracy(self.learner(state), shown, episodes=self.validation_episodes, rng=rng)
 
     def recovered_sheet(self, state: ConsolidateState, teachers: list[Teacher], rng: Rng) -> list[Recovered]:
         """What the meta-generator shows of these teachers now."""
-        return state.recovery.show(teachers, self.images_per_class, rng)
+        return self.recovery.show(state.recovery, teachers, self.images_per_class, rng)
 
 
 def student_logits(student: Encoder, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n outputs"]:
@@ -261,8 +258,3 @@ def student_logits(student: Encoder, images: Float[Tensor, "n c h w"]) -> Float[
 
 def _head(student: Encoder, outputs: slice, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n classes"]:
     return student_logits(student, images)[:, outputs]
-
-
-def _cosine(progress: float) -> float:
-    """From 0.1 up to 1 in the warm-up, then down to zero."""
-    return min(1.0, 0.1 + progress / WARM_UP) * 0.5 * (1 + math.cos(math.pi * progress))

@@ -1,18 +1,18 @@
 """Oracle B: the same network, trained on the real images and labels of all meta-train classes."""
 
 import copy
-import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dfml.bounds import Amount, Decay, StepSize
 from dfml.data import load_data
 from dfml.functional.augmentation import shift_and_flip
-from dfml.learners import AbstractLearner, FrozenLearner, Metrics
-from dfml.methods.base import AbstractMethod, AbstractState, Plan, Teachers
+from dfml.functional.schedules import cosine
+from dfml.learners import AbstractLearner, FrozenLearner
+from dfml.methods.base import AbstractMethod, AbstractState, Plan, Role, StepReport, Teachers
 from dfml.nn import Classifier, Encoder, InputSpec, build_backbone
 from dfml.nn.precision import mixed_precision
 from dfml.randomness import Rng
@@ -32,10 +32,7 @@ class OracleBState(AbstractState):
     spec: InputSpec
     images: Tensor
     labels: Tensor
-
-    def parts(self) -> dict[str, Any]:
-        """Everything but the images."""
-        return {"network": self.network, "average": self.average, "optimiser": self.optimiser}
+    kept = ("network", "average", "optimiser")
 
     def to(self, device: torch.device) -> None:
         """Move the parts and the images."""
@@ -65,7 +62,6 @@ class OracleB(AbstractMethod[OracleBState]):
         average_decay: of the moving average that is shipped, per update.
     """
 
-    requires: ClassVar[Capability] = Capability(0)
     uses_data = True
     ships = "ema-last"
 
@@ -74,22 +70,25 @@ class OracleB(AbstractMethod[OracleBState]):
         *,
         data: str = "glyphs",
         network: str = "conv4",
-        width: int | None = None,
-        updates: int = 100,
-        batch_size: int = 128,
-        lr: float = 5e-3,
+        width: Amount | None = None,
+        updates: Amount = 100,
+        batch_size: Amount = 128,
+        lr: StepSize = 5e-3,
         flip: bool = True,
-        average_decay: float = 0.99,
+        average_decay: Decay = 0.99,
     ):
         self.data, self.network, self.width, self.updates = data, network, width, updates
         self.batch_size, self.lr, self.flip, self.average_decay = batch_size, lr, flip, average_decay
 
+    def requires(self) -> dict[Role, Capability]:
+        """No teachers."""
+        return {}
+
     def init(self, zoo: Zoo, rng: Rng) -> OracleBState:
         """A random classifier, and the images."""
-        spec = zoo.input_spec
+        spec = zoo.canvas
         real = load_data(self.data, size=spec.size).train
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(rng.integer("network"))
+        with rng.seeded("network"):
             backbone = build_backbone(self.network, image_size=spec.size, channels=spec.channels, width=self.width)
             network = Classifier(backbone, len(real.class_names))
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -100,9 +99,9 @@ class OracleB(AbstractMethod[OracleBState]):
         """No teachers."""
         return {}
 
-    def step(self, state: OracleBState, teachers: Teachers, rng: Rng) -> Metrics:
+    def step(self, state: OracleBState, teachers: Teachers, rng: Rng) -> StepReport:
         """Some updates on random images."""
-        state.optimiser.param_groups[0]["lr"] = self.lr * 0.5 * (1 + math.cos(math.pi * state.progress))
+        state.optimiser.param_groups[0]["lr"] = self.lr * cosine(state.progress)
         state.network.train()
         losses = []
         for update in range(self.updates):
@@ -119,7 +118,7 @@ class OracleB(AbstractMethod[OracleBState]):
             update_average(state.average, state.network, decay=self.average_decay, step=passed)
             losses.append(loss.detach())
         state.step += 1
-        return {"cross_entropy": float(torch.stack(losses).mean())}
+        return StepReport({"cross_entropy": float(torch.stack(losses).mean())})
 
     def learner(self, state: OracleBState) -> AbstractLearner:
         """Ridge regression on the features of the averaged network."""

@@ -1,12 +1,10 @@
 """Random: the floor under every table."""
 
-from typing import ClassVar
-
-import torch
-
+from dfml.bounds import Amount
+from dfml.errors import InputError
 from dfml.learners.frozen import FrozenLearner
-from dfml.methods.base import AbstractBaseline, FixedState
-from dfml.nn import Encoder, build_backbone
+from dfml.methods.base import AbstractBaseline, FixedState, Role
+from dfml.nn import ARCHITECTURES, Encoder, build_backbone
 from dfml.randomness import Rng
 from dfml.zoo.card import Capability
 from dfml.zoo.store import Zoo
@@ -25,20 +23,36 @@ class Random(AbstractBaseline):
     *Deviations from the published code*: the same.
 
     Args:
-        network: architecture; None takes that of the zoo's first model, width included.
+        network: architecture; None takes the zoo's commonest, width included.
         width: its channels; None is the architecture's usual width.
     """
 
-    requires: ClassVar[Capability] = Capability(0)
-
-    def __init__(self, *, network: str | None = None, width: int | None = None):
+    def __init__(self, *, network: str | None = None, width: Amount | None = None):
         self.network, self.width = network, width
+
+    def requires(self) -> dict[Role, Capability]:
+        """No teachers."""
+        return {}
 
     def init(self, zoo: Zoo, rng: Rng) -> FixedState:
         """A fresh network for the zoo's images."""
-        card, spec = zoo.cards[zoo.ids[0]], zoo.input_spec
-        network, width = (self.network, self.width) if self.network else (card.architecture, self.width or card.width)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(rng.integer("random"))
+        spec, network, width = zoo.canvas, self.network, self.width
+        if network is None:
+            network, usual = commonest_network(zoo)
+            width = width or usual
+        with rng.seeded("random"):
             backbone = build_backbone(network, image_size=spec.size, channels=spec.channels, width=width)
         return FixedState(0, FrozenLearner(Encoder(backbone, spec)))
+
+
+def commonest_network(zoo: Zoo) -> tuple[str, int | None]:
+    """Architecture and width that most models of the zoo have, of those that dfml can build; of equals the first.
+
+    Raises:
+        InputError: dfml can build none of them.
+    """
+    known = [card for card in zoo.cards.values() if card.architecture in ARCHITECTURES]
+    if not known:
+        raise InputError(f"zoo {zoo.name}: no network of dfml's own", "an architecture by name", "set network")
+    kinds = [(card.architecture, card.options.get("width")) for card in known]
+    return max(kinds, key=kinds.count)

@@ -2,11 +2,10 @@
 
 import copy
 from difflib import get_close_matches
-from typing import ClassVar
 
 from dfml.errors import InputError
 from dfml.learners.frozen import FrozenLearner
-from dfml.methods.base import AbstractBaseline, FixedState
+from dfml.methods.base import AbstractBaseline, FixedState, Role
 from dfml.nn import Encoder
 from dfml.randomness import Rng
 from dfml.zoo.card import Capability
@@ -29,10 +28,12 @@ class SingleTeacher(AbstractBaseline):
         teacher: its id; None takes the one with the best accuracy on its own card, which needs no data.
     """
 
-    requires: ClassVar[Capability] = Capability.FEATURES
-
     def __init__(self, *, teacher: str | None = None):
         self.teacher = teacher
+
+    def requires(self) -> dict[Role, Capability]:
+        """A backbone to start from."""
+        return {Role.START: Capability.FEATURES}
 
     def init(self, zoo: Zoo, rng: Rng) -> FixedState:
         """A copy of the teacher's backbone under nearest centroids.
@@ -47,8 +48,9 @@ class SingleTeacher(AbstractBaseline):
                 f"one of the {len(zoo.ids)} models of zoo {zoo.name}, for example {nearest}",
                 "see `dfml zoo list`, or leave it out to take the best by its card",
             )
-        teacher = zoo.teacher(self.teacher or best_by_card(zoo))
-        return FixedState(0, FrozenLearner(Encoder(copy.deepcopy(teacher.backbone), teacher.card.input_spec)))
+        chosen = self.teacher or best_by_card(zoo)
+        backbone = copy.deepcopy(zoo.network(chosen).backbone)
+        return FixedState(0, FrozenLearner(Encoder(backbone, zoo.cards[chosen].input_spec)))
 
 
 def best_by_card(zoo: Zoo) -> str:

@@ -1,16 +1,16 @@
 """Zoo ensemble: all models of the zoo at once, the ceiling that no paper of this field reports."""
 
 import copy
-from typing import ClassVar, Literal
+from typing import Literal
 
+from dfml.bounds import Amount
 from dfml.errors import InputError
 from dfml.learners.frozen import FrozenLearner, HeadName
-from dfml.methods.base import AbstractBaseline, FixedState
+from dfml.methods.base import AbstractBaseline, FixedState, Role
 from dfml.nn import AnsweringBackbone, Encoder, SideBySide
 from dfml.randomness import Rng
 from dfml.zoo.card import Capability
 from dfml.zoo.store import Zoo
-from dfml.zoo.teacher import LocalTeacher
 
 
 class ZooEnsemble(AbstractBaseline):
@@ -34,16 +34,18 @@ class ZooEnsemble(AbstractBaseline):
         models: so many teachers, chosen greedily by what the zoo says of itself (`covering`); None is all of them.
     """
 
-    requires: ClassVar[Capability] = Capability.FEATURES
-
     def __init__(
         self,
         *,
         compare: Literal["features", "answers", "posterior"] = "features",
         head: HeadName = "centroid",
-        models: int | None = None,
+        models: Amount | None = None,
     ):
         self.compare, self.head, self.models = compare, head, models
+
+    def requires(self) -> dict[Role, Capability]:
+        """Backbones to start from."""
+        return {Role.START: Capability.FEATURES}
 
     def init(self, zoo: Zoo, rng: Rng) -> FixedState:
         """Copies of the teachers under one head.
@@ -54,27 +56,27 @@ class ZooEnsemble(AbstractBaseline):
         ids = zoo.ids if self.models is None else covering(zoo, self.models)
         if self.compare == "posterior":
             return FixedState(0, FrozenLearner(_together(zoo, ids), head=self.head))
-        return FixedState(0, FrozenLearner([self._encoder(zoo.teacher(i)) for i in ids], head=self.head))
+        return FixedState(0, FrozenLearner([self._encoder(zoo, i) for i in ids], head=self.head))
 
-    def _encoder(self, teacher: LocalTeacher) -> Encoder:
-        network = copy.deepcopy(teacher.network)
+    def _encoder(self, zoo: Zoo, model: str) -> Encoder:
+        network, spec = copy.deepcopy(zoo.network(model)), zoo.cards[model].input_spec
         if self.compare == "features":
-            return Encoder(network.backbone, teacher.card.input_spec)
-        answering = AnsweringBackbone(network.backbone, [range(len(teacher.card.class_ids))], heads=network.head)
-        return Encoder(answering.eval(), teacher.card.input_spec)
+            return Encoder(network.backbone, spec)
+        answering = AnsweringBackbone(network.backbone, [range(network.head.out_features)], heads=network.head)
+        return Encoder(answering.eval(), spec)
 
 
 def _together(zoo: Zoo, ids: list[str]) -> Encoder:
     """One encoder of all these teachers' answers and their joint posterior."""
-    teachers = [zoo.teacher(i) for i in ids]
-    specs = {teacher.card.input_spec for teacher in teachers}
+    specs = {zoo.cards[i].input_spec for i in ids}
     if len(specs) > 1:
         raise InputError(
             f"zoo {zoo.name}: {len(specs)} sizes or normalisations of images",
             "one, for a posterior of all teachers",
             "set --method.compare answers, or choose another zoo",
         )
-    networks, classes = [copy.deepcopy(t.network) for t in teachers], [zoo.rows(i).tolist() for i in ids]
+    networks = [copy.deepcopy(zoo.network(i)) for i in ids]
+    classes = [zoo.rows(i).tolist() for i in ids]
     return Encoder(AnsweringBackbone(SideBySide(networks), classes, heads=False).eval(), specs.pop())
 
 

@@ -12,7 +12,7 @@ from dfml.nn.classifier import (
     networks_of,
 )
 from dfml.nn.description import Description, describe
-from dfml.nn.encoder import Encoder, InputSpec
+from dfml.nn.encoder import Encoder, InputSpec, as_images, resized
 from dfml.nn.fuse import inference_copy
 from dfml.nn.norm import (
     BatchNorm2d,
@@ -39,6 +39,7 @@ __all__ = [
     "InputSpec",
     "Norm",
     "SideBySide",
+    "as_images",
     "batch_statistics",
     "build_backbone",
     "build_network",
@@ -52,6 +53,7 @@ __all__ = [
     "norm_layers",
     "one_after_another",
     "record_statistics",
+    "resized",
     "several_batches",
     "write_norm",
 ]

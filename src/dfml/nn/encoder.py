@@ -38,6 +38,11 @@ class InputSpec:
                 "divide them by 255 if they belong to images in 0..255; correct the input_spec of the model card",
             )
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width."""
+        return self.channels, self.size, self.size
+
     def to_dict(self) -> dict:
         """Plain values, for JSON."""
         return asdict(self) | {"mean": list(self.mean), "std": list(self.std)}
@@ -47,17 +52,68 @@ class InputSpec:
         mean, std = _constants(self, images.device, images.dtype)
         return channels_last((images - mean) / std)
 
-    def fit(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c size size"]:
-        """Resize (antialiased) to ``size`` where needed.
+    def fit(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n channels size size"]:
+        """Images of any shape as this network takes them: cropped to the middle square, resized, grey or in colour.
+
+        A crop keeps what is round round; squeezing would not. Resizing is antialiased. Colour becomes grey as in
+        Pillow (ITU-R 601-2 luma), and grey becomes three equal channels.
 
         Raises:
-            InputError: another number of channels.
+            InputError: another number of channels that is neither 1 nor 3.
         """
-        if images.shape[1] != self.channels:
-            raise InputError(f"images with {images.shape[1]} channels", f"{self.channels} channels", "convert them")
-        if images.shape[-2:] == (self.size, self.size):
-            return images
-        return F.interpolate(images, (self.size, self.size), mode="bilinear", antialias=True, align_corners=False)
+        channels = images.shape[1]
+        if channels != self.channels:
+            if {channels, self.channels} != {1, 3}:
+                raise InputError(f"images with {channels} channels", f"{self.channels} channels", "convert them")
+            images = grey(images) if channels == 3 else images.expand(-1, 3, -1, -1)
+        return resized(images, self.size)
+
+
+LUMA = (0.299, 0.587, 0.114)
+
+
+def grey(images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 1 h w"]:
+    """One channel of the weighted colours."""
+    weights = torch.tensor(LUMA, device=images.device, dtype=images.dtype)
+    return (images * weights[:, None, None]).sum(1, keepdim=True)
+
+
+def resized(images: Float[Tensor, "n c h w"], side: int) -> Float[Tensor, "n c side side"]:
+    """The middle square of each image, antialiased at another size; unchanged where it has that size."""
+    height, width = images.shape[-2:]
+    if (height, width) == (side, side):
+        return images
+    square = min(height, width)
+    top, left = (height - square) // 2, (width - square) // 2
+    images = images[..., top : top + square, left : left + square]
+    return F.interpolate(images, (side, side), mode="bilinear", antialias=True, align_corners=False)
+
+
+def as_images(images: Tensor, dtype: torch.dtype = torch.float32) -> Float[Tensor, "n c h w"]:
+    """Images as somebody gives them, as floats in [0, 1]: bytes are divided by 255, floats must lie there already.
+
+    Args:
+        images: [n, channels, height, width], uint8 or floating.
+        dtype: wanted.
+
+    Raises:
+        InputError: another type or shape, or values that are no numbers or outside [0, 1].
+    """
+    given = f"images of type {str(images.dtype).removeprefix('torch.')} and shape {tuple(images.shape)}"
+    wanted = "[n, channels, height, width], uint8 in 0..255 or floats in 0..1"
+    if images.ndim != 4 or not (images.dtype == torch.uint8 or images.is_floating_point()):
+        raise InputError(given, wanted, "convert them; a single image needs a first axis of length 1")
+    if images.dtype == torch.uint8:
+        return images.to(dtype) / 255
+    if images.numel():
+        low, high = (float(bound) for bound in images.detach().aminmax())
+        if not (low >= -TOLERANCE and high <= 1 + TOLERANCE):  # also where one of them is NaN
+            do = "divide them by 255, or give them as uint8" if high <= 255 and low >= 0 else "scale them to 0..1"
+            raise InputError(f"{given} from {low:g} to {high:g}", wanted, do)
+    return images.to(dtype)
+
+
+TOLERANCE = 1e-3  # of rounding, where images were resized or stored in half precision
 
 
 @cache

@@ -21,6 +21,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from dfml.errors import InputError
 from dfml.nn.layout import for_batch_norm, inside_transform
 
+BATCH = 64  # images at once where an output does not depend on its batch
 Norm = Literal["running", "support", "query_batch"]
 MOMENTUM = 0.1  # of torch's BatchNorm, which every network here keeps
 Statistics = dict[int, tuple[Tensor, Tensor]]  # layer's position -> (mean, biased variance)
@@ -131,7 +132,7 @@ def write_norm(network: nn.Module, norm: Norm, support: Float[Tensor, "n c h w"]
     """
     check_norm(network, norm)
     if norm == "running":
-        return network(support)
+        return torch.cat([network(batch) for batch in support.split(BATCH)])
     statistics: dict[_BatchNorm, tuple[Tensor, Tensor]] = {}
 
     def record(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:

@@ -1,7 +1,8 @@
 """From a recipe and overrides to one method object.
 
-A recipe is TOML with the sections ``[run] [method] [recovery] [learner] [network]``. What a section may hold is read
-from the constructor of the class that it names, so a hyper-parameter is declared in one place: the signature.
+A recipe is TOML with the sections ``[run] [method] [replay] [recovery] [learner] [network]``. What a section may hold,
+and within which bounds, is read from the constructor of the class that it names, so a hyper-parameter is declared in
+one place: the signature. Which sections a method takes is read from the types of its own arguments.
 """
 
 import contextlib
@@ -16,23 +17,23 @@ from functools import cache
 from importlib.metadata import entry_points
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal, cast, get_type_hints
+from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
 
 from dfml.compute.devices import Accelerator
 from dfml.errors import InputError
+from dfml.learners import LEARNERS
+from dfml.methods import METHODS
 from dfml.methods.base import AbstractMethod
 from dfml.nn import ARCHITECTURES
+from dfml.recovery import RECOVERIES, AbstractRecovery
+from dfml.training.meta_model import ModelOptions
+from dfml.training.replay import ReplayOptions
 
-STRICT = ConfigDict(extra="forbid", coerce_numbers_to_str=True, protected_namespaces=())
-PARTS = (
-    "recovery",
-    "learner",
-    "learner_options",
-    "network",
-    "width",
-)  # of a method, built here from their own sections
+STRICT = ConfigDict(extra="forbid", coerce_numbers_to_str=True, protected_namespaces=(), allow_inf_nan=False)
+SECTIONS = ("run", "method", "replay", "recovery", "learner", "network")
+NAMED = ("method", "recovery", "learner")  # sections whose ``name`` chooses a class
 BUDGET = (
     "minutes",
     "steps",
@@ -102,44 +103,90 @@ class Config:
     def build(self) -> AbstractMethod:
         """The method, from plain keyword arguments."""
         method = registry("method")[self.sections["method"]["name"]]
-        options = self._typed("method", method, skip=PARTS)
-        if "recovery" in self.sections:
-            recovery = registry("recovery")[self.sections["recovery"]["name"]]
-            options["recovery"] = recovery(**self._typed("recovery", recovery))
-        if "learner" in self.sections:
-            name = self.sections["learner"]["name"]
-            options |= {"learner": name, "learner_options": self._typed("learner", registry("learner")[name])}
-        if network := self.sections.get("network"):
-            options |= {"network": network["name"], "width": network["width"]}
-        wanted = inspect.signature(method).parameters
-        return method(**{k: v for k, v in options.items() if k in wanted})
+        parts = parts_of(method)
+        built = {name: self._part(kind) for name, kind in parts.items() if kind.sections <= self.sections.keys()}
+        return method(**self._typed("method", method, skip=tuple(parts)), **built)
+
+    def _part(self, kind: "Part") -> Any:
+        named = {s: self.sections[s].get("name") for s in kind.sections}
+        values = {s: self._typed(s, section_class(s, named[s])) for s in kind.sections}
+        return kind.build(named, values)
 
     def _typed(self, section: str, cls: Constructor, skip: tuple[str, ...] = ()) -> dict[str, Any]:
         """The section's values in the constructor's types (a JSON list back to a tuple, say)."""
-        values = {k: v for k, v in self.sections[section].items() if k != "name"}
-        return options_model(cls, skip)(**values).model_dump()
+        kept = {k: v for k, v in self.sections[section].items() if k != "name" or section not in NAMED}
+        return options_model(cls, skip)(**kept).model_dump()
+
+
+@dataclass(frozen=True)
+class Part:
+    """An argument of a method that is built from sections of its own: from their names and their values."""
+
+    sections: frozenset[str]
+    build: Callable[[dict[str, Any], dict[str, dict[str, Any]]], Any]
+
+
+def _recovery(named: dict[str, Any], values: dict[str, dict[str, Any]]) -> AbstractRecovery:
+    return registry("recovery")[named["recovery"]](**values["recovery"])
+
+
+def _model(named: dict[str, Any], values: dict[str, dict[str, Any]]) -> ModelOptions:
+    network = values["network"]
+    return ModelOptions(named["learner"], values["learner"], network["name"], network["width"])
+
+
+PARTS: dict[type, Part] = {
+    AbstractRecovery: Part(frozenset({"recovery"}), _recovery),
+    ModelOptions: Part(frozenset({"learner", "network"}), _model),
+    ReplayOptions: Part(frozenset({"replay"}), lambda named, values: ReplayOptions(**values["replay"])),
+}
+"""By the type of an argument."""
+NETWORK = {
+    "network": Part(frozenset({"network"}), lambda named, values: values["network"]["name"]),
+    "width": Part(frozenset({"network"}), lambda named, values: values["network"]["width"]),
+}
+"""By its name: of methods that take an architecture alone."""
+
+
+def parts_of(method: Constructor) -> dict[str, Part]:
+    """The arguments of a method that have sections of their own."""
+    hints = get_type_hints(getattr(method, "func", method).__init__)
+    parts = {}
+    for name in inspect.signature(method).parameters:
+        kinds = [get_origin(kind) or kind for kind in (*get_args(hints.get(name)), hints.get(name))]
+        found = [p for cls, p in PARTS.items() if any(isinstance(k, type) and issubclass(k, cls) for k in kinds)]
+        if found or name in NETWORK:
+            parts[name] = found[0] if found else NETWORK[name]
+    return parts
+
+
+def section_class(section: str, name: str | None) -> Constructor:
+    """What a section's values are for."""
+    fixed: dict[str, Constructor] = {"replay": ReplayOptions, "network": NetworkOptions}
+    return fixed.get(section) or registry(section)[str(name)]
 
 
 @cache
 def registry(section: str) -> dict[str, Constructor]:
-    """Name -> class of everything that ``section`` may name, packages that announce ``dfml.methods`` included."""
-    if section == "recovery":
-        from dfml.recovery import RECOVERIES
+    """Name -> class of everything that ``section`` may name, with what other packages announce.
 
-        return dict(RECOVERIES)
-    if section == "learner":
-        from dfml.learners import LEARNERS
-
-        return cast(dict[str, Constructor], LEARNERS)
-    from dfml.methods import METHODS
-
-    return dict(METHODS) | {e.name: e.load() for e in entry_points(group="dfml.methods") if e.name not in METHODS}
+    Their entry points are in the groups ``dfml.methods``, ``dfml.recoveries`` and ``dfml.learners``.
+    """
+    own, group = {
+        "method": (METHODS, "dfml.methods"),
+        "recovery": (RECOVERIES, "dfml.recoveries"),
+        "learner": (LEARNERS, "dfml.learners"),
+    }[section]
+    known = cast(dict[str, Constructor], own)
+    return dict(known) | {e.name: e.load() for e in entry_points(group=group) if e.name not in known}
 
 
 def options_model(cls: Constructor, skip: tuple[str, ...] = ()) -> type[BaseModel]:
     """A pydantic model of the constructor's keyword-only arguments and those with defaults, except ``skip``."""
     target = getattr(cls, "func", cls)  # of a functools.partial, as a registry may hold
-    hints = get_type_hints(target.__init__)
+    if isinstance(target, type) and issubclass(target, BaseModel):
+        return target
+    hints = get_type_hints(target.__init__, include_extras=True)
     fields: dict[str, Any] = {}
     for p in inspect.signature(cls).parameters.values():
         required = p.default is inspect.Parameter.empty

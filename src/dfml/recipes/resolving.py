@@ -9,21 +9,21 @@ from pydantic import BaseModel, ValidationError
 
 from dfml.errors import InputError
 from dfml.recipes.options import (
-    PARTS,
+    NAMED,
+    SECTIONS,
     Config,
     Constructor,
-    NetworkOptions,
     RunOptions,
     Sections,
     load_recipe,
     nearest,
     options_model,
+    parts_of,
     read_value,
     recipe_names,
     registry,
+    section_class,
 )
-
-SECTIONS = ("run", "method", "recovery", "learner", "network")
 
 
 def resolve(recipe: str | Path | Sections, overrides: Mapping[str, Any] | None = None, *, label: str = "") -> Config:
@@ -85,7 +85,7 @@ class Resolver:
         sections: Sections = {}
         for section, model in models.items():
             recipe, changes = self.values.get(section, {}), placed.get(section, {})
-            named = {} if section in ("run", "network") else {"name": recipe.get("name")}
+            named = {"name": recipe.get("name")} if section in NAMED else {}
             merged = {k: v for k, v in (recipe | changes).items() if not (named and k == "name")}
             sections[section] = named | self._validate(section, model, merged, set(changes))
         run = sections.get("run", {})
@@ -120,19 +120,19 @@ class Resolver:
         method = self._class("method")
         if method is None:
             return models
-        wanted = inspect.signature(method).parameters
-        models["method"] = options_model(method, skip=PARTS)
-        for section in ("recovery", "learner", "network"):
-            if section not in wanted:
+        parts = parts_of(method)
+        models["method"] = options_model(method, skip=tuple(parts))
+        arguments = inspect.signature(method).parameters
+        for section in SECTIONS[2:]:
+            users = [name for name, part in parts.items() if section in part.sections]
+            if not users:
                 if section in self.values and not dropping:
                     self.problems.append(f"[{section}]: method {self.values['method']['name']!r} takes none")
                 self.values.pop(section, None)
-            elif section == "network":
-                if section not in self.values and wanted[section].default is None:
-                    continue  # the method chooses
-                models[section] = NetworkOptions
-            elif cls := self._class(section):
-                models[section] = options_model(cls)
+            elif section not in self.values and "network" in users and arguments["network"].default is None:
+                continue  # the method chooses
+            elif section not in NAMED or self._class(section):
+                models[section] = options_model(section_class(section, self.values.get(section, {}).get("name")))
         return models
 
     def _class(self, section: str) -> Constructor | None:

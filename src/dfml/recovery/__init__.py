@@ -1,23 +1,37 @@
 """Ways to recover images from teachers."""
 
-from dfml.recovery.base import AbstractRecovery, Recovered, Student, mean_terms
+from dfml.recovery.base import (
+    AbstractRecovery,
+    Canvas,
+    Recovered,
+    RecoveryState,
+    Student,
+    Visit,
+    mean_terms,
+)
 from dfml.recovery.deep_inversion import DeepInversion
 from dfml.recovery.meta_generator import MetaGenerator
+from dfml.recovery.published_generator import PublishedMetaGenerator
 from dfml.recovery.real_images import RealImages
 
 RECOVERIES: dict[str, type[AbstractRecovery]] = {
     "deep_inversion": DeepInversion,
     "meta_generator": MetaGenerator,
+    "published_generator": PublishedMetaGenerator,
     "real_images": RealImages,
 }
 
 __all__ = [
     "RECOVERIES",
     "AbstractRecovery",
+    "Canvas",
     "DeepInversion",
     "MetaGenerator",
+    "PublishedMetaGenerator",
     "RealImages",
     "Recovered",
+    "RecoveryState",
     "Student",
+    "Visit",
     "mean_terms",
 ]

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -16,70 +16,101 @@ from dfml.zoo.card import Capability
 from dfml.zoo.teacher import Teacher
 
 Student = Callable[[Tensor], Tensor]
-"""Images in [0, 1] to logits in one teacher's label order; differentiable."""
+"""Images in [0, 1] on the canvas to logits in one teacher's label order; differentiable."""
+
+
+@dataclass(frozen=True)
+class Visit:
+    """What is wanted from a teacher: labels as its output indices, and who is to disagree with it, if anybody."""
+
+    teacher: Teacher
+    labels: Int[Tensor, " n"]
+    student: Student | None = None
 
 
 @dataclass(frozen=True)
 class Recovered:
-    """Images of one teacher: float32 in [0, 1], labels as the teacher's output indices, un-weighted loss terms."""
+    """Images of one visit: float32 in [0, 1] on the canvas, their labels, and the un-weighted loss terms."""
 
     images: Float[Tensor, "n c h w"]
     labels: Int[Tensor, " n"]
     terms: dict[str, float]
-    queries: int = 0
 
 
 def mean_terms(recovered: Sequence[Recovered]) -> dict[str, float]:
-    """Each loss term, mean over teachers."""
+    """Each loss term, mean over visits."""
     names = {name for r in recovered for name in r.terms}
     return {name: sum(r.terms[name] for r in recovered) / len(recovered) for name in sorted(names)}
 
 
-class AbstractRecovery(ABC):
-    """Makes images from teachers. It may learn while it does (a meta-generator); its state travels in checkpoints."""
+@runtime_checkable
+class RecoveryState(Protocol):
+    """What a recovery learns from one visit to the next; a checkpoint holds it."""
 
-    requires: ClassVar[Capability]
+    def to(self, device: torch.device) -> Any:
+        """Move it, in place; images come from where the teachers are."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nested dictionaries of tensors and plain values."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` gave."""
+
+
+@dataclass
+class Canvas:
+    """The state of a recovery that learns nothing: the images that it makes."""
+
+    spec: InputSpec
+
+    def to(self, device: torch.device) -> None:
+        """Nothing is kept."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing is learned."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Nothing to take over."""
+
+
+R = TypeVar("R", bound=RecoveryState)
+
+
+class AbstractRecovery(ABC, Generic[R]):
+    """Makes images from teachers. The object holds hyper-parameters alone; what it learns is in its state."""
+
     uses_data: ClassVar[bool] = False
 
     @abstractmethod
-    def prepare(self, spec: InputSpec, rng: Rng) -> None:
-        """Create what is learned, for images of ``spec``; called once before the first `recover`."""
+    def requires(self) -> Capability:
+        """What a teacher must be able to give, with these hyper-parameters."""
+
+    @abstractmethod
+    def init(self, canvas: InputSpec, rng: Rng) -> R:
+        """A state before the first visit, for images of ``canvas``."""
 
     @abstractmethod
     def recover(
         self,
-        teachers: Sequence[Teacher],
-        labels: Sequence[Int[Tensor, " _"]],
+        state: R,
+        visits: Sequence[Visit],
         *,
-        students: Sequence[Student] | None = None,
         rng: Rng,
         learn: bool = True,
         ranks: AbstractRanks = SERIAL_RANKS,
     ) -> list[Recovered]:
-        """Images for each teacher with these labels (its output indices).
+        """Images for each visit.
 
         Args:
-            teachers: the visited teachers.
-            labels: the wanted labels, one tensor a teacher.
-            students: one a teacher, for adversarial terms; None where there is no learner yet.
+            state: of this recovery; changed in place where it learns.
+            visits: teachers with the wanted labels.
             rng: of this call alone.
-            learn: False recovers without learning from the visit (for contact sheets and validation).
+            learn: False recovers without learning from the visits (for contact sheets and validation).
             ranks: processes that share the visits.
         """
 
-    @abstractmethod
-    def to(self, device: torch.device) -> None:
-        """Move what `prepare` created, in place; images come from where the teachers are."""
-
-    def show(self, teachers: Sequence[Teacher], images_per_class: int, rng: Rng) -> list[Recovered]:
+    def show(self, state: R, teachers: Sequence[Teacher], images_per_class: int, rng: Rng) -> list[Recovered]:
         """So many images of every class of each teacher, without learning from the visit, for people to look at."""
-        labels = [torch.arange(len(t.card.class_ids)).repeat(images_per_class) for t in teachers]
-        return self.recover(teachers, labels, rng=rng, learn=False)
-
-    @abstractmethod
-    def state_dict(self) -> dict[str, Any]:
-        """Nested dictionaries of tensors and plain values."""
-
-    @abstractmethod
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what `state_dict` gave; `prepare` was called before."""
+        visits = [Visit(t, torch.arange(len(t.card.class_ids)).repeat(images_per_class)) for t in teachers]
+        return self.recover(state, visits, rng=rng, learn=False)

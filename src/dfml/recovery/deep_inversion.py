@@ -1,12 +1,13 @@
 """DeepInversion: optimise the pixels themselves, anew for every batch; slow, and the yardstick of fast recovery."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from functools import partial
+from typing import Literal
 
 import torch
-from jaxtyping import Int
 from torch import Tensor
 
+from dfml.bounds import Amount, StepSize, Weight
 from dfml.compute.devices import send
 from dfml.compute.ranks import SERIAL_RANKS, AbstractRanks
 from dfml.functional.augmentation import shift_and_flip
@@ -15,12 +16,12 @@ from dfml.functional.priors import batchnorm_alignment, class_prior, total_varia
 from dfml.nn import InputSpec
 from dfml.nn.precision import mixed_precision
 from dfml.randomness import Rng
-from dfml.recovery.base import AbstractRecovery, Recovered, Student
+from dfml.recovery.base import AbstractRecovery, Canvas, Recovered, Visit
 from dfml.zoo.card import Capability
 from dfml.zoo.teacher import Teacher
 
 
-class DeepInversion(AbstractRecovery):
+class DeepInversion(AbstractRecovery[Canvas]):
     """Yin et al., CVPR 2020, "Dreaming to Distill: Data-free Knowledge Transfer via DeepInversion".
 
     https://arxiv.org/abs/1912.08795
@@ -31,6 +32,7 @@ class DeepInversion(AbstractRecovery):
     they were set anew, on what teachers of CIFAR-FS make of the images.
 
     Args:
+        start: ``white`` noise, or ``natural`` noise, whose spectrum falls as that of photographs.
         steps: of Adam, a batch.
         lr: its step size, in pixel values.
         class_weight: of the class prior.
@@ -39,60 +41,62 @@ class DeepInversion(AbstractRecovery):
         flip: mirror images when augmenting; False where mirroring changes the class.
     """
 
-    requires: ClassVar[Capability] = Capability.LOGITS | Capability.GRADIENTS
-
     def __init__(
         self,
         *,
         start: Literal["white", "natural"] = "white",
-        steps: int = 200,
-        lr: float = 0.05,
-        class_weight: float = 1.0,
-        bn_weight: float = 10.0,
-        tv_weight: float = 10.0,
+        steps: Amount = 200,
+        lr: StepSize = 0.05,
+        class_weight: Weight = 1.0,
+        bn_weight: Weight = 10.0,
+        tv_weight: Weight = 10.0,
         flip: bool = True,
     ):
         self.start, self.steps, self.lr, self.flip = start, steps, lr, flip
         self.weights = {"class": class_weight, "bn": bn_weight, "tv": tv_weight}
 
-    def prepare(self, spec: InputSpec, rng: Rng) -> None:
-        """The size of the images."""
-        self.shape = (spec.channels, spec.size, spec.size)
+    def requires(self) -> Capability:
+        """Gradients of the logits, and statistics where a weight asks for them."""
+        statistics = Capability.BN_STATISTICS if self.weights["bn"] else Capability(0)
+        return Capability.LOGITS | Capability.GRADIENTS | statistics
 
-    def to(self, device: torch.device) -> None:
-        """Nothing is kept."""
+    def init(self, canvas: InputSpec, rng: Rng) -> Canvas:
+        """The size of the images."""
+        return Canvas(canvas)
 
     def recover(
         self,
-        teachers: Sequence[Teacher],
-        labels: Sequence[Int[Tensor, " _"]],
+        state: Canvas,
+        visits: Sequence[Visit],
         *,
-        students: Sequence[Student] | None = None,
         rng: Rng,
         learn: bool = True,
         ranks: AbstractRanks = SERIAL_RANKS,
     ) -> list[Recovered]:
         """Every teacher's images from noise of their own."""
         names = [name for name, weight in self.weights.items() if weight]
-        visits = ranks.map(lambda i: self._visit(teachers[i], labels[i], rng.at("visit", i)), range(len(teachers)))
+        read = ranks.map(partial(self._visit, state, visits, rng), range(len(visits)))
         return [
-            Recovered(images, wanted, dict(zip(names, terms.tolist(), strict=True)))
-            for (images, terms), wanted in zip(visits, labels, strict=True)
+            Recovered(images, visit.labels, dict(zip(names, terms.tolist(), strict=True)))
+            for (images, terms), visit in zip(read, visits, strict=True)
         ]
 
-    def _noise(self, n: int, generator: torch.Generator) -> Tensor:
+    def _noise(self, n: int, canvas: InputSpec, generator: torch.Generator) -> Tensor:
         if self.start == "natural":
-            return natural_noise(n, *self.shape[:2], generator)
-        return (0.5 + 0.25 * torch.randn(n, *self.shape, generator=generator)).clamp(0, 1)
+            return natural_noise(n, canvas.channels, canvas.size, generator)
+        white = torch.randn(n, canvas.channels, canvas.size, canvas.size, generator=generator)
+        return (0.5 + 0.25 * white).clamp(0, 1)
 
-    def _visit(self, teacher: Teacher, labels: Tensor, rng: Rng) -> list[Tensor]:
+    def _visit(self, state: Canvas, visits: Sequence[Visit], rng: Rng, number: int) -> list[Tensor]:
         """The images, and the un-weighted terms before the last step."""
-        pixels = send(self._noise(len(labels), rng.generator("noise")), teacher.device).requires_grad_()
-        labels = send(labels, teacher.device)
+        visit, rng = visits[number], rng.at("visit", number)
+        noise = self._noise(len(visit.labels), state.spec, rng.generator("noise"))
+        pixels = send(noise, visit.teacher.device).requires_grad_()
+        labels = send(visit.labels, visit.teacher.device)
         adam = torch.optim.Adam([pixels], lr=self.lr)
         for step in range(self.steps):
             with mixed_precision():
-                terms = self._terms(teacher, pixels, labels, rng.generator("augment", step))
+                terms = self._terms(visit.teacher, pixels, labels, rng.generator("augment", step))
             total = torch.stack([self.weights[name] * value for name, value in terms.items()]).sum()
             (pixels.grad,) = torch.autograd.grad(total, [pixels])
             adam.step()
@@ -102,19 +106,10 @@ class DeepInversion(AbstractRecovery):
 
     def _terms(self, teacher: Teacher, images: Tensor, labels: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """In the order of the weights; a term of weight 0 is left out."""
-        seen = teacher.card.input_spec.fit(shift_and_flip(images, generator, flip=self.flip))
+        shown = shift_and_flip(images, generator, flip=self.flip)
+        seen = teacher.forward(shown, statistics=bool(self.weights["bn"]))
+        terms = {"class": class_prior(seen.logits.float(), labels)}
         if self.weights["bn"]:
-            with teacher.capture() as statistics:
-                logits = teacher.logits(seen).float()
-            bn = batchnorm_alignment(statistics)
-        else:
-            logits, bn = teacher.logits(seen).float(), images.new_zeros(())
-        terms = {"class": class_prior(logits, labels), "bn": bn, "tv": total_variation(images)}
+            terms["bn"] = batchnorm_alignment(seen.statistics)
+        terms["tv"] = total_variation(images)
         return {name: value for name, value in terms.items() if self.weights[name]}
-
-    def state_dict(self) -> dict[str, Any]:
-        """Nothing is learned."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Nothing to take over."""

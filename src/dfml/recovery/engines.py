@@ -11,18 +11,17 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from dfml.compute.devices import send
-from dfml.functional.priors import BatchNormStatistics
 from dfml.nn.precision import mixed_precision
 from dfml.randomness import Rng
-from dfml.recovery.base import Student
+from dfml.recovery.base import Student, Visit
 from dfml.zoo.stacked import StackedTeachers, can_stack
-from dfml.zoo.teacher import LocalTeacher, Teacher
+from dfml.zoo.teacher import Forward, Teacher
 
 BETAS = (0.5, 0.999)  # of every Adam here, as in the published code
 
 
 @dataclass(frozen=True)
-class Visit:
+class Reading:
     """Images of the adapted generator, un-weighted terms there, and the gradient at the adapted parameters."""
 
     images: Float[Tensor, "n c h w"]
@@ -36,12 +35,10 @@ class Visit:
 class Inversion(Protocol):
     """What an engine asks of the meta-generator."""
 
-    generator: nn.Module
     steps: int
     lr: float
     latent_lr: float
     weights: dict[str, float]
-    last_step: bool
 
     def codes(self, teacher: Teacher, labels: Int[Tensor, " n"], rng: Rng) -> Float[Tensor, "n latent"]:
         """Latent codes to start from."""
@@ -50,28 +47,18 @@ class Inversion(Protocol):
         """What a teacher is shown of the images."""
 
     def terms(
-        self,
-        seen: Float[Tensor, "n c h w"],
-        logits: Float[Tensor, "n classes"],
-        statistics: Sequence[BatchNormStatistics],
-        labels: Int[Tensor, " n"],
-        student: Student | None,
+        self, shown: Float[Tensor, "n c h w"], seen: Forward, labels: Int[Tensor, " n"], student: Student | None
     ) -> dict[str, Tensor]:
-        """The un-weighted loss terms of one teacher."""
+        """The un-weighted loss terms of one teacher, from what it was shown and what it made of that."""
 
 
 class AbstractEngine(ABC):
     """Computes visits."""
 
     @abstractmethod
-    def visit(
-        self,
-        inversion: Inversion,
-        teachers: Sequence[Teacher],
-        labels: Sequence[Int[Tensor, " _"]],
-        students: Sequence[Student | None],
-        rngs: Sequence[Rng],
-    ) -> list[Visit]:
+    def read(
+        self, inversion: Inversion, generator: nn.Module, visits: Sequence[Visit], rngs: Sequence[Rng]
+    ) -> list[Reading]:
         """Adapt a copy of the shared generator to each teacher by ``steps`` of Adam, and read it there."""
 
     @abstractmethod
@@ -82,45 +69,45 @@ class AbstractEngine(ABC):
 class LoopEngine(AbstractEngine):
     """One teacher after the other: what a CPU does best."""
 
-    def visit(
-        self,
-        inversion: Inversion,
-        teachers: Sequence[Teacher],
-        labels: Sequence[Int[Tensor, " _"]],
-        students: Sequence[Student | None],
-        rngs: Sequence[Rng],
-    ) -> list[Visit]:
-        """See `AbstractEngine.visit`."""
-        return [_visit(inversion, *one) for one in zip(teachers, labels, students, rngs, strict=True)]
+    def read(
+        self, inversion: Inversion, generator: nn.Module, visits: Sequence[Visit], rngs: Sequence[Rng]
+    ) -> list[Reading]:
+        """See `AbstractEngine.read`."""
+        readings = []
+        for visit, rng in zip(visits, rngs, strict=True):
+            alone = _Alone(inversion, generator, visit, rng)
+            images, (terms,), gradient = _adapt(inversion, alone.parameters, alone.codes, alone)
+            moved = [p.detach() - q.detach() for p, q in zip(generator.parameters(), alone.parameters, strict=True)]
+            readings.append(Reading(images.detach(), _detached(terms), gradient, moved))
+        return readings
 
     def groups(self, visits: int, world: int) -> list[list[int]]:
         """Each alone."""
         return [[i] for i in range(visits)]
 
 
-def _visit(inversion: Inversion, teacher: Teacher, labels: Tensor, student: Student | None, rng: Rng) -> Visit:
-    names = [k for k, _ in inversion.generator.named_parameters()]
-    shared = [p.detach() for p in inversion.generator.parameters()]
-    adapted = [p.clone().requires_grad_() for p in shared]
-    codes = send(inversion.codes(teacher, labels, rng), teacher.device).requires_grad_()
-    labels = send(labels, teacher.device)
+class _Alone:
+    """A copy of the shared generator for one teacher; called, it gives its images and the teacher's terms."""
 
-    def terms_at(step: int) -> tuple[Tensor, list[dict[str, Tensor]]]:
+    def __init__(self, inversion: Inversion, generator: nn.Module, visit: Visit, rng: Rng):
+        self.inversion, self.generator, self.visit, self.rng = inversion, generator, visit, rng
+        self.names = [name for name, _ in generator.named_parameters()]
+        self.parameters = [p.detach().clone().requires_grad_() for p in generator.parameters()]
+        device = visit.teacher.device
+        self.codes = send(inversion.codes(visit.teacher, visit.labels, rng), device).requires_grad_()
+        self.labels = send(visit.labels, device)
+
+    def __call__(self, step: int) -> tuple[Tensor, list[dict[str, Tensor]]]:
         with mixed_precision():
-            parameters = dict(zip(names, adapted, strict=True))
-            images = functional_call(inversion.generator, parameters, (codes,)).float()
-            seen = teacher.card.input_spec.fit(inversion.augment(images, rng.generator("augment", step)))
-            statistics: list[BatchNormStatistics] = []
-            if inversion.weights["bn"]:
-                with teacher.capture() as statistics:
-                    logits = teacher.logits(seen).float()
-            else:
-                logits = teacher.logits(seen).float()
-            return images, [inversion.terms(seen, logits, statistics, labels, student)]
+            parameters = dict(zip(self.names, self.parameters, strict=True))
+            images = functional_call(self.generator, parameters, (self.codes,)).float()
+            shown = self.inversion.augment(images, self.rng.generator("augment", step))
+            seen = self.visit.teacher.forward(shown, statistics=bool(self.inversion.weights["bn"]))
+            return images, [self.inversion.terms(shown, seen, self.labels, self.visit.student)]
 
-    images, (terms,), gradient = _adapt(inversion, adapted, codes, terms_at)
-    moved = [p - q.detach() for p, q in zip(shared, adapted, strict=True)]
-    return Visit(images.detach(), {name: value.detach() for name, value in terms.items()}, gradient, moved)
+
+def _detached(terms: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach() for name, value in terms.items()}
 
 
 def _adapt(
@@ -136,7 +123,7 @@ def _adapt(
         images, terms = terms_at(step)
         total = torch.stack([inversion.weights[name] * v for one in terms for name, v in one.items()]).sum()
         *gradient, codes.grad = torch.autograd.grad(total, [*adapted, codes])
-        if step == inversion.steps - (0 if inversion.last_step else 1):
+        if step == inversion.steps:
             break
         for p, g in zip(adapted, gradient, strict=True):
             p.grad = g
@@ -151,44 +138,43 @@ class BatchedEngine(AbstractEngine):
     teacher's images after the other: its heads differ from teacher to teacher.
     """
 
-    def visit(
-        self,
-        inversion: Inversion,
-        teachers: Sequence[Teacher],
-        labels: Sequence[Int[Tensor, " _"]],
-        students: Sequence[Student | None],
-        rngs: Sequence[Rng],
-    ) -> list[Visit]:
-        """See `AbstractEngine.visit`."""
-        even = len({len(wanted) for wanted in labels}) == 1
+    def read(
+        self, inversion: Inversion, generator: nn.Module, visits: Sequence[Visit], rngs: Sequence[Rng]
+    ) -> list[Reading]:
+        """See `AbstractEngine.read`."""
+        teachers = [visit.teacher for visit in visits]
+        even = len({len(visit.labels) for visit in visits}) == 1
         if not even or not can_stack(teachers):
-            return LoopEngine().visit(inversion, teachers, labels, students, rngs)
-        stack = StackedTeachers([t for t in teachers if isinstance(t, LocalTeacher)])
-        names = [k for k, _ in inversion.generator.named_parameters()]
-        shared = [p.detach() for p in inversion.generator.parameters()]
+            return LoopEngine().read(inversion, generator, visits, rngs)
+        stack = StackedTeachers(teachers)
+        names = [k for k, _ in generator.named_parameters()]
+        shared = [p.detach() for p in generator.parameters()]
         adapted = [p.expand(len(teachers), *p.shape).clone().requires_grad_() for p in shared]
-        codes = torch.stack([inversion.codes(*one) for one in zip(teachers, labels, rngs, strict=True)])
+        codes = torch.stack([inversion.codes(v.teacher, v.labels, rng) for v, rng in zip(visits, rngs, strict=True)])
         codes = send(codes, stack.device).requires_grad_()
-        wanted = send(torch.stack(list(labels)), stack.device)
+        wanted = send(torch.stack([visit.labels for visit in visits]), stack.device)
 
         def generate(parameters: dict[str, Tensor], latents: Tensor) -> Tensor:
-            return functional_call(inversion.generator, parameters, (latents,))
+            return functional_call(generator, parameters, (latents,))
 
         def terms_at(step: int) -> tuple[Tensor, list[dict[str, Tensor]]]:
             with mixed_precision():
                 images = vmap(generate)(dict(zip(names, adapted, strict=True)), codes).float()
-                shown = (inversion.augment(i, r.generator("augment", step)) for i, r in zip(images, rngs, strict=True))
-                seen = torch.stack([stack.spec.fit(batch) for batch in shown])
-                logits, statistics = stack.logits(seen)
-                each = zip(seen, logits.float(), statistics, wanted, students, strict=True)
-                return images, [inversion.terms(*one) for one in each]
+                each = zip(images, rngs, strict=True)
+                shown = torch.stack([inversion.augment(own, r.generator("augment", step)) for own, r in each])
+                logits, statistics = stack.logits(shown)
+                terms = []
+                for i, visit in enumerate(visits):
+                    seen = Forward(logits[i], statistics[i])
+                    terms.append(inversion.terms(shown[i], seen, wanted[i], visit.student))
+                return images, terms
 
         images, terms, gradient = _adapt(inversion, adapted, codes, terms_at)
         moved = [p - q.detach() for p, q in zip(shared, adapted, strict=True)]
         return [
-            Visit(
+            Reading(
                 images[i].detach(),
-                {name: value.detach() for name, value in terms[i].items()},
+                _detached(terms[i]),
                 [g[i] for g in gradient],
                 [m[i] for m in moved],
             )

@@ -1,21 +1,28 @@
 """Real images in the place of recovered ones: an oracle, not a data-free way."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
-from jaxtyping import Int
 from torch import Tensor
 
 from dfml.compute.devices import send
 from dfml.compute.ranks import SERIAL_RANKS, AbstractRanks
-from dfml.data import load_data
+from dfml.data import ImageSet, load_data
 from dfml.errors import InputError
 from dfml.nn import InputSpec
 from dfml.randomness import Rng
-from dfml.recovery.base import AbstractRecovery, Recovered, Student
+from dfml.recovery.base import AbstractRecovery, Canvas, Recovered, Visit
 from dfml.zoo.card import Capability
-from dfml.zoo.teacher import Teacher
+
+
+@dataclass
+class RealImagesState(Canvas):
+    """The images, which stay in memory, and those of each class; nothing is learned."""
+
+    images: ImageSet
+    members: dict[str, Tensor]
 
 
 class RealImages(AbstractRecovery):
@@ -25,31 +32,30 @@ class RealImages(AbstractRecovery):
         data: what the zoo was built from; its train part is read.
     """
 
-    requires: ClassVar[Capability] = Capability(0)
     uses_data: ClassVar[bool] = True
 
     def __init__(self, *, data: str = "glyphs"):
         self.data = data
 
-    def prepare(self, spec: InputSpec, rng: Rng) -> None:
+    def requires(self) -> Capability:
+        """Nothing: the teachers are not asked."""
+        return Capability(0)
+
+    def init(self, canvas: InputSpec, rng: Rng) -> RealImagesState:
         """Read the images.
 
         Raises:
             InputError: see `dfml.data.load_data`.
         """
-        images = load_data(self.data, size=spec.size).train
-        self.images, self.spec = images, spec
-        self.members = {name: (images.labels == c).nonzero()[:, 0] for c, name in enumerate(images.class_names)}
-
-    def to(self, device: torch.device) -> None:
-        """The images stay in memory; those that are shown go to their teacher's device."""
+        images = load_data(self.data, size=canvas.size).train
+        members = {name: (images.labels == c).nonzero()[:, 0] for c, name in enumerate(images.class_names)}
+        return RealImagesState(canvas, images, members)
 
     def recover(
         self,
-        teachers: Sequence[Teacher],
-        labels: Sequence[Int[Tensor, " _"]],
+        state: RealImagesState,
+        visits: Sequence[Visit],
         *,
-        students: Sequence[Student] | None = None,
         rng: Rng,
         learn: bool = True,
         ranks: AbstractRanks = SERIAL_RANKS,
@@ -60,24 +66,16 @@ class RealImages(AbstractRecovery):
             InputError: a teacher knows a class that the data lacks.
         """
         shown = []
-        for i, (teacher, wanted) in enumerate(zip(teachers, labels, strict=True)):
-            g, names = rng.generator("real", i), teacher.card.class_names
-            missing = sorted(set(names) - set(self.members))
-            if missing:
+        for i, visit in enumerate(visits):
+            card, g = visit.teacher.card, rng.generator("real", i)
+            if missing := sorted(set(card.class_names) - set(state.members)):
                 raise InputError(
-                    f"{teacher.card.id} knows {', '.join(missing)}, which {self.images.name} lacks",
+                    f"{card.id} knows {', '.join(missing)}, which {state.images.name} lacks",
                     "the data that the zoo was built from",
-                    "give it with --recovery.data",
+                    "give it as data",
                 )
-            members = [self.members[names[c]] for c in wanted.tolist()]
+            members = [state.members[card.class_names[c]] for c in visit.labels.tolist()]
             drawn = torch.stack([m[torch.randint(len(m), (), generator=g)] for m in members])
-            images = send(self.images.batch(drawn), teacher.device)
-            shown.append(Recovered(self.spec.fit(images), wanted, {}))
+            images = send(state.images.batch(drawn), visit.teacher.device)
+            shown.append(Recovered(state.spec.fit(images), visit.labels, {}))
         return shown
-
-    def state_dict(self) -> dict[str, Any]:
-        """Nothing is learned."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Nothing is learned."""

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from dfml.learners.base import Metrics
+from dfml.methods.base import StepReport
 from dfml.recipes.options import RunOptions
 
 
@@ -59,11 +60,11 @@ class Totals:
         self.total += time.monotonic() - wall
         self.cpu += time.process_time() - cpu
 
-    def add(self, metrics: Metrics) -> None:
-        """Count what a step says of itself: ``images``, ``queries`` and ``recover_seconds``, where it does."""
-        self.images += metrics.get("images", 0.0)
-        self.queries += metrics.get("queries", 0.0)
-        self.recover += metrics.get("recover_seconds", 0.0)
+    def add(self, report: StepReport) -> None:
+        """Count what a step did."""
+        self.images += report.images
+        self.queries += report.queries
+        self.recover += report.recover_seconds
 
 
 OnProgress = Callable[[Update], None]

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from dfml.errors import InputError
@@ -36,14 +37,22 @@ def save_tree(tree: Any, folder: Path) -> None:
 
     Raises:
         TypeError: anything else in the tree.
-        InputError: the disk is full, or the place cannot be written.
+        InputError: it cannot be written; the older checkpoints stand.
     """
     tensors: dict[str, Tensor] = {}
-    text = json.dumps(_encode(tree, tensors)).encode()
-    # To bytes first: safetensors' own writer has an exception of its own for a full disk.
-    contents = {TENSORS: save(tensors), TREE: text}
-    sums = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
-    write_folder(folder, contents | {SEAL: json.dumps({"schema": CHECKPOINT_SCHEMA} | sums).encode()})
+    text = json.dumps(_encode(tree, tensors))
+
+    def write_tensors(path: Path) -> None:
+        try:
+            save_file(tensors, path)
+        except SafetensorError as error:  # what it makes of a full disk
+            raise OSError(str(error)) from error
+
+    def write_seal(path: Path) -> None:
+        sums = {name: _sha256(path.with_name(name)) for name in (TENSORS, TREE)}
+        path.write_text(json.dumps({"schema": CHECKPOINT_SCHEMA} | sums))
+
+    write_folder(folder, {TENSORS: write_tensors, TREE: lambda path: path.write_text(text), SEAL: write_seal})
 
 
 def load_tree(folder: Path) -> Any:
@@ -86,10 +95,6 @@ class Checkpoints:
     def paths(self) -> list[Path]:
         """Newest first, sound or not."""
         return sorted(self.folder.glob("step-*"), reverse=True) if self.folder.is_dir() else []
-
-    def newest_step(self) -> int:
-        """Of the newest checkpoint, sound or not; 0 without."""
-        return max((int(path.name.removeprefix("step-")) for path in self.paths()), default=0)
 
     def latest(self) -> Any | None:
         """The newest sound checkpoint's tree; unsound ones are skipped with a warning. None if there is none."""

@@ -4,6 +4,7 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -12,16 +13,18 @@ import torch
 
 from dfml.compute.memory import keep_freed_memory
 from dfml.compute.ranks import SERIAL_RANKS, AbstractRanks
-from dfml.errors import InputError, LostRank
+from dfml.errors import InputError, LostRank, NotFinite
 from dfml.learners.base import Metrics
 from dfml.learners.learner_file import LEARNER, save_learner
-from dfml.methods.base import AbstractMethod, AbstractState, teachers_of
+from dfml.methods.base import AbstractMethod, AbstractState, StepReport, Teachers, teachers_of
 from dfml.randomness import Rng
 from dfml.recipes.options import RunOptions
 from dfml.runs.budget import OnProgress, Totals, Update, budget_used
 from dfml.runs.checkpoint import restore
+from dfml.runs.determinism import reproducible, seed_strays
 from dfml.runs.measures import load_average, peak_memory_mb
 from dfml.runs.run_folder import RunFolder
+from dfml.runs.soundness import Snapshot, check_step, unsound_teachers
 from dfml.zoo import Zoo
 
 CPU = torch.device("cpu")
@@ -101,37 +104,39 @@ class Loop:
 
         Raises:
             Stopped: a signal came; the checkpoint is written.
+            InputError: training diverged, or no teacher is left; the last sound state is written.
             LostRank: another process of the run is gone; the newest checkpoint stands.
         """
         keep_freed_memory()
-        with reproducible(self.folder.threads), self._listening():
-            try:
-                return self._run()
-            except LostRank as lost:
-                saved = self.folder.checkpoints.latest()
-                there = f"step {saved['step']}" if saved else "no step"
-                message = f"{lost}; checkpoint of {there} in {self.folder.path}; continue with --resume"
-                print(message, file=sys.stderr, flush=True)  # at once: the launcher is about to end this process too
-                raise LostRank(message) from lost
-
-    def _run(self) -> AbstractState:
-        state = self.start()
-        saved_at, last_saved = time.monotonic(), self.resumed_at
-        if self.ranks.world > 1 and last_saved < 0:
-            self.save(state)  # with several processes one may be lost at any time
-        while self.method.trains and not self._done(state):
-            self._one_step(state)
-            if self.stop_signal is not None:
-                break
-            if time.monotonic() - saved_at >= 60 * self.options.checkpoint_minutes:
+        with reproducible(self.folder.threads), self._listening(), self._losing_no_rank():
+            state = self.start()
+            saved_at, last_saved = time.monotonic(), self.resumed_at
+            if self.ranks.world > 1 and last_saved < 0:
+                self.save(state)  # with several processes one may be lost at any time
+            while self.method.trains and not self._done(state) and self.stop_signal is None:
+                rng = self.rng.at("step", state.step + 1)
+                with self._step(state, rng) as (teachers, made):
+                    made.append(self.method.step(state, teachers, rng))
+                if time.monotonic() - saved_at >= 60 * self.options.checkpoint_minutes:
+                    self.save(state)
+                    saved_at, last_saved = time.monotonic(), state.step
+            if state.step != last_saved:
                 self.save(state)
-                saved_at, last_saved = time.monotonic(), state.step
-        if state.step != last_saved:
-            self.save(state)
-        self._agree()  # the last checkpoint is there for everyone
+            self._agree()  # the last checkpoint is there for everyone
         if self.stop_signal is not None and not self._done(state):
             raise Stopped(self.stop_signal, state.step, self.folder)
         return state
+
+    @contextmanager
+    def _losing_no_rank(self) -> Iterator[None]:
+        try:
+            yield
+        except LostRank as lost:
+            saved = self.folder.checkpoints.latest()
+            there = f"step {saved['step']}" if saved else "no step"
+            message = f"{lost}; checkpoint of {there} in {self.folder.path}; continue with --resume"
+            print(message, file=sys.stderr, flush=True)  # at once: the launcher is about to end this process too
+            raise LostRank(message) from lost
 
     def save(self, state: AbstractState) -> None:
         """Write a checkpoint."""
@@ -158,30 +163,71 @@ class Loop:
             minutes is not None and self.totals.total >= 60 * minutes
         )
 
-    def _one_step(self, state: AbstractState) -> None:
-        number = state.step + 1
-        validation: Metrics = {}
+    @contextmanager
+    def _step(self, state: AbstractState, rng: Rng) -> Iterator[tuple[Teachers, list[StepReport]]]:
+        """Around a step of the method: its teachers before; clock, checks, validation and metrics after.
+
+        A step that leaves numbers which are none is taken back, and the teachers that caused it are set aside.
+        """
+        number, asked, made = state.step + 1, self.zoo.tally.queries, list[StepReport]()
+        before = Snapshot(state)
         with self._clock():
-            rng = self.rng.at("step", number)
             seed_strays(rng)
             state.progress = budget_used(self.options, state.step, self.totals.total)
-            plan = self.method.plan(state, self.zoo, rng)
-            metrics = self.method.step(state, teachers_of(self.zoo, plan), rng)
+            teachers = teachers_of(self.zoo, self.method.plan(state, self.zoo, rng))
+            try:
+                yield teachers, made
+                check_step(state, made[0])
+            except NotFinite as error:
+                before.restore()
+                self._set_aside(state, teachers, error)
+                made = made or [StepReport()]
+                made[0].terms = {}
             state.step = number
-        self.totals.add(metrics)
+        self._report(state, made[0], self.zoo.tally.queries - asked)
+
+    def _set_aside(self, state: AbstractState, teachers: Teachers, error: NotFinite) -> None:
+        """Ask the teachers of an unsound step no more; without one to blame, training itself has diverged."""
+        found = unsound_teachers(teachers, self.zoo.canvas)
+        state.aside |= found
+        for name, reason in found.items():
+            warnings.warn(f"step {state.step + 1}: teacher {name} is set aside: {reason}", stacklevel=2)
+        if not found:
+            self.save(state)
+            raise InputError(
+                f"training diverged in step {state.step + 1}: {error}; the state of step {state.step} is kept in "
+                f"{self.folder.path}",
+                "losses and weights that stay numbers",
+                "lower the step sizes or weights of the losses, and train anew",
+            ) from error
+
+    def _report(self, state: AbstractState, report: StepReport, queries: int) -> None:
+        """Count, validate where it is time, and write a line of metrics."""
+        number, validation = state.step, Metrics()
+        report.queries = self._sum(queries)
+        self.totals.add(report)
         if number % self.options.val_every == 0 or self._done(state):
             with self._clock():
                 rng = self.rng.at("validate", number)
                 seed_strays(rng)
-                validation = self.method.validate(state, rng)
+                try:
+                    validation = self.method.validate(state, rng)
+                except NotFinite as error:  # of the held-out teachers: training goes on without being watched
+                    warnings.warn(f"step {number}: no validation: {error}", stacklevel=2)
                 self.validation = validation or self.validation
         if not self.writes:
             return
-        seconds = self.totals.total
-        self.folder.log({"step": number, "seconds": round(seconds, 3)} | metrics | validation)
+        seconds, metrics = self.totals.total, report.metrics()
+        aside = {"aside": dict(state.aside)} if state.aside else {}
+        self.folder.log({"step": number, "seconds": round(seconds, 3)} | metrics | validation | aside)
         if self.on_progress:
             rate = self.totals.images / seconds if seconds else 0.0
             self.on_progress(Update(number, seconds, self.options, metrics, self.validation, rate))
+
+    def _sum(self, count: int) -> int:
+        """Over all processes, each of which asked its share."""
+        said = self.ranks.map(lambda _: [torch.tensor(float(count))], range(self.ranks.world))
+        return int(sum(float(value) for (value,) in said))
 
     @contextmanager
     def _clock(self) -> Iterator[None]:
@@ -219,22 +265,3 @@ class Loop:
         finally:
             for s in watched:
                 signal.signal(s, previous[s])
-
-
-@contextmanager
-def reproducible(threads: int) -> Iterator[None]:
-    """Deterministic kernels and ``threads`` CPU threads inside; the caller's settings and random state after."""
-    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    try:
-        with torch.random.fork_rng():
-            yield
-    finally:
-        torch.set_num_threads(before[0])
-        torch.use_deterministic_algorithms(before[1])
-
-
-def seed_strays(rng: Rng) -> None:
-    """Seed torch's global generator by place, so that code which draws from it resumes equally."""
-    torch.manual_seed(rng.integer("global"))

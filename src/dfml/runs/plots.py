@@ -1,6 +1,5 @@
 """Pictures of a run: curves and contact sheets, as PNG."""
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from dfml.files import write_atomic
 from dfml.runs.progress import is_term
 
 INK, LINE, FAINT = "#222222", "#1f5fa8", "#a9c4e4"
@@ -121,7 +119,6 @@ def _label(name: str) -> str:
 
 
 def _save(figure: Figure, path: Path, dpi: int = 130) -> Path:
-    picture = io.BytesIO()
-    FigureCanvasAgg(figure).print_figure(picture, dpi=dpi, facecolor="white", format="png")
-    write_atomic(path, picture.getvalue())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    FigureCanvasAgg(figure).print_figure(path, dpi=dpi, facecolor="white")
     return path

@@ -9,7 +9,8 @@ import torch
 
 from dfml.compute.devices import Accelerator, devices
 from dfml.compute.executor import SERIAL, Executor
-from dfml.data import DataSplits, ImageSet, load_data
+from dfml.data import DataSplits, load_split
+from dfml.data.pictures import GROUND
 from dfml.evaluation.baselines import BaselineScores, baseline_scores
 from dfml.evaluation.evaluate import EPISODES, FROZEN_EPISODES, Progress, check_disjoint, evaluate_shots
 from dfml.evaluation.manifest import make_manifest
@@ -77,6 +78,8 @@ def evaluate_run(
     episodes: int | None = None,
     baselines: bool = False,
     transductive: bool = True,
+    size: int | None = None,
+    ground: str = GROUND,
     accelerator: Accelerator = "cpu",
     progress: Progress | None = None,
     executor: Executor = SERIAL,
@@ -85,7 +88,8 @@ def evaluate_run(
 
     Args:
         run: a trained run.
-        data: where the real images are; see `dfml.data.load_data`.
+        data: where the real images are; see `dfml.data.load_data`. All classes are judged on where they are not split
+            and no teacher knows any of them. Images are fitted to the networks.
         split: the part to use.
         shots: support images of a class.
         way: classes of an episode.
@@ -93,15 +97,23 @@ def evaluate_run(
         episodes: None is 600 where there is an inner loop and 10,000 for frozen features.
         baselines: also random, single teachers and the zoo ensemble, on the same episodes.
         transductive: also with BatchNorm statistics of the query batch.
+        size: pixels of a side to read images of folders at; None is what the learner takes.
+        ground: the colour behind transparent pixels of image files.
         accelerator: ``auto`` computes on a GPU where torch finds one.
         progress: called with what is done and to do.
         executor: what episodes and teachers are shared out to; see `dfml.compute.local.start_executor`.
 
     Raises:
-        InputError: classes that the zoo knows, images of another size, fewer classes or images than asked for.
+        InputError: classes that the zoo knows, fewer classes or images than asked for.
     """
-    splits = data if isinstance(data, DataSplits) else load_data(data)
-    images: ImageSet = getattr(splits, split)
+    if isinstance(data, DataSplits):
+        name, images = data.name, getattr(data, split)
+    else:
+        known = set(run.zoo.class_names.values())
+        name, images = (
+            str(data),
+            load_split(data, split, known=known, size=size or run.learner.networks[0].spec.size, ground=ground),
+        )
     check_disjoint(run.zoo, images)
     device = devices(accelerator)[0]
     learner = run.learner.to(device)
@@ -123,9 +135,7 @@ def evaluate_run(
         read = baseline_scores(run.zoo.on(device), images, manifests, rng=rng, progress=progress, executor=executor)
         compared = dict(zip(shots, read, strict=True))
     about = learner.describe()
-    results = [
-        _result(run, Path(splits.name).stem, scores[s], compared.get(s), {"shot": s} | kind, about) for s in shots
-    ]
+    results = [_result(run, Path(name).stem, scores[s], compared.get(s), {"shot": s} | kind, about) for s in shots]
     run.folder.write_result({"schema": RESULT_SCHEMA, "results": results})
     method = run.folder.config.sections["method"]["name"]
     return Evaluation(method, int(about.get("networks_at_inference", 1)), scores, compared, results)
@@ -172,6 +182,4 @@ def _result(
         "torch": torch.__version__,
         "commit": commit(),
     }
-    if changes := run.folder.about.get("changes"):
-        row["changes"] = changes
     return row | ({"baselines": baselines.to_dict()} if baselines else {})

@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from dfml.errors import InputError
-from dfml.files import writing
 from dfml.learners.base import AbstractLearner
 from dfml.learners.learner_file import has_learner, load_learner
 from dfml.learners.predictor_file import TaskClassifier, adapt_to_folder
 from dfml.methods.base import AbstractMethod, AbstractState
 from dfml.randomness import Rng
-from dfml.runs.checkpoint import restore
+from dfml.runs.checkpoint import load_tree, restore
 from dfml.runs.plots import Sheet, contact_sheet
 from dfml.runs.run_folder import RunFolder
 from dfml.zoo import Zoo
@@ -26,10 +25,11 @@ class Run:
     Args:
         folder: the run folder.
         zoo: the zoo that it was trained on; None opens the one that the folder names.
+        checkpoint: the folder of one of its checkpoints, to be read in the place of the newest.
     """
 
-    def __init__(self, folder: RunFolder, zoo: Zoo | None = None):
-        self.folder, self._zoo = folder, zoo
+    def __init__(self, folder: RunFolder, zoo: Zoo | None = None, *, checkpoint: Path | None = None):
+        self.folder, self._zoo, self._checkpoint = folder, zoo, checkpoint
 
     @staticmethod
     def open(path: str | Path, *, zoo: Zoo | str | Path | None = None) -> "Run":
@@ -54,10 +54,10 @@ class Run:
         """
         about = self.folder.about["zoo"]
         zoo = self._zoo or Zoo.open(about["path"])
-        if zoo.hash != about["hash"]:
+        if differ := self.folder.other_zoo(zoo):
             raise InputError(
-                f"zoo {zoo.name} at {zoo.path}: {zoo.hash[:19]}",
-                f"the zoo of the run {self.path}: {about['hash'][:19]}",
+                f"zoo {zoo.name} at {zoo.path}: {differ[0]}",
+                f"the zoo of the run {self.path}",
                 "name the zoo that the run was trained on",
             )
         return zoo
@@ -74,14 +74,14 @@ class Run:
         Raises:
             InputError: there is none.
         """
-        saved = self.folder.checkpoints.latest()
+        saved = load_tree(self._checkpoint) if self._checkpoint else self.folder.checkpoints.latest()
         if saved is None:
             raise InputError(f"{self.path}: no sound checkpoint", "a run that was trained", "train it, or use --resume")
         return saved
 
     @cached_property
     def state(self) -> AbstractState:
-        """The method's state at the newest checkpoint."""
+        """The method's state at the checkpoint."""
         saved = self.checkpoint
         state = self.method.init(self.zoo, Rng(self.folder.config.run.seed).at("init"))
         restore(state, saved, self.path)
@@ -90,7 +90,7 @@ class Run:
     @cached_property
     def learner(self) -> AbstractLearner:
         """The learner: what the whole run was for. Its own files are read where the run left some."""
-        if has_learner(self.path):
+        if self._checkpoint is None and has_learner(self.path):
             return load_learner(self.path)
         return self.method.learner(self.state)
 
@@ -110,8 +110,12 @@ class Run:
         """
         folder = Path(out) if out is not None else self.folder.plots / "recovered"
         wanted = list(teachers) if teachers else list(self.zoo.ids)
-        with writing(folder):
+        try:
             folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(
+                f"{folder}: cannot be written ({error})", "a folder to write to", "change --out"
+            ) from error
         paths: list[Path] = []
         overview: list[Sheet] = []
         for name in wanted:

@@ -12,25 +12,16 @@ from typing import Any
 import torch
 
 from dfml.errors import InputError
-from dfml.files import (
-    append_line,
-    check_seal,
-    clear_leftovers,
-    finite,
-    sealed,
-    write_atomic,
-    write_json,
-    writing,
-)
-from dfml.lock import LOCK
-from dfml.recipes.options import Config
+from dfml.files import append_line, sealed, to_json, unsealed, write_atomic
+from dfml.recipes.options import Config, Sections
 from dfml.recipes.resolving import resolve
+from dfml.recipes.upgrade import upgraded
 from dfml.runs.checkpoint import Checkpoints
 from dfml.zoo import Zoo
 from dfml.zoo.store import EMBEDDED
 
 RUN_SCHEMA = 1
-CHANGE = "undo the change and make it with `dfml train --resume --override --NAME VALUE`, or train anew"
+RESTORE = "undo the change; a wanted one is given to `dfml train --resume --override`, which notes it"
 
 
 class RunFolder:
@@ -45,16 +36,27 @@ class RunFolder:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        self.about = check_seal(self.path / "config.json", self._read("config.json"), CHANGE)
+        self.about = unsealed(self._read("config.json"), self.path / "config.json", RESTORE)
         if self.about.get("schema") != RUN_SCHEMA:
             raise InputError(
                 f"{self.path}: a run folder of schema {self.about.get('schema')!r}",
                 f"schema {RUN_SCHEMA}",
                 "train again",
             )
-        sections = self.about["config"]
-        self.config = Config(self.about["recipe"], sections)
+        self.config = Config(self.about["recipe"], self._sections())
         self.checkpoints = Checkpoints(self.path / "checkpoints", self.config.run.keep_checkpoints)
+
+    def _sections(self) -> Sections:
+        try:
+            return upgraded(self.about["config"])
+        except InputError as error:
+            made_by = self._read("versions.json")
+            version = f"dfml {made_by.get('dfml')} at commit {made_by.get('commit')}"
+            raise InputError(
+                f"{self.path}: trained by {version} with {error.given}",
+                error.wanted,
+                error.do,
+            ) from error
 
     @classmethod
     def create(cls, path: str | Path, config: Config, zoo: Zoo) -> "RunFolder":
@@ -68,56 +70,72 @@ class RunFolder:
             raise InputError(
                 f"{path}: holds a run already", "a new folder, or --resume", "add --resume or change --out"
             )
-        if path.is_dir() and any(p.name != LOCK for p in path.iterdir()):
+        if path.is_dir() and any(path.iterdir()):
             raise InputError(f"{path}: not empty, and not a run folder", "a new or empty folder", "change --out")
-        with writing(path):
+        try:
             (path / "checkpoints").mkdir(parents=True, exist_ok=True)
             (path / "plots").mkdir(exist_ok=True)
-        write_json(path / "versions.json", versions(config.run.threads))
-        about = {"schema": RUN_SCHEMA, "recipe": config.recipe, "recipe_hash": config.hash, "config": config.sections}
-        write_json(path / "config.json", sealed(about | {"zoo": describe_zoo(zoo)}))
+        except OSError as error:
+            raise InputError(
+                f"{path}: cannot be written ({error})", "a folder that you may write", "change --out"
+            ) from error
+        write_atomic(path / "versions.json", to_json(versions(config.run.threads)))
+        about = {"schema": RUN_SCHEMA, "recipe": config.recipe}
+        about |= {"recipe_hash": config.hash, "config": config.sections, "zoo": describe_zoo(zoo)}
+        write_atomic(path / "config.json", to_json(sealed(about)))
         return cls(path)
 
     @classmethod
     def reopen(cls, path: str | Path, config: Config, zoo: Zoo, *, override: bool = False) -> "RunFolder":
         """The run folder to go on with; budget and housekeeping may differ from what it was made with.
 
-        With ``override`` other values may, too; the folder says so under ``changes``, and so does every result of it.
+        Args:
+            path: the folder.
+            config: what the run goes on with.
+            zoo: of the run.
+            override: go on though the configuration differs; the change is noted in config.json.
 
         Raises:
             InputError: it belongs to another configuration or zoo, or cannot be written.
         """
         folder = cls(path)
-        changes = folder.changes(config)
-        if differ := [d for d in folder.differences(config, zoo) if not (override and d in map(_told, changes))]:
+        changed = folder.changes(config)
+        differ = folder.other_zoo(zoo) + ([] if override else [f"{k}: {a!r} there, {b!r} here" for k, a, b in changed])
+        if differ:
             raise InputError(
                 f"{folder.path}: belongs to another run" + "".join(f"\n  - {d}" for d in differ),
                 "the configuration and the zoo that the run was started with",
-                "leave out the options that differ, start anew with another --out, or add --override to go on with "
-                "other hyper-parameters, of which the run then tells",
+                "leave out the options that differ, add --override to change them, or start anew with another --out",
             )
-        for part in (folder.path, folder.checkpoints.folder):
-            clear_leftovers(part)
+        noted = [{"after": folder.step, "key": key, "old": old, "new": new} for key, old, new in changed]
         about = folder.about | {"recipe_hash": config.hash, "config": config.sections}
-        if changes:
-            about["changes"] = [*about.get("changes", []), *changes]
-        write_json(folder.path / "config.json", sealed(about))
+        if noted:
+            about["changes"] = [*folder.about.get("changes", []), *noted]
+        write_atomic(folder.path / "config.json", to_json(sealed(about)))
         return cls(path)
 
     def differences(self, config: Config, zoo: Zoo) -> list[str]:
         """Why the run cannot be continued with this configuration and zoo, a line a reason."""
-        differ = [_told(change) for change in self.changes(config)]
+        return [f"{k}: {a!r} there, {b!r} here" for k, a, b in self.changes(config)] + self.other_zoo(zoo)
+
+    def changes(self, config: Config) -> list[tuple[str, Any, Any]]:
+        """Hyper-parameters in which a configuration differs from the run's: name, value there, value here."""
+        old, new = self._identity(), config.identity()
+        return [(k, old.get(k), new.get(k)) for k in sorted(old | new) if old.get(k) != new.get(k)]
+
+    def other_zoo(self, zoo: Zoo) -> list[str]:
+        """Whether this is another zoo than that of the run, in words."""
         there = self.about["zoo"]
         if there["hash"] != zoo.hash:
-            differ.append(f"zoo: {there['name']} {there['hash'][:19]} there, {zoo.name} {zoo.hash[:19]} here")
-        return differ
+            return [f"zoo: {there['name']} {there['hash'][:19]} there, {zoo.name} {zoo.hash[:19]} here"]
+        if None not in (there.get("cards"), zoo.cards_hash) and there["cards"] != zoo.cards_hash:
+            return [f"zoo: the cards of {zoo.name} say something else than when the run was started"]
+        return []
 
-    def changes(self, config: Config) -> list[dict[str, Any]]:
-        """Values, apart from budget and housekeeping, that another configuration has from here on."""
-        old, new = self._identity(), config.identity()
-        differ = [k for k in sorted(old | new) if old.get(k) != new.get(k)]
-        step = self.checkpoints.newest_step()
-        return [{"step": step, "key": k, "old": old.get(k), "new": new.get(k)} for k in differ]
+    @property
+    def step(self) -> int:
+        """Finished steps at the newest checkpoint, by its name."""
+        return max((int(path.name.removeprefix("step-")) for path in self.checkpoints.paths()), default=0)
 
     def _identity(self) -> dict[str, Any]:
         """Of the configuration; a hyper-parameter that dfml did not have then is at its default."""
@@ -129,8 +147,7 @@ class RunFolder:
     @property
     def plots(self) -> Path:
         """Where pictures go."""
-        with writing(self.path / "plots"):
-            (self.path / "plots").mkdir(exist_ok=True)
+        (self.path / "plots").mkdir(exist_ok=True)
         return self.path / "plots"
 
     @property
@@ -139,11 +156,7 @@ class RunFolder:
         return int(self._read("versions.json").get("threads", 1))
 
     def log(self, line: dict[str, Any]) -> None:
-        """Append one line to ``metrics.jsonl``; a number that is none becomes null.
-
-        Raises:
-            InputError: the disk is full, or the file cannot be written.
-        """
+        """Append one line to ``metrics.jsonl``."""
         append_line(self.path / "metrics.jsonl", {"schema": RUN_SCHEMA} | line)
 
     def metrics(self) -> list[dict[str, Any]]:
@@ -167,12 +180,12 @@ class RunFolder:
 
     def write_result(self, result: dict[str, Any]) -> Path:
         """Write ``result.json``."""
-        write_json(self.path / "result.json", finite(result))
+        write_atomic(self.path / "result.json", to_json(result))
         return self.path / "result.json"
 
     def _read(self, name: str) -> dict[str, Any]:
         try:
-            return json.loads((self.path / name).read_text(encoding="utf-8"))
+            return json.loads((self.path / name).read_text())
         except (OSError, ValueError) as error:
             raise InputError(
                 f"{self.path}: not a run folder ({name}: {error})", "a folder made by `dfml train`", "correct the path"
@@ -187,10 +200,6 @@ def _metrics_line(text: bytes) -> dict[str, Any] | None:
     return line if isinstance(line, dict) and isinstance(line.get("step"), int) else None
 
 
-def _told(change: dict[str, Any]) -> str:
-    return f"{change['key']}: {change['old']!r} there, {change['new']!r} here"
-
-
 def describe_zoo(zoo: Zoo) -> dict[str, Any]:
     """The zoo as results name it; an embedded one goes by its name, since its path is this installation's."""
     embedded = [name for name, path in EMBEDDED.items() if path.resolve() == Path(zoo.path).resolve()]
@@ -198,6 +207,7 @@ def describe_zoo(zoo: Zoo) -> dict[str, Any]:
         "name": zoo.name,
         "path": embedded[0] if embedded else str(Path(zoo.path).resolve()),
         "hash": zoo.hash,
+        "cards": zoo.cards_hash,
         "recipe": zoo.recipe_hash,
         "models": len(zoo.ids),
         "architectures": sorted({zoo.entry(i).architecture for i in zoo.ids}),

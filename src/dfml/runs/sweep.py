@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dfml.compute.local import start_executor
-from dfml.data import load_data
+from dfml.data import load_split
 from dfml.errors import InputError
 from dfml.evaluation.evaluate import check_disjoint
-from dfml.files import finite, write_atomic
-from dfml.lock import only_writer
+from dfml.files import write_atomic
 from dfml.runs.results import evaluate_run
 from dfml.runs.run import Run
 from dfml.runs.run_folder import describe_zoo
@@ -31,7 +30,7 @@ class Judging:
     """What every run is evaluated on: ``val`` unless somebody asks for ``test``, so that nobody tunes on test classes.
 
     Args:
-        data: where the real images are; see `dfml.data.load_data`.
+        data: where the real images are; see `dfml.data.load_split`.
         split: the part to use.
         shots: support images of a class; runs are sorted by the first.
         way: classes of an episode.
@@ -91,20 +90,20 @@ def sweep(
     combinations = plan_sweep(zoo, out, recipe or "best", grid or {}, seeds, minutes, steps)
     judging = _checked(judging, zoo) if judging else None
     wanted = {c.name: _line(c, zoo, judging) for c in combinations}
-    with only_writer(out, "swept"):
-        lines = {name: line for name, line in _read(out).items() if name in wanted and _done(line, wanted[name])}
-        tasks = [c for c in combinations if c.name not in lines]
-        tell = on_run or (lambda done, of, line: None)
-        tell(len(lines), len(combinations), None)
-        if tasks:
-            work = partial(_run, str(describe_zoo(zoo)["path"]), out, judging)
-            with start_executor(executor, jobs, tasks=len(tasks)) as running:
-                for name, outcome in running.run(work, tasks):
-                    lines[name] = wanted[name] | outcome
-                    _write(out, lines)
-                    tell(len(lines), len(combinations), lines[name])
-        ranked = sorted(lines.values(), key=_rank)
-        _write(out, {line["name"]: line for line in ranked})
+    lines = {name: line for name, line in _read(out).items() if name in wanted and _done(line, wanted[name])}
+    tasks = [c for c in combinations if c.name not in lines]
+    tell = on_run or (lambda done, of, line: None)
+    tell(len(lines), len(combinations), None)
+    if tasks:
+        out.mkdir(parents=True, exist_ok=True)
+        work = partial(_run, str(describe_zoo(zoo)["path"]), out, judging)
+        with start_executor(executor, jobs, tasks=len(tasks)) as running:
+            for name, outcome in running.run(work, tasks):
+                lines[name] = wanted[name] | outcome
+                _write(out, lines)
+                tell(len(lines), len(combinations), lines[name])
+    ranked = sorted(lines.values(), key=_rank)
+    _write(out, {line["name"]: line for line in ranked})
     return ranked
 
 
@@ -134,7 +133,7 @@ def _outcome(run: Run, judging: Judging | None) -> Line:
 def _checked(judging: Judging, zoo: Zoo) -> Judging:
     """With an absolute path, since a job may work in another folder; refuses classes that the zoo knows."""
     data = str(Path(judging.data).resolve()) if Path(judging.data).exists() else judging.data
-    check_disjoint(zoo, getattr(load_data(data), judging.split))
+    check_disjoint(zoo, load_split(data, judging.split, known=set(zoo.class_names.values())))
     return Judging(**(asdict(judging) | {"data": data}))
 
 
@@ -162,5 +161,4 @@ def _read(out: Path) -> dict[str, Line]:
 
 
 def _write(out: Path, lines: Mapping[str, Line]) -> None:
-    text = "".join(json.dumps(finite(line), allow_nan=False) + "\n" for line in lines.values())
-    write_atomic(out / LINES, text.encode())
+    write_atomic(out / LINES, "".join(json.dumps(line) + "\n" for line in lines.values()).encode())

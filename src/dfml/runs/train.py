@@ -1,14 +1,13 @@
 """Training from Python: one call from a zoo and a recipe to a run."""
 
 from collections.abc import Mapping
-from contextlib import nullcontext
-from functools import partial
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from dfml.compute.fabric import launch
 from dfml.errors import InputError
-from dfml.lock import only_writer
+from dfml.files import locked
 from dfml.methods.base import AbstractMethod
 from dfml.recipes.options import Config
 from dfml.recipes.resolving import resolve
@@ -17,7 +16,7 @@ from dfml.runs.loop import Loop
 from dfml.runs.plots import plot_curves
 from dfml.runs.run import Run
 from dfml.runs.run_folder import RunFolder
-from dfml.zoo import Zoo
+from dfml.zoo import Capability, Zoo
 
 
 def train(
@@ -43,13 +42,12 @@ def train(
         minutes: budget of training time, all resumes together.
         steps: budget of steps; whichever budget is used first ends the run.
         resume: go on from the newest checkpoint.
-        override: a resumed run may take other hyper-parameters than it was started with; its folder tells of them.
+        override: with ``resume``, let ``overrides`` change hyper-parameters of the run; config.json notes it.
         overrides: hyper-parameters by name, ``{"lr": 0.1}`` or ``{"method.lr": 0.1}``.
         on_progress: called after every step.
 
     Raises:
-        InputError: a wrong configuration, zoo or folder, or one that another process trains, before any work; a full
-            disk in the middle of it, after which the newest checkpoint stands.
+        InputError: a wrong configuration, zoo or folder; before any work.
         Stopped: Ctrl-C or SIGTERM; a checkpoint is written.
         LostRank: another process of the run is gone; the newest checkpoint stands.
     """
@@ -77,12 +75,14 @@ def train_configured(
             "set --run.compile false",
         )
     fabric, ranks = launch(config.run.accelerator)
-    with only_writer(Path(out), "trained") if ranks.rank == 0 else nullcontext():
+    with ExitStack() as stack:
         if ranks.rank == 0:
-            reopen = partial(RunFolder.reopen, override=override)
-            folder = (reopen if resume else RunFolder.create)(out, config, zoo)
+            if not resume:
+                RunFolder.create(out, config, zoo)
+            stack.enter_context(locked(RunFolder(out).path, "training"))
+            RunFolder.reopen(out, config, zoo, override=override)
         fabric.barrier()
-        folder = folder if ranks.rank == 0 else RunFolder(out)
+        folder = RunFolder(out)
         Loop(method, zoo, folder, config.run, on_progress, ranks=ranks, device=fabric.device).run()
         if ranks.rank == 0:
             plot_curves(folder.metrics(), folder.plots)
@@ -107,12 +107,19 @@ def configure(
 
 
 def check_capabilities(method: AbstractMethod, zoo: Zoo) -> None:
-    """Refuse a zoo whose models cannot be asked for what the method needs; looks at the first model."""
-    teacher = zoo.teacher(zoo.ids[0])
-    missing = method.requires & ~teacher.capabilities
-    if missing:
+    """Refuse a zoo in which some model cannot be asked for what the method needs of it, before any work.
+
+    Raises:
+        InputError: names them all, and what each lacks.
+    """
+    needed = Capability(0)
+    for capability in method.requires().values():
+        needed |= capability
+    lacking = {i: needed & ~zoo.capabilities(i) for i in zoo.ids}
+    if problems := [f"{i} cannot give {missing.name}" for i, missing in lacking.items() if missing]:
+        more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
         raise InputError(
-            f"zoo {zoo.name}: {teacher.card.id} cannot give {missing.name}",
-            f"teachers with {method.requires.name} for {type(method).__name__}",
-            "choose another recipe or zoo",
+            f"zoo {zoo.name}: {'; '.join(problems[:5])}{more}",
+            f"teachers that give {needed.name}, for {type(method).__name__} with these hyper-parameters",
+            "choose another recipe, set the weights that need it to 0, or leave those models out of the zoo",
         )

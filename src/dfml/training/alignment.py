@@ -12,7 +12,6 @@ from dfml.nn import batch_statistics
 from dfml.training.meta_model import MetaModel
 
 Loss = Callable[[Parameters], Tensor]
-FAST_OPTIMISERS: dict[str, type[torch.optim.Optimizer]] = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}
 
 
 def align(
@@ -22,8 +21,6 @@ def align(
     *,
     kind: Literal["sequential", "average"],
     lr: float,
-    fast_optimiser: Literal["sgd", "adam"],
-    scale: float | None,
     generator: torch.Generator,
 ) -> Float[Tensor, ""]:
     """theta_i = theta_{i-1} - lr grad L_i(theta_{i-1}), losses in random order; ``outer`` follows theta - theta_n.
@@ -31,11 +28,9 @@ def align(
     Args:
         model: its encoder and head move; BatchNorm gathers running statistics on the way.
         losses: one a teacher, functions of `MetaModel.distilled_parameters`.
-        outer: the Reptile optimiser.
+        outer: the Reptile optimiser; it follows displacement / (lr n), which has the size of a mean gradient.
         kind: ``average`` follows the plain mean gradient at theta instead, at the same cost.
         lr: step size of the sequential steps.
-        fast_optimiser: of the sequential steps.
-        scale: None follows displacement / (lr n), the size of a mean gradient; a number times the raw displacement.
         generator: decides the order.
 
     Returns:
@@ -45,14 +40,13 @@ def align(
     losses = [losses[i] for i in torch.randperm(len(losses), generator=generator).tolist()]
     model.train()
     if kind == "sequential":
-        direction, met = sequential_displacement(losses, parameters, lr=lr, optimiser=FAST_OPTIMISERS[fast_optimiser])
+        direction, met = sequential_displacement(losses, parameters, lr=lr)
     else:
         direction, met = summed_gradient(losses, parameters)
     model.eval()
-    factor = 1 / len(losses) if scale is None else scale * lr
     outer.zero_grad()
     for name, p in parameters.items():
-        p.grad = direction[name] * factor
+        p.grad = direction[name] * (1 / len(losses))
     outer.step()
     return met.mean()
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dfml.compute.devices import send
 from dfml.episode import Episode
-from dfml.errors import InputError
+from dfml.errors import InputError, NotFinite
 
 BANK_BYTES = 2**30
 
@@ -58,7 +58,12 @@ class Bank:
         return self.written.clamp(max=self.capacity)
 
     def add(self, images: Float[Tensor, "n c h w"], classes: Int[Tensor, " n"], teacher: int) -> None:
-        """Store images in [0, 1] of one teacher; the oldest of a full class make room."""
+        """Store images in [0, 1] of one teacher; the oldest of a full class make room.
+
+        Raises:
+            NotFinite: a pixel is no number; nothing is stored.
+        """
+        check_finite(images, "recovered images")
         data = (images.detach().clamp(0, 1) * 255).floor().byte() if self.floor else as_bytes(images)
         for c in classes.unique().tolist():
             newest = (classes == c).nonzero()[-self.capacity :, 0]
@@ -92,6 +97,10 @@ class Bank:
     def teachers(self, c: int) -> Int[Tensor, " held"]:
         """The teachers that these images came from."""
         return self._rings[c].teachers if c in self._rings else torch.zeros(0, dtype=torch.int32)
+
+    def givers(self) -> set[int]:
+        """The teachers that some held image came from."""
+        return {teacher for ring in self._rings.values() for teacher in ring.teachers.unique().tolist()}
 
     def read(self, classes: Int[Tensor, " n"], slots: Int[Tensor, " n"]) -> Float[Tensor, "n c h w"]:
         """Images as float32 in [0, 1]."""
@@ -188,7 +197,12 @@ class AnswerBank:
         return min(self.written, self.capacity)
 
     def add(self, images: UInt8[Tensor, "n c h w"], answers: Float[Tensor, "n outputs"]) -> None:
-        """Store images with their answers."""
+        """Store images with their answers.
+
+        Raises:
+            NotFinite: an answer is no number; nothing is stored.
+        """
+        check_finite(answers, "teachers' answers")
         slots = send((self.written + torch.arange(len(images))) % self.capacity, self.images.device)
         self.images[slots], self.answers[slots] = images.to(self.images), answers.detach().to(self.answers)
         self.written += len(images)
@@ -208,6 +222,12 @@ class AnswerBank:
         """Take over a checkpoint."""
         self.written = state["written"]
         self.images[: len(self)], self.answers[: len(self)] = state["images"], state["answers"]
+
+
+def check_finite(values: Tensor, what: str) -> None:
+    """Raise NotFinite where a value is NaN or infinite."""
+    if not bool(values.isfinite().all()):
+        raise NotFinite(f"{what} that are NaN or infinite")
 
 
 def as_bytes(images: Float[Tensor, "n c h w"]) -> UInt8[Tensor, "n c h w"]:

@@ -1,5 +1,7 @@
 """The network under training: an encoder, one head row per zoo class, and the learner around the encoder."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from itertools import compress
 from typing import Any, Literal
 
@@ -11,6 +13,23 @@ from dfml.errors import InputError
 from dfml.learners import LEARNERS, AbstractLearner
 from dfml.nn import Encoder, InputSpec, build_backbone
 from dfml.randomness import Rng
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """What a meta-model is made of.
+
+    Args:
+        learner: a key of `dfml.learners.LEARNERS`.
+        learner_options: keyword arguments of that learner.
+        network: architecture of the encoder.
+        width: its channels; None is the architecture's usual width.
+    """
+
+    learner: str = "protonet"
+    learner_options: Mapping[str, Any] = field(default_factory=dict)
+    network: str = "conv4"
+    width: int | None = None
 
 
 class MetaModel(nn.Module):
@@ -43,24 +62,13 @@ class MetaModel(nn.Module):
 
 
 def build_meta_model(
-    learner: str,
-    options: dict[str, Any],
-    *,
-    network: str,
-    width: int | None,
-    spec: InputSpec,
-    classes: int,
-    head: Literal["class", "literal"],
-    rng: Rng,
+    options: ModelOptions, canvas: InputSpec, *, classes: int, head: Literal["class", "literal"] = "class", rng: Rng
 ) -> MetaModel:
     """A randomly initialised meta-model.
 
     Args:
-        learner: a key of `dfml.learners.LEARNERS`.
-        options: its keyword arguments.
-        network: architecture of the encoder.
-        width: its channels; None is the usual width.
-        spec: its input.
+        options: learner and network.
+        canvas: the images.
         classes: zoo classes, the rows of the class head.
         head: ``class``, or the learner's own ``literal`` one.
         rng: decides the weights.
@@ -68,16 +76,18 @@ def build_meta_model(
     Raises:
         InputError: a literal head of a learner that has none.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(rng.integer("model"))
-        encoder = Encoder(build_backbone(network, image_size=spec.size, channels=spec.channels, width=width), spec)
-        built = LEARNERS[learner](encoder, **options)
+    with rng.seeded("model"):
+        backbone = build_backbone(
+            options.network, image_size=canvas.size, channels=canvas.channels, width=options.width
+        )
+        encoder = Encoder(backbone, canvas)
+        built = LEARNERS[options.learner](encoder, **options.learner_options)
         rows = nn.Linear(encoder.feature_size, classes)
     if head == "literal":
         literal = getattr(built, "head", None)
         if literal is None:
             raise InputError(
-                f"head = literal with learner {learner} {options}",
+                f"head = literal with learner {options.learner} {dict(options.learner_options)}",
                 "a learner that has a literal head of its own",
                 "use learner maml or anil with learner.head = literal, or head = class",
             )

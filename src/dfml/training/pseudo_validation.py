@@ -1,5 +1,6 @@
 """Progress without real images: teachers held out with all their classes, and episodes of what they show."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 from dfml.errors import InputError
 from dfml.learners import AbstractLearner, Metrics
 from dfml.randomness import Rng
-from dfml.recovery import AbstractRecovery
+from dfml.recovery import Recovered, Visit
 from dfml.training.bank import Bank
 from dfml.zoo.card import ModelCard
 from dfml.zoo.store import Zoo
@@ -44,11 +45,8 @@ class PseudoValidation:
                 "at least one teacher with classes that the validation teachers do not know",
                 "set --validation-teachers 0, or use a larger zoo",
             )
-        size = zoo.input_spec
         self.bank = Bank(
-            classes=max(1, len(self.class_ids)),
-            capacity=VISITS * images_per_class,
-            shape=(size.channels, size.size, size.size),
+            classes=max(1, len(self.class_ids)), capacity=VISITS * images_per_class, shape=zoo.canvas.shape
         )
 
     def training_labels(self, card: ModelCard) -> Int[Tensor, " n"]:
@@ -56,12 +54,22 @@ class PseudoValidation:
         kept = [i for i, c in enumerate(card.class_ids) if c not in self.class_ids]
         return torch.tensor(kept).repeat(self.images_per_class)
 
-    def accuracy(self, learner: AbstractLearner, recovery: AbstractRecovery, *, episodes: int, rng: Rng) -> Metrics:
-        """``pseudo_val``: mean 1-shot accuracy in percent over fixed episodes of the held-out classes."""
+    def accuracy(
+        self,
+        learner: AbstractLearner,
+        recover: Callable[..., list[Recovered]],
+        *,
+        episodes: int,
+        rng: Rng,
+    ) -> Metrics:
+        """``pseudo_val``: mean 1-shot accuracy in percent over fixed episodes of the held-out classes.
+
+        ``recover`` is `AbstractRecovery.recover` with its state; it is called when there are no images yet.
+        """
         if not self.ids:
             return {}
         if not len(self.bank):
-            self._fill(recovery, rng)
+            self._fill(recover, rng)
         correct = []
         for index in range(episodes):
             episode = self.bank.episode(
@@ -71,13 +79,13 @@ class PseudoValidation:
             correct.append((answer == episode.query_y).float().mean())
         return {"pseudo_val": 100 * float(torch.stack(correct).mean())}
 
-    def _fill(self, recovery: AbstractRecovery, rng: Rng) -> None:
+    def _fill(self, recover: Callable[..., list[Recovered]], rng: Rng) -> None:
         for number, name in enumerate(self.ids):
             teacher = self.zoo.teacher(name)
             rows = torch.tensor([self.class_ids.index(c) for c in teacher.card.class_ids])
             labels = torch.arange(len(rows)).repeat(self.images_per_class)
             for visit in range(VISITS):
-                shown = recovery.recover([teacher], [labels], rng=rng.at("fill", name, visit), learn=False)[0]
+                shown = recover([Visit(teacher, labels)], rng=rng.at("fill", name, visit), learn=False)[0]
                 self.bank.add(shown.images, rows[shown.labels], number)
 
     def to(self, device: torch.device) -> None:

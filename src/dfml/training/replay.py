@@ -1,31 +1,67 @@
 """Meta-training on pseudo-episodes from the bank, until it stops helping."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from dfml.bounds import Amount, Count, StepSize
 from dfml.compute.ranks import SERIAL_RANKS, AbstractRanks
 from dfml.episode import Episode
+from dfml.errors import InputError
 from dfml.learners.base import AbstractLearner, Metrics
 from dfml.nn import norm_layers, one_after_another
 from dfml.randomness import Rng
 from dfml.training.bank import Bank
 
 
+@dataclass(frozen=True)
+class ReplayOptions:
+    """How much is replayed, and of what.
+
+    Args:
+        patience: meta-batches without a better mean training accuracy that end a step's replay; 0 replays nothing.
+        limit: at most so many meta-batches a step; None: no limit.
+        episodes: of a meta-batch; their losses are summed.
+        lr: Adam's step size.
+        together: compute a meta-batch's episodes at once, to the same numbers; None: not on a CPU.
+        way: classes of a pseudo-episode.
+        shot: support images per class.
+        queries: query images per class.
+    """
+
+    patience: Count = 10
+    limit: Amount | None = None
+    episodes: Amount = 10
+    lr: StepSize = 1e-3
+    together: bool | None = None
+    way: Amount = 5
+    shot: Amount = 1
+    queries: Amount = 15
+
+    def check(self, *, classes: int, capacity: int) -> None:
+        """Refuse pseudo-episodes that a bank of so many classes and images of a class could never fill.
+
+        Raises:
+            InputError: they need more.
+        """
+        if self.patience and (self.way > classes or self.shot + self.queries > capacity):
+            raise InputError(
+                f"{self.way}-way {self.shot}-shot episodes with {self.queries} queries, from a bank of {classes} "
+                f"training classes of at most {capacity} images",
+                "no more ways than training classes, no more shots and queries than images of a class",
+                "lower replay.way, replay.shot or replay.queries, raise bank_capacity, or set validation_teachers to 0",
+            )
+
+
 def replay(
     learner: AbstractLearner,
     bank: Bank,
     optimiser: torch.optim.Optimizer,
+    options: ReplayOptions,
     *,
-    patience: int,
-    limit: int | None,
-    episodes: int,
-    way: int,
-    shot: int,
-    queries: int,
     rng: Rng,
-    together: bool | None = None,
     ranks: AbstractRanks = SERIAL_RANKS,
 ) -> tuple[Metrics, Episode | None]:
     """Optimiser steps on the sum of ``episodes`` losses, until ``patience`` of them in a row give no better accuracy.
@@ -34,33 +70,29 @@ def replay(
         learner: trained in place.
         bank: where episodes come from.
         optimiser: over the learner's parameters.
-        patience: meta-batches without a better mean training accuracy; 0 replays nothing.
-        limit: at most so many meta-batches; None: no limit.
-        episodes: episodes of a meta-batch.
-        way: classes of an episode.
-        shot: support images per class.
-        queries: query images per class.
+        options: how much, and of what; its ``lr`` is the optimiser's.
         rng: of this call alone.
-        together: compute a meta-batch's episodes at once (of each process: its share); None: not on a CPU.
         ranks: processes that share the episodes.
 
     Returns:
         Metrics and the last episode; empty and None if the bank is too small yet or patience is 0.
     """
-    best, waited, batch, losses, last = -1.0, 0, 0, 0.0, None
-    if together is None:
-        together = bank.device.type != "cpu"
-    if len(bank.ready(shot + queries)) < way:
+    best, losses = -1.0, 0.0
+    waited = batch = 0
+    last: Episode | None = None
+    together = bank.device.type != "cpu" if options.together is None else options.together
+    if len(bank.ready(options.shot + options.queries)) < options.way:
         return {}, None
 
     def draw(index: int) -> Episode:
-        return bank.episode(way=way, shot=shot, queries=queries, generator=rng.generator(batch, index))
+        generator = rng.generator(batch, index)
+        return bank.episode(way=options.way, shot=options.shot, queries=options.queries, generator=generator)
 
-    while waited < patience and (limit is None or batch < limit):
+    while waited < options.patience and (options.limit is None or batch < options.limit):
         optimiser.zero_grad()
-        met = meta_gradient(learner, draw, episodes, ranks, together=together)
+        met = meta_gradient(learner, draw, options.episodes, ranks, together=together)
         optimiser.step()
-        last = draw(episodes - 1)
+        last = draw(options.episodes - 1)
         batch += 1
         losses += met["loss"]
         waited = 0 if met["accuracy"] > best else waited + 1

@@ -3,12 +3,17 @@
 from dfml.zoo.card import Capability, ModelCard
 from dfml.zoo.index import write_index
 from dfml.zoo.store import Zoo
-from dfml.zoo.teacher import LocalTeacher, Teacher
+from dfml.zoo.teacher import Forward, LocalTeacher, Teacher
+from dfml.zoo.views import BlackBox, Counted, Tally
 
 __all__ = [
+    "BlackBox",
     "Capability",
+    "Counted",
+    "Forward",
     "LocalTeacher",
     "ModelCard",
+    "Tally",
     "Teacher",
     "Zoo",
     "write_index",

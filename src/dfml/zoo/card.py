@@ -1,22 +1,16 @@
 """The card of a model: what it is, what it knows and how it was made. One JSON file beside the weights."""
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from enum import Flag, auto
 from pathlib import Path
 from typing import Any
 
 from dfml.errors import InputError
-from dfml.files import SEAL, check_seal, seal_of, sealed
+from dfml.files import content_hash, sealed, to_json, unsealed
 from dfml.nn import InputSpec
 
-CARD_SCHEMA = 1
-CHANGE = (
-    "undo the change and make it with `dfml zoo edit ZOO MODEL --set KEY=VALUE`, or call dfml.zoo.write_index on the "
-    "folder, which takes cards as they are and seals them and zoo.json"
-)
+CARD_SCHEMA = 2
 
 
 class Capability(Flag):
@@ -37,27 +31,30 @@ class ModelCard:
 
     Args:
         id: file name without ending.
-        architecture: a key of `dfml.nn.ARCHITECTURES`.
-        width: channels of the first block.
+        source: who made the network, and which: ``dfml:conv4`` is a key of `dfml.nn.ARCHITECTURES`; see
+            `dfml.zoo.loaders`.
         class_names: names in the order of the model's outputs.
         class_ids: identities in the same order; equal ids in two models mean the same class.
         input_spec: what an image must look like.
         accuracy: ``{"mean": percent, "ci95": percent, "n": images}`` on held-out images, or empty.
         sha256: of the weight file.
+        options: what else the source needs to build the network: ``width``, the channels of the first block.
         licence: of the weights.
         provenance: how the model was made: free plain values.
     """
 
     id: str
-    architecture: str
-    width: int
+    source: str
     class_names: tuple[str, ...]
     class_ids: tuple[str, ...]
     input_spec: InputSpec
     sha256: str
+    options: dict[str, Any] = field(default_factory=dict)
     accuracy: dict[str, float] = field(default_factory=dict)
     licence: str = "unknown"
     provenance: dict[str, Any] = field(default_factory=dict)
+    stored_hash: str = field(default="", compare=False)
+    """Of what its file says, word for word, so that it is the same to every version of dfml; empty for a new card."""
 
     def __post_init__(self):
         names, ids = len(self.class_names), len(self.class_ids)
@@ -68,67 +65,69 @@ class ModelCard:
                 "correct class_names and class_ids in the card",
             )
 
+    @property
+    def architecture(self) -> str:
+        """The source's own name of the network: ``conv4``."""
+        return self.source.partition(":")[2]
+
     def to_dict(self) -> dict[str, Any]:
-        """The card as plain values."""
-        return {"schema": CARD_SCHEMA} | asdict(self) | {"input_spec": self.input_spec.to_dict()}
+        """Plain values, for JSON."""
+        values = {"schema": CARD_SCHEMA} | asdict(self) | {"input_spec": self.input_spec.to_dict()}
+        del values["stored_hash"]
+        return values
+
+    @property
+    def hash(self) -> str:
+        """Of everything that the card says, as it stands in its file."""
+        return self.stored_hash or content_hash(self.to_dict())
 
     def to_json(self) -> str:
         """The card as text, sealed."""
-        return json.dumps(sealed(self.to_dict()), indent=1)
+        return to_json(sealed(self.to_dict())).decode()
 
     @staticmethod
-    def read(path: Path, *, seal: str = "") -> "ModelCard":
-        """Read ``<id>.json``; its seal must be ``seal``, where one is known.
+    def read(path: Path) -> "ModelCard":
+        """Read ``<id>.json``.
 
         Raises:
-            InputError: not JSON, fields missing or unknown, another schema, changed since it was sealed.
+            InputError: not JSON, fields missing or unknown, another schema, or changed since it was written.
         """
-        values = card_values(path)
-        check_seal(path, values, CHANGE)
-        if seal and seal != seal_of(values):
-            raise InputError(f"{path}: not the card that is sealed in zoo.json", "a card that agrees with it", CHANGE)
-        return card_of(path, values)
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(values, dict):
+                raise ValueError(f"a JSON {type(values).__name__}")
+        except (OSError, ValueError) as error:
+            raise _no_card(path, error) from error
+        return ModelCard.from_dict(unsealed(values, path, "undo the change, or make it with `dfml zoo edit`"), path)
 
+    @staticmethod
+    def from_dict(values: dict[str, Any], path: Path) -> "ModelCard":
+        """A card from the values of its file; ``path`` for messages.
 
-def card_values(path: Path) -> dict[str, Any]:
-    """What the file of a card holds.
-
-    Raises:
-        InputError: not a JSON object.
-    """
-    with _explained(path):
-        values = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(values, dict):
-            raise TypeError(f"a {type(values).__name__}")
-        return values
-
-
-def card_of(path: Path, values: Mapping[str, Any]) -> ModelCard:
-    """The card of these values, which stand in ``path``.
-
-    Raises:
-        InputError: fields missing or unknown, another schema.
-    """
-    values = {key: value for key, value in values.items() if key != SEAL}
-    with _explained(path):
+        Raises:
+            InputError: see `read`.
+        """
+        stored_hash, values = content_hash(values), dict(values)
         schema = values.pop("schema", None)
-        if schema != CARD_SCHEMA:
+        if schema not in (1, CARD_SCHEMA):
             raise InputError(f"{path}: schema {schema!r}", f"schema {CARD_SCHEMA}", "rebuild the zoo with this dfml")
-        values["input_spec"] = InputSpec(**values["input_spec"])
-        values["class_names"] = tuple(values["class_names"])
-        values["class_ids"] = tuple(values.get("class_ids") or [f"{values['id']}/{n}" for n in values["class_names"]])
-        return ModelCard(**values)
+        try:
+            if schema == 1:  # all networks were dfml's own
+                values["source"] = f"dfml:{values.pop('architecture')}"
+                values["options"] = {"width": values.pop("width")}
+            values["input_spec"] = InputSpec(**values["input_spec"])
+            values["class_names"] = tuple(values["class_names"])
+            ids = values.get("class_ids") or [f"{values['id']}/{n}" for n in values["class_names"]]
+            return ModelCard(**values | {"class_ids": tuple(ids), "stored_hash": stored_hash})
+        except InputError:
+            raise
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise _no_card(path, error) from error
 
 
-@contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except InputError:
-        raise
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise InputError(
-            f"{path}: not a model card ({type(error).__name__}: {error})",
-            "a JSON object with id, architecture, width, class_names, input_spec and sha256",
-            "compare it with the card of a zoo made by `dfml zoo build`",
-        ) from error
+def _no_card(path: Path, error: Exception) -> InputError:
+    return InputError(
+        f"{path}: not a model card ({type(error).__name__}: {error})",
+        "a JSON object with id, source, class_names, input_spec and sha256",
+        "compare it with the card of a zoo made by `dfml zoo build`",
+    )

@@ -33,7 +33,7 @@ def pack(card: ModelCard, network: nn.Module, *, half: bool = True) -> tuple[Mod
     """The weight file's bytes, and the card with their sha256."""
     state = halve(network) if half else {name: value.contiguous() for name, value in network.state_dict().items()}
     content = save_tensors(state)
-    return replace(card, sha256=hashlib.sha256(content).hexdigest()), content
+    return replace(card, sha256=hashlib.sha256(content).hexdigest(), stored_hash=""), content
 
 
 def write_packed(folder: Path, card: ModelCard, content: bytes) -> None:
@@ -54,7 +54,9 @@ def read_network(folder: Path, card: ModelCard) -> Classifier:
     spec = card.input_spec
     try:
         network = copy.deepcopy(
-            _without_weights(card.architecture, card.width, spec.size, spec.channels, len(card.class_names))
+            _without_weights(
+                card.architecture, card.options.get("width"), spec.size, spec.channels, len(card.class_names)
+            )
         )
     except InputError as error:
         raise InputError(
@@ -62,14 +64,13 @@ def read_network(folder: Path, card: ModelCard) -> Classifier:
         ) from error
     wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     given = {name: tuple(value.shape) for name, value in state.items()}
-    _check_names(path, given)
-    _check_head(path, card, given["head.weight"], wanted["head.weight"])
+    _check_head(path, card, given, wanted["head.weight"])
     if given != wanted:
         name = min(n for n in given.keys() | wanted.keys() if given.get(n) != wanted.get(n))
         raise InputError(
             f"{path}: {name} is {given.get(name, 'not there')}",
-            f"{wanted.get(name, 'not there')} for {card.architecture}-{card.width} at {spec.size} pixels",
-            "correct architecture, width or input_spec in the card",
+            f"{wanted.get(name, 'not there')} for {card.architecture} {card.options} at {spec.size} pixels",
+            "correct source, options or input_spec in the card",
         )
     _check_numbers(path, state)
     network.load_state_dict({n: v.float() if v.is_floating_point() else v for n, v in state.items()}, assign=True)
@@ -89,7 +90,7 @@ def _check_numbers(path: Path, state: dict[str, Tensor]) -> None:
 
 
 @lru_cache(maxsize=16)
-def _without_weights(architecture: str, width: int, size: int, channels: int, classes: int) -> Classifier:
+def _without_weights(architecture: str, width: int | None, size: int, channels: int, classes: int) -> Classifier:
     """Building one takes longer than reading the weights of a small network, so copies are taken of it."""
     with torch.device("meta"):
         return Classifier(build_backbone(architecture, image_size=size, channels=channels, width=width), classes)
@@ -116,21 +117,15 @@ def _checked_state(path: Path, card: ModelCard) -> dict[str, Tensor]:
     return state
 
 
-def _check_names(path: Path, given: dict[str, tuple[int, ...]]) -> None:
-    """Refuse weights whose names are another library's."""
-    if len(given.get("head.weight", ())) == 2:
-        return
-    names = sorted(given)
-    found = ", ".join([*names[:3], "...", *names[-2:]] if len(names) > 6 else names)
-    raise InputError(
-        f"{path}: no head.weight among its {len(names)} tensors ({found})",
-        "the weights of a dfml Classifier: head.weight, head.bias and backbone.*",
-        "networks of other libraries cannot be read yet; copy their weights into `dfml.nn.Classifier` with one of "
-        "`dfml.nn.ARCHITECTURES`, where they fit, and write it with `dfml.Zoo.write_model`; " + REPAIR,
-    )
-
-
-def _check_head(path: Path, card: ModelCard, given: tuple[int, ...], wanted: tuple[int, ...]) -> None:
+def _check_head(path: Path, card: ModelCard, shapes: dict[str, tuple[int, ...]], wanted: tuple[int, ...]) -> None:
+    given = shapes.get("head.weight")
+    if given is None or len(given) != 2:
+        names = ", ".join(sorted(shapes)[:4])
+        raise InputError(
+            f"{path}: {len(shapes)} tensors ({names}, ...) and no head.weight among them",
+            "a network of dfml's own: backbone.*, head.weight and head.bias",
+            "write the model with Zoo.write_model; networks that other libraries name cannot be read yet",
+        )
     if given[0] != wanted[0]:
         raise InputError(
             f"card {card.id}: {wanted[0]} class names for a head of {given[0]} rows in {path}",
@@ -142,5 +137,5 @@ def _check_head(path: Path, card: ModelCard, given: tuple[int, ...], wanted: tup
             f"card {card.id}: images of {card.input_spec.size} pixels give {wanted[1]} features, "
             f"and the head in {path} takes {given[1]}",
             "the image size and width that the weights were trained with",
-            "correct input_spec or width in the card",
+            "correct input_spec or options in the card",
         )

@@ -1,17 +1,20 @@
 """The index of a zoo, ``zoo.json``: what a whole zoo is asked for, so that opening it reads one file."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from dfml.errors import InputError
-from dfml.files import SEAL, check_seal, seal_of, sealed, write_json
-from dfml.zoo.card import CHANGE, ModelCard, card_of, card_values
+from dfml.files import sealed, to_json, unsealed, write_atomic
+from dfml.nn import InputSpec
+from dfml.zoo.card import ModelCard
 
 INDEX = "zoo.json"
-INDEX_SCHEMA = 1
+INDEX_SCHEMA = 2
+EDITABLE = ("input_spec", "class_names", "class_ids", "accuracy", "licence", "provenance", "source", "options")
+RESEAL = "undo the change; a wanted one is made by `dfml zoo edit`, or by dfml.zoo.write_index from the cards"
 
 
 @dataclass(frozen=True)
@@ -19,12 +22,19 @@ class Entry:
     """One model in the index."""
 
     id: str
-    architecture: str
+    source: str
     class_ids: tuple[str, ...]
     sha256: str
     accuracy: dict[str, float]
-    card: str = ""
-    """The seal of its card; none in an index by an older dfml."""
+    input_spec: InputSpec | None = None
+    """None in an index by an older dfml: the card knows."""
+    card_hash: str | None = None
+    """Of the whole card (`ModelCard.hash`); None in an index by an older dfml."""
+
+    @property
+    def architecture(self) -> str:
+        """See `ModelCard.architecture`."""
+        return self.source.partition(":")[2]
 
 
 @dataclass(frozen=True)
@@ -46,16 +56,15 @@ class Index:
     models: tuple[Entry, ...] = ()
 
     def write(self, folder: Path) -> None:
-        """Write ``zoo.json`` atomically, sealed."""
-        values = {"schema": INDEX_SCHEMA} | asdict(self)
-        write_json(folder / INDEX, sealed(values))
+        """Write ``zoo.json`` atomically."""
+        write_atomic(folder / INDEX, to_json(sealed({"schema": INDEX_SCHEMA} | asdict(self))))
 
     @staticmethod
     def read(folder: Path) -> "Index":
         """Read ``zoo.json``.
 
         Raises:
-            InputError: no index, not one of this schema, or changed since it was sealed.
+            InputError: no index, or not one of this schema.
         """
         path = folder / INDEX
         if not path.is_file():
@@ -65,11 +74,11 @@ class Index:
                 "check the path; for a folder of cards and weights call dfml.zoo.write_index",
             )
         try:
-            values = check_seal(path, json.loads(path.read_text(encoding="utf-8")), CHANGE)
+            values = unsealed(json.loads(path.read_text()), path, RESEAL)
             schema = values.pop("schema", None)
-            if schema != INDEX_SCHEMA:
+            if schema not in (1, INDEX_SCHEMA):
                 raise ValueError(f"schema {schema!r}, not {INDEX_SCHEMA}")
-            models = tuple(Entry(**m | {"class_ids": tuple(m["class_ids"])}) for m in values.pop("models"))
+            models = tuple(_entry(m) for m in values.pop("models"))
             index = Index(**values, models=models)
             index.check()
             return index
@@ -94,6 +103,14 @@ class Index:
             raise ValueError("a class id stands in two models, but shared_classes is false")
 
 
+def _entry(values: dict[str, Any]) -> Entry:
+    values, spec = dict(values), values.get("input_spec")
+    if "architecture" in values:  # schema 1: all networks were dfml's own
+        values["source"] = f"dfml:{values.pop('architecture')}"
+    known = {"class_ids": tuple(values["class_ids"]), "input_spec": InputSpec(**spec) if spec else None}
+    return Entry(**values | known)
+
+
 def write_index(
     folder: str | Path,
     *,
@@ -104,8 +121,6 @@ def write_index(
 ) -> Index:
     """Make ``zoo.json`` from the cards in a folder: all of them, or those with these ``ids``.
 
-    Cards are taken as they are, also those that somebody wrote or changed by hand, and sealed.
-
     Raises:
         InputError: a card that cannot be read; one id with two names; ids that meet without ``shared_classes``.
     """
@@ -113,31 +128,9 @@ def write_index(
     paths = (
         [p for p in folder.glob("*.json") if p.name != INDEX] if ids is None else [folder / f"{i}.json" for i in ids]
     )
-    cards = [sealed_card(path) for path in sorted(paths)]
-    index = index_of(folder, cards, name=name, shared_classes=shared_classes, recipe=recipe or {})
-    index.write(folder)
-    return index
-
-
-def sealed_card(path: Path) -> tuple[ModelCard, str]:
-    """A card and its seal, which the file is given where it carries none or another one."""
-    values = card_values(path)
-    card, seal = card_of(path, values), seal_of(values)
-    if values.get(SEAL) != seal:
-        write_json(path, sealed(values))
-    return card, seal
-
-
-def index_of(
-    folder: Path, cards: Sequence[tuple[ModelCard, str]], *, name: str, shared_classes: bool, recipe: dict[str, Any]
-) -> Index:
-    """The index of cards and their seals.
-
-    Raises:
-        InputError: one id with two names; ids that meet without ``shared_classes``.
-    """
+    cards = [ModelCard.read(path) for path in sorted(paths)]
     classes: dict[str, str] = {}
-    for card, _ in cards:
+    for card in cards:
         for class_id, class_name in zip(card.class_ids, card.class_names, strict=True):
             if classes.setdefault(class_id, class_name) != class_name:
                 raise InputError(
@@ -145,12 +138,43 @@ def index_of(
                     "one name for one class id",
                     "correct the class_ids or class_names in the cards",
                 )
-    models = tuple(Entry(c.id, c.architecture, c.class_ids, c.sha256, c.accuracy, seal) for c, seal in cards)
-    index = Index(name, shared_classes, recipe, dict(sorted(classes.items())), models)
+    models = tuple(Entry(c.id, c.source, c.class_ids, c.sha256, c.accuracy, c.input_spec, c.hash) for c in cards)
+    index = Index(name, shared_classes, recipe or {}, dict(sorted(classes.items())), models)
     try:
         index.check()
     except ValueError as error:
         raise InputError(
             f"{folder}: {error}", "cards that make one zoo", "correct the cards or shared_classes"
         ) from error
+    index.write(folder)
     return index
+
+
+def edit_card(folder: str | Path, model: str, changes: Mapping[str, Any]) -> ModelCard:
+    """Change what a card says of a model, deliberately: card and index are written and sealed anew.
+
+    Args:
+        folder: of the zoo.
+        model: its id.
+        changes: field, or ``field.key`` within one, -> value; for example ``input_spec.mean``.
+
+    Raises:
+        InputError: no such model or field, a value that a card cannot hold, or a folder that cannot be written.
+    """
+    folder, index = Path(folder), Index.read(Path(folder))
+    if model not in {entry.id for entry in index.models}:
+        raise InputError(f"model {model!r}", f"a model of zoo {index.name}", "see `dfml zoo list`")
+    values = ModelCard.read(folder / f"{model}.json").to_dict()
+    for key, value in changes.items():
+        name, _, leaf = key.partition(".")
+        if name not in EDITABLE or (leaf and not isinstance(values[name], dict)):
+            raise InputError(f"{key!r} of a card", f"one of {', '.join(EDITABLE)}", "see the card's JSON file")
+        if leaf:
+            values[name] = {**values[name], leaf: value}
+        else:
+            values[name] = value
+    card = ModelCard.from_dict(values, folder / f"{model}.json")
+    write_atomic(folder / f"{model}.json", card.to_json().encode())
+    ids = [entry.id for entry in index.models]
+    write_index(folder, name=index.name, shared_classes=index.shared_classes, recipe=index.recipe, ids=ids)
+    return card

@@ -13,29 +13,32 @@ from torch import Tensor
 
 from dfml.functional.priors import BatchNormStatistics, batch_moments
 from dfml.nn.conv4 import Conv4
-from dfml.zoo.teacher import LocalTeacher, Teacher
-
-NORM = ("running_mean", "running_var", "weight", "bias")
+from dfml.nn.description import describe
+from dfml.zoo.teacher import Teacher
+from dfml.zoo.views import Counted, local
 
 
 def can_stack(teachers: Sequence[Teacher]) -> bool:
-    """Whether these are Conv4 teachers of one width with one input and as many classes."""
-    if not all(isinstance(t, LocalTeacher) and isinstance(t.backbone, Conv4) for t in teachers):
+    """Whether these are Conv4 teachers of one description with one input and as many classes."""
+    networks = [own.network for t in teachers if (own := local(t))]
+    if len(networks) < len(teachers) or not all(isinstance(n.backbone, Conv4) for n in networks):
         return False
-    kinds = {(t.card.width, len(t.card.class_ids), t.card.input_spec) for t in teachers}
-    return len(kinds) == 1
+    kinds = [(describe(n.backbone), n.head.out_features) for n in networks]
+    return kinds.count(kinds[0]) == len(kinds) and len({t.card.input_spec for t in teachers}) == 1
 
 
 class StackedTeachers:
     """Frozen Conv4 teachers, their weights side by side.
 
     Args:
-        teachers: of one width, input and number of classes (`can_stack`).
+        teachers: of one width, input and number of classes (`can_stack`); those that count go on counting.
     """
 
-    def __init__(self, teachers: Sequence[LocalTeacher]):
+    def __init__(self, teachers: Sequence[Teacher]):
         self.device, self.spec = teachers[0].device, teachers[0].card.input_spec
-        blocks = [cast(Conv4, t.backbone).blocks for t in teachers]
+        self.tallies = [t.tally for t in teachers if isinstance(t, Counted)]
+        networks = [own.network for t in teachers if (own := local(t))]
+        blocks = [cast(Conv4, n.backbone).blocks for n in networks]
         self.blocks: list[tuple[Tensor, Tensor, list[Tensor], float]] = []
         for i in range(0, len(blocks[0]), 4):  # convolution, BatchNorm, pooling, ReLU
             convolutions, norms = [b[i] for b in blocks], [b[i + 1] for b in blocks]
@@ -44,15 +47,22 @@ class StackedTeachers:
                 torch.cat([getattr(n, k) for n in norms]) for k in ("running_mean", "running_var", "weight", "bias")
             ]
             self.blocks.append((weight, bias, norm, cast(float, norms[0].eps)))
-        self.head = torch.stack([t.network.head.weight for t in teachers])
-        self.head_bias = torch.stack([t.network.head.bias for t in teachers])
+        self.head = torch.stack([n.head.weight for n in networks])
+        self.head_bias = torch.stack([n.head.bias for n in networks])
 
     def logits(
         self, images: Float[Tensor, "teachers n c h w"]
     ) -> tuple[Float[Tensor, "teachers n classes"], list[list[BatchNormStatistics]]]:
         """Each teacher's logits of its own images in [0, 1], and for each teacher its layers' BatchNorm statistics."""
         teachers, n = images.shape[:2]
-        x = self.spec.normalise(images.flatten(0, 1)).unflatten(0, (teachers, n)).transpose(0, 1).flatten(1, 2)
+        for tally in self.tallies:
+            tally.queries += n
+        x = (
+            self.spec.normalise(self.spec.fit(images.flatten(0, 1)))
+            .unflatten(0, (teachers, n))
+            .transpose(0, 1)
+            .flatten(1, 2)
+        )
         statistics: list[list[BatchNormStatistics]] = [[] for _ in range(teachers)]
         for weight, bias, (mean, variance, scale, shift), eps in self.blocks:
             x = F.conv2d(x, weight, bias, padding=1, groups=teachers)

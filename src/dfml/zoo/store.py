@@ -20,12 +20,14 @@ from torch import Tensor
 from dfml.errors import InputError
 from dfml.files import content_hash
 from dfml.nn import Classifier, InputSpec
-from dfml.zoo.card import CHANGE, ModelCard
-from dfml.zoo.files import pack, read_network, write_packed
+from dfml.zoo.card import Capability, ModelCard
+from dfml.zoo.files import pack, write_packed
 from dfml.zoo.index import INDEX, Entry, Index
-from dfml.zoo.teacher import LocalTeacher
+from dfml.zoo.loaders import loader_of
+from dfml.zoo.views import Counted, Tally, local
 
 CACHE_BYTES = 256 * 2**20
+CANVAS_SIZE = 96  # pixels; teachers of larger images enlarge what is recovered at this size
 EMBEDDED = {"glyphs": Path(__file__).parent / "glyphs"}
 
 
@@ -37,15 +39,14 @@ class _Cards(Mapping[str, ModelCard]):
 
     def __getitem__(self, key: str) -> ModelCard:
         entry = self._entries[key]
-        path = self._folder / f"{key}.json"
-        card = ModelCard.read(path, seal=entry.card)
+        card = ModelCard.read(self._folder / f"{key}.json")
         names = tuple(self._names[c] for c in entry.class_ids)
         given = (card.id, card.class_ids, card.class_names, card.sha256)
-        if given != (entry.id, entry.class_ids, names, entry.sha256):
+        if given != (entry.id, entry.class_ids, names, entry.sha256) or entry.card_hash not in (None, card.hash):
             raise InputError(
-                f"{path}: id, classes or sha256 differ from those in {INDEX}",
+                f"{self._folder / key}.json: what it says differs from {INDEX}",
                 "a card that agrees with the index",
-                CHANGE,
+                "undo the change, or make it with `dfml zoo edit`",
             )
         return card
 
@@ -80,8 +81,9 @@ class Zoo:
         self._entries = {m.id: m for m in index.models}
         self.ids = list(self._entries)
         self.cards: Mapping[str, ModelCard] = _Cards(path, self._entries, index.classes)
-        self._teachers: OrderedDict[str, LocalTeacher] = OrderedDict()
+        self._teachers: OrderedDict[str, tuple[Counted, int]] = OrderedDict()
         self._cached_bytes = 0
+        self.tally = Tally()
 
     def __reduce__(self):
         """For another process: from where it may work in another folder, and without models, which it reads itself."""
@@ -89,14 +91,16 @@ class Zoo:
 
     @staticmethod
     def open(source: str | Path) -> "Zoo":
-        """Open a folder, or where there is none an embedded zoo by name (``glyphs``); reads the index only.
+        """Open a folder, or an embedded zoo by name (``glyphs``) where no zoo lies in a folder of that name.
+
+        Reads the index only.
 
         Raises:
             InputError: no index there, a damaged one, or one without models.
         """
         folder = Path(source)
-        if isinstance(source, str) and not folder.exists():
-            folder = EMBEDDED.get(source, folder)
+        if isinstance(source, str) and source in EMBEDDED and not (folder / INDEX).exists():
+            folder = EMBEDDED[source]
         return Zoo(folder, Index.read(folder))
 
     def subset(self, ids: Iterable[str]) -> "Zoo":
@@ -153,8 +157,13 @@ class Zoo:
         """Rows of the zoo-wide class head, in the order of the model's outputs."""
         return torch.tensor([self._row_of[c] for c in self.entry(model).class_ids])
 
-    def teacher(self, model: str) -> LocalTeacher:
-        """The model, its file checked; the ones asked for last stay in memory, up to 256 MiB and at least one.
+    @cached_property
+    def number_of(self) -> dict[str, int]:
+        """Model id -> its place in the zoo."""
+        return {model: number for number, model in enumerate(self.ids)}
+
+    def teacher(self, model: str) -> Counted:
+        """The model, its file checked, on the zoo's tally; those asked for last stay in memory: up to 256 MiB, or one.
 
         Raises:
             InputError: no such model; a missing, truncated or other weight file; weights that do not fit the card.
@@ -164,21 +173,59 @@ class Zoo:
             self._teachers.move_to_end(model)
         else:
             card = self.cards[model]
-            self._teachers[model] = LocalTeacher(card, read_network(self.path, card).to(self.device))
-            self._cached_bytes += self._teachers[model].nbytes
+            teacher = loader_of(card.source).load(Path(self.path), card, self.device)
+            self._teachers[model] = Counted(teacher, self.tally), getattr(teacher, "nbytes", 0)
+            self._cached_bytes += self._teachers[model][1]
             while len(self._teachers) > 1 and self._cached_bytes > CACHE_BYTES:
-                self._cached_bytes -= self._teachers.popitem(last=False)[1].nbytes
-        return self._teachers[model]
+                self._cached_bytes -= self._teachers.popitem(last=False)[1][1]
+        return self._teachers[model][0]
+
+    def capabilities(self, model: str) -> Capability:
+        """What a model can be asked, without loading it.
+
+        Raises:
+            InputError: no such model, or no loader for its source.
+        """
+        source = self.entry(model).source
+        return loader_of(source).capabilities(source)
+
+    def network(self, model: str) -> Classifier:
+        """The model's own network, frozen: for those who look inside (`Capability.FEATURES`).
+
+        Raises:
+            InputError: see `teacher`; a model whose weights are not at hand.
+        """
+        teacher = local(self.teacher(model))
+        if teacher is None:
+            raise InputError(
+                f"the network of {model}", "a model whose weights are at hand", "choose a method for black boxes"
+            )
+        return teacher.network
 
     @cached_property
-    def input_spec(self) -> InputSpec:
-        """Of the first model."""
-        return self.cards[self.ids[0]].input_spec
+    def canvas(self) -> InputSpec:
+        """Channels and size of the images to recover and learn from: what all models take, where they agree.
+
+        Else three channels as soon as one model has three, the median of the sizes, `CANVAS_SIZE` at most, and the
+        models' normalisation where they share one.
+        """
+        specs = [self.entry(model).input_spec or self.cards[model].input_spec for model in self.ids]
+        size = min(CANVAS_SIZE, sorted(spec.size for spec in specs)[(len(specs) - 1) // 2])
+        channels = max(spec.channels for spec in specs)
+        normalisations = {(spec.mean, spec.std) for spec in specs}
+        mean, std = normalisations.pop() if len(normalisations) == 1 else ((0.5,) * channels, (0.25,) * channels)
+        return InputSpec(channels, size, mean, std)
 
     @cached_property
     def hash(self) -> str:
         """Content: model ids, hashes of their weights, and class ids in output order."""
         return content_hash(sorted([m.id, m.sha256, list(m.class_ids)] for m in self.index.models))
+
+    @cached_property
+    def cards_hash(self) -> str | None:
+        """Of all that the cards say, so of what `hash` leaves out, such as mean and std; None in an older index."""
+        seals = sorted([m.id, m.card_hash] for m in self.index.models if m.card_hash)
+        return content_hash(seals) if len(seals) == len(self) else None
 
     @property
     def recipe_hash(self) -> str:

@@ -1,11 +1,11 @@
-"""A teacher: one frozen model of the zoo."""
+"""A teacher: one frozen model of the zoo, and what it can be asked."""
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from typing import Protocol, TypeVar, overload, runtime_checkable
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, TypeVar, overload, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from dfml.functional.priors import BatchNormStatistics, capture_statistics
@@ -14,11 +14,23 @@ from dfml.nn.precision import mixed_precision
 from dfml.zoo.card import Capability, ModelCard
 
 ANSWER_BATCH = 128  # images at once: activations stay in the cache
+AnswerKind = Literal["logits", "probabilities", "labels"]
+
+
+@dataclass(frozen=True)
+class Forward:
+    """What a differentiable pass gives: logits, and the statistics of BatchNorm layers where they were asked for."""
+
+    logits: Float[Tensor, "n classes"]
+    statistics: list[BatchNormStatistics] = field(default_factory=list)
 
 
 @runtime_checkable
 class Teacher(Protocol):
-    """What recovery and distillation need of a model. It never leaves eval mode and no call changes it."""
+    """What recovery and distillation need of a model. It never leaves eval mode and no call changes it.
+
+    Images are in [0, 1], on any canvas: a teacher fits them to its own input.
+    """
 
     card: ModelCard
     capabilities: Capability
@@ -27,17 +39,21 @@ class Teacher(Protocol):
     def device(self) -> torch.device:
         """Where its answers are."""
 
-    def logits(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n classes"]:
-        """Logits of images in [0, 1], at the teacher's size; differentiable where it has GRADIENTS."""
+    def forward(self, images: Float[Tensor, "n c h w"], *, statistics: bool = False) -> Forward:
+        """One pass, differentiable where it has GRADIENTS; ``statistics`` where it has BN_STATISTICS."""
 
     def features(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n features"]:
-        """Flattened features of the last block, where it has FEATURES."""
+        """Flattened features of the last block, where it has FEATURES; differentiable where it has GRADIENTS."""
 
-    def answers(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n classes"]:
-        """Logits of many images without gradient, as fast as this machine can."""
+    def answers(self, images: Float[Tensor, "n c h w"], kind: AnswerKind = "logits") -> Shaped[Tensor, "n ..."]:
+        """Answers on many images without gradient, in batches: ``labels`` are [n], the others [n, classes]."""
 
-    def capture(self) -> AbstractContextManager[list[BatchNormStatistics]]:
-        """Where it has BN_STATISTICS: inside the block each forward pass leaves batch and running statistics here."""
+
+def as_kind(logits: Float[Tensor, "n classes"], kind: AnswerKind) -> Shaped[Tensor, "n ..."]:
+    """Logits, or what less they say."""
+    if kind == "labels":
+        return logits.argmax(-1)
+    return logits.softmax(-1) if kind == "probabilities" else logits
 
 
 class LocalTeacher:
@@ -57,31 +73,31 @@ class LocalTeacher:
         self.nbytes = 2 * sum(v.nbytes for v in network.state_dict().values())
         """Memory of the weights, and of the copy of them that `answers` makes at its first call."""
 
-    def logits(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n classes"]:
-        """Logits of images in [0, 1]."""
-        return self.network(self.card.input_spec.normalise(images))
+    def forward(self, images: Float[Tensor, "n c h w"], *, statistics: bool = False) -> Forward:
+        """See `Teacher.forward`; the hooks live only inside the call."""
+        if not statistics:
+            return Forward(self.network(self._fit(images)))
+        with capture_statistics(self.network) as captured:
+            logits = self.network(self._fit(images))
+        return Forward(logits, captured)
 
     def features(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n features"]:
-        """Flattened features of the last block."""
-        return self.network.backbone(self.card.input_spec.normalise(images))
+        """See `Teacher.features`."""
+        return self.network.backbone(self._fit(images))
 
     @torch.no_grad()
-    def answers(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n classes"]:
-        """Logits of many images without gradient, as fast as this machine can; resized where needed."""
+    def answers(self, images: Float[Tensor, "n c h w"], kind: AnswerKind = "logits") -> Shaped[Tensor, "n ..."]:
+        """See `Teacher.answers`; as fast as this machine can."""
         if self._fast is None:
             self._fast = inference_copy(Encoder(self.backbone, self.card.input_spec))
+        fit = self.card.input_spec.fit
         with mixed_precision():
-            features = torch.cat([self._fast(batch) for batch in self.card.input_spec.fit(images).split(ANSWER_BATCH)])
-        return self.network.head(features.float())
+            features = torch.cat([self._fast(fit(batch)) for batch in images.split(ANSWER_BATCH)])
+        return as_kind(self.network.head(features.float()), kind)
 
-    @torch.no_grad()
-    def probabilities(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n classes"]:
-        """Softmax of the logits, without gradient."""
-        return self.logits(images).softmax(-1)
-
-    def capture(self) -> AbstractContextManager[list[BatchNormStatistics]]:
-        """See `Teacher.capture`; the hooks live only inside the block."""
-        return capture_statistics(self.network)
+    def _fit(self, images: Tensor) -> Tensor:
+        spec = self.card.input_spec
+        return spec.normalise(spec.fit(images))
 
     @property
     def device(self) -> torch.device:

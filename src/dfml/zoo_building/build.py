@@ -3,7 +3,7 @@
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import chain, cycle
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,7 @@ from dfml.compute.devices import Accelerator, devices
 from dfml.compute.local import start_executor
 from dfml.data.image_set import DataSplits
 from dfml.errors import InputError
-from dfml.files import clear_leftovers
-from dfml.lock import LOCK, only_writer
+from dfml.files import locked
 from dfml.zoo.card import ModelCard
 from dfml.zoo.files import read_network, write_packed
 from dfml.zoo.index import INDEX, Index, write_index
@@ -65,50 +64,54 @@ def build_zoo(
 
     Raises:
         InputError: classes or images do not suffice; ``out`` holds a zoo of another recipe or cannot be written;
-            another process builds it; an architecture that is unknown or cannot take the images; jobs that cannot
-            start, see `start_executor`.
+            an architecture that is unknown or cannot take the images; jobs that cannot start, see `start_executor`.
     """
     out = Path(out)
     plan = ZooPlan.make(data, architecture, models, way, seed, width, training)
-    _refuse_strangers(out)
-    with only_writer(out, "built"):
-        _claim(out, plan)
-        done = {
-            card.id: card.accuracy["mean"] for card in (_finished(out, plan.card(i)) for i in range(models)) if card
-        }
-        missing = [i for i in range(models) if plan.card(i).id not in done]
+    with ExitStack() as stack:
+        if (out / INDEX).exists():
+            stack.enter_context(locked(out, "building a zoo"))
+            _claim(out, plan)
+        else:
+            _claim(out, plan)
+            stack.enter_context(locked(out, "building a zoo"))
+        return _build(out, plan, jobs, executor, accelerator, on_model)
 
-        def tell() -> None:
-            if on_model is not None:
-                on_model(len(done), models, sum(done.values()) / max(1, len(done)))
 
-        tell()
-        found, each = devices(accelerator), 1
-        if found[0].type != "cpu":
-            jobs, each = jobs or len(found), TOGETHER
-        groups = [missing[i : i + each] for i in range(0, len(missing), each)]
-        tasks = (
-            [plan.task(i, str(device)) for i in group] for group, device in zip(groups, cycle(found), strict=False)
-        )
-        try:
-            if missing:
-                # Executor start first: Ray takes the signals for itself.
-                with start_executor(executor, jobs, tasks=len(groups)) as running, _sigterm_interrupts():
-                    for card, content in chain.from_iterable(running.run(train_teachers, tasks)):
-                        write_packed(out, card, content)
-                        done[card.id] = card.accuracy["mean"]
-                        tell()
-        finally:
-            write_index(out, name=out.resolve().name, shared_classes=True, recipe=plan.recipe, ids=done)
+def _build(
+    out: Path,
+    plan: ZooPlan,
+    jobs: int | None,
+    executor: str,
+    accelerator: Accelerator,
+    on_model: Callable[[int, int, float], None] | None,
+) -> Zoo:
+    """Train what is missing in a folder that is ours."""
+    models = int(plan.recipe["models"])
+    done = {card.id: card.accuracy["mean"] for card in (_finished(out, plan.card(i)) for i in range(models)) if card}
+    missing = [i for i in range(models) if plan.card(i).id not in done]
+
+    def tell() -> None:
+        if on_model is not None:
+            on_model(len(done), models, sum(done.values()) / max(1, len(done)))
+
+    tell()
+    found, each = devices(accelerator), 1
+    if found[0].type != "cpu":
+        jobs, each = jobs or len(found), TOGETHER
+    groups = [missing[i : i + each] for i in range(0, len(missing), each)]
+    tasks = ([plan.task(i, str(device)) for i in group] for group, device in zip(groups, cycle(found), strict=False))
+    try:
+        if missing:
+            # Executor start first: Ray takes the signals for itself.
+            with start_executor(executor, jobs, tasks=len(groups)) as running, _sigterm_interrupts():
+                for card, content in chain.from_iterable(running.run(train_teachers, tasks)):
+                    write_packed(out, card, content)
+                    done[card.id] = card.accuracy["mean"]
+                    tell()
+    finally:
+        write_index(out, name=out.resolve().name, shared_classes=True, recipe=plan.recipe, ids=done)
     return Zoo.open(out)
-
-
-def _refuse_strangers(out: Path) -> None:
-    """Refuse a folder that holds other things than a zoo."""
-    if (out / INDEX).exists() or not out.exists():
-        return
-    if not out.is_dir() or any(p.name != LOCK for p in out.iterdir()):
-        raise InputError(f"{out}: exists and is no zoo", "a new or empty folder", "choose another --out")
 
 
 def _claim(out: Path, plan: ZooPlan) -> None:
@@ -125,7 +128,10 @@ def _claim(out: Path, plan: ZooPlan) -> None:
                 "choose another --out, or repeat the options of the zoo that is there",
             )
         index.write(out)  # a folder that cannot be written is refused now, not after the first training
-        clear_leftovers(out)
+        for leftover in out.glob(".*.tmp"):
+            leftover.unlink(missing_ok=True)
+    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out}: exists and is no zoo", "a new or empty folder", "choose another --out")
     else:
         Index(out.resolve().name, True, plan.recipe).write(out)
 

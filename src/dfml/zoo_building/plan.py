@@ -79,9 +79,9 @@ def train_teachers(tasks: Sequence[TeacherTask]) -> list[tuple[ModelCard, bytes]
 
 def _new_network(task: TeacherTask) -> Classifier:
     card, spec = task.card, task.card.input_spec
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(task.rng.integer("weights"))
-        backbone = build_backbone(card.architecture, image_size=spec.size, channels=spec.channels, width=card.width)
+    with task.rng.seeded("weights"):
+        width = card.options["width"]
+        backbone = build_backbone(card.architecture, image_size=spec.size, channels=spec.channels, width=width)
         return Classifier(backbone, len(card.class_names)).to(task.device)
 
 
@@ -163,9 +163,8 @@ class ZooPlan:
         ids = tuple(f"{self.name}/{name}" for name in names)
         model = f"{self.recipe['architecture']}-{i:0{len(str(self.recipe['models'] - 1))}d}"
         provenance = {"built_by": "dfml zoo build", "recipe": content_hash(self.recipe), "model": i}
-        return ModelCard(
-            model, self.recipe["architecture"], self.width, names, ids, self.spec, "", provenance=provenance
-        )
+        source, options = f"dfml:{self.recipe['architecture']}", {"width": self.width}
+        return ModelCard(model, source, names, ids, self.spec, "", options, provenance=provenance)
 
     def task(self, i: int, device: str = "cpu") -> TeacherTask:
         """The training of model ``i`` on a device: of each class the last images are held out."""

@@ -1,0 +1,113 @@
+"""Image files: upright, without transparency, and no larger in memory than what is wanted of them."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from PIL import Image, ImageColor, ImageOps
+from torch import Tensor
+
+from dfml.errors import InputError
+
+Image.init()  # so that every format is known which Pillow and its plugins read
+NOT_PIXELS = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}  # that Pillow only recognises, or hands to a program
+SUFFIXES = frozenset(s for s, kind in Image.EXTENSION.items() if kind in Image.OPEN and kind not in NOT_PIXELS)
+GROUND = "white"  # what shows where an image is transparent
+PLAIN_MODES = ("L", "LA", "RGB", "RGBA")
+
+
+def read_picture(path: Path, channels: int, *, side: int | None = None, ground: str = GROUND) -> UInt8[Tensor, "c h w"]:
+    """One image file.
+
+    Args:
+        path: any format that Pillow reads, with 8 bits a channel.
+        channels: 1 (grey) or 3 (RGB).
+        side: pixels that the shorter side will be resized to by the caller. A much larger image is decoded and reduced
+            at once, to twice that at least, so that a photograph costs little more than itself.
+        ground: the colour behind transparent pixels, as Pillow names colours.
+
+    Raises:
+        InputError: not a readable image, one beyond Pillow's limit, one of more than 8 bits, or no such colour.
+    """
+    check_ground(ground)
+    try:
+        with _opened(path) as picture:
+            deep = picture.mode.startswith(("I", "F"))  # which Pillow would clip to 255 silently
+            if side is not None:
+                picture.draft(picture.mode, (2 * side, 2 * side))
+            array = np.array(_flat(_reduced(picture, side), ground).convert("L" if channels == 1 else "RGB"))
+    except Image.DecompressionBombError as error:
+        raise InputError(
+            f"{path}: {error}",
+            f"at most {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels, Pillow's limit against files that fill the memory",
+            "make the image smaller, or raise PIL.Image.MAX_IMAGE_PIXELS where the file is your own",
+        ) from error
+    except Exception as error:  # a broken file can make Pillow's decoders raise nearly anything
+        raise InputError(
+            f"{path}: not a readable image ({error})", "a whole image file", "replace or remove the file"
+        ) from error
+    if deep:
+        raise InputError(f"{path}: more than 8 bits a channel", "8 bits a channel", "convert the image")
+    return torch.from_numpy(array).reshape(*array.shape[:2], channels).permute(2, 0, 1)
+
+
+def picture_size(path: Path) -> tuple[int, int]:
+    """Width and height, from the file's head alone.
+
+    Raises:
+        InputError: not a readable image.
+    """
+    try:
+        with _opened(path) as picture:
+            return picture.size
+    except Image.DecompressionBombError:
+        return (1, 1)  # reading it will say so
+    except Exception as error:
+        raise InputError(
+            f"{path}: not a readable image ({error})", "a whole image file", "replace or remove the file"
+        ) from error
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the error above its limit stays
+        with Image.open(path) as picture:
+            yield picture
+
+
+def check_ground(ground: str) -> None:
+    """Refuse what is no colour.
+
+    Raises:
+        InputError: it says so.
+    """
+    try:
+        ImageColor.getrgb(ground)
+    except ValueError as error:
+        raise InputError(f"ground {ground!r}", "a colour, as white, black or #rrggbb", "name another") from error
+
+
+def _reduced(picture: Image.Image, side: int | None) -> Image.Image:
+    """Upright, and its middle square by a whole factor smaller where that is four times what is wanted, or more."""
+    if picture.mode not in PLAIN_MODES:
+        picture = picture.convert("RGBA" if picture.has_transparency_data else "RGB")
+    factor = min(picture.size) // (2 * side) if side else 1
+    if factor > 1:
+        exif, square = picture.getexif(), min(picture.size)
+        left, top = ((length - square) // 2 for length in picture.size)
+        picture = picture.reduce(factor, (left, top, left + square, top + square))
+        picture.info["exif"] = exif.tobytes()
+    return ImageOps.exif_transpose(picture)
+
+
+def _flat(picture: Image.Image, ground: str) -> Image.Image:
+    """Without transparency: the colour that a transparent pixel hides must not show."""
+    if not picture.has_transparency_data:
+        return picture
+    layer = picture.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", layer.size, ground), layer)

@@ -1,0 +1,101 @@
+"""Steps that leave numbers which are none: found, taken back, and traced to the teacher that caused them."""
+
+import math
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dfml.errors import NotFinite
+from dfml.methods.base import AbstractState, StepReport, Teachers
+from dfml.nn import InputSpec
+from dfml.randomness import Rng
+from dfml.zoo.card import Capability
+from dfml.zoo.teacher import Teacher
+
+PROBES = 16  # random images that a suspected teacher is asked about
+
+
+def learned(state: AbstractState) -> dict[str, Any]:
+    """What a step moves by gradients: every part but the banks, which refuse what is no number."""
+    kept = {}
+    for name, part in state.parts().items():
+        if isinstance(part, nn.Module | torch.optim.Optimizer) or hasattr(part, "optimiser"):
+            kept[name] = part
+    return kept
+
+
+class Snapshot:
+    """A copy of what a state has learned, to go back to."""
+
+    def __init__(self, state: AbstractState):
+        self.step, self.state = state.step, state
+        self.copies = {name: _copied(part.state_dict()) for name, part in learned(state).items()}
+
+    def restore(self) -> None:
+        """Take the step back."""
+        self.state.step = self.step
+        for name, part in learned(self.state).items():
+            part.load_state_dict(self.copies[name])
+
+
+def check_step(state: AbstractState, report: StepReport) -> None:
+    """One reduction over all weights, after the terms that are at hand anyway.
+
+    Raises:
+        NotFinite: a term or a weight is NaN or infinite.
+    """
+    if bad := [name for name, value in report.terms.items() if not math.isfinite(value)]:
+        raise NotFinite(f"{', '.join(bad)} that is NaN or infinite")
+    weights = [value for part in learned(state).values() for value in _tensors(part.state_dict())]
+    floats = [value for value in weights if value.is_floating_point() and value.numel()]
+    if floats and not bool(torch.stack([n.to(floats[0]) for n in torch._foreach_norm(floats)]).isfinite().all()):
+        raise NotFinite("weights that are NaN or infinite")
+
+
+def unsound_teachers(teachers: Teachers, canvas: InputSpec) -> dict[str, str]:
+    """Those of a step's teachers whose answers on random images are no numbers, with the reason."""
+    found: dict[str, str] = {}
+    images = torch.rand(PROBES, *canvas.shape, generator=Rng(0).generator("probe"))
+    for role in teachers:
+        for teacher in teachers[role]:
+            if teacher.card.id not in found and (reason := _unsound(teacher, images)):
+                found[teacher.card.id] = reason
+    return found
+
+
+def _unsound(teacher: Teacher, images: Tensor) -> str | None:
+    images = images.to(teacher.device)
+    if not bool(teacher.answers(images, _most(teacher)).isfinite().all()):
+        return "its answers are NaN or infinite"
+    if Capability.GRADIENTS in teacher.capabilities:
+        images = images.requires_grad_()
+        (gradient,) = torch.autograd.grad(teacher.forward(images).logits.float().logsumexp(-1).sum(), [images])
+        if not bool(gradient.isfinite().all()):
+            return "gradients through it are NaN or infinite"
+    return None
+
+
+def _most(teacher: Teacher) -> Any:
+    known = teacher.capabilities
+    return (
+        "logits" if Capability.LOGITS in known else "probabilities" if Capability.PROBABILITIES in known else "labels"
+    )
+
+
+def _copied(tree: Any) -> Any:
+    if isinstance(tree, Tensor):
+        return tree.detach().clone()
+    if isinstance(tree, dict):
+        return {k: _copied(v) for k, v in tree.items()}
+    return [_copied(v) for v in tree] if isinstance(tree, list) else tree
+
+
+def _tensors(tree: Any) -> Iterator[Tensor]:
+    if isinstance(tree, Tensor):
+        yield tree
+    elif isinstance(tree, dict | list):
+        children: Iterable[Any] = tree.values() if isinstance(tree, dict) else tree
+        for child in children:
+            yield from _tensors(child)

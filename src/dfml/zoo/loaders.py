@@ -1,0 +1,59 @@
+"""From a card to a teacher, by the prefix of the card's source."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import torch
+
+from dfml.errors import InputError
+from dfml.zoo.card import Capability, ModelCard
+from dfml.zoo.files import read_network
+from dfml.zoo.teacher import LocalTeacher, Teacher
+
+
+@dataclass(frozen=True)
+class Loader:
+    """One source of models.
+
+    Args:
+        capabilities: what a model of this source (``prefix:name``) can be asked, known before it is loaded.
+        load: the zoo's folder, the card and a device to a teacher; raises InputError where the model is not as its
+            card says.
+    """
+
+    capabilities: Callable[[str], Capability]
+    load: Callable[[Path, ModelCard, torch.device], Teacher]
+
+
+def _own(folder: Path, card: ModelCard, device: torch.device) -> Teacher:
+    return LocalTeacher(card, read_network(folder, card).to(device))
+
+
+LOADERS: dict[str, Loader] = {"dfml": Loader(lambda source: Capability.WHITE_BOX, _own)}
+"""Prefix -> loader; packages may announce theirs in the entry-point group ``dfml.loaders``."""
+
+
+@cache
+def loaders() -> dict[str, Loader]:
+    """`LOADERS`, with those of other packages."""
+    return LOADERS | {e.name: e.load() for e in entry_points(group="dfml.loaders") if e.name not in LOADERS}
+
+
+def loader_of(source: str) -> Loader:
+    """The loader of a card's source.
+
+    Raises:
+        InputError: no loader has its prefix.
+    """
+    prefix, _, name = source.partition(":")
+    if prefix not in loaders() or not name:
+        known = ", ".join(f"{prefix}:" for prefix in loaders())
+        raise InputError(
+            f"source {source!r} of a model",
+            f"a name behind one of {known}",
+            "correct the card, or install the package that reads such models",
+        )
+    return loaders()[prefix]

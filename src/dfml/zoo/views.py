@@ -1,0 +1,111 @@
+"""Views of a teacher: one that counts what it is asked, and one that hides all but its answers."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+from dfml.errors import InputError
+from dfml.zoo.card import Capability
+from dfml.zoo.teacher import AnswerKind, Forward, LocalTeacher, Teacher
+
+ANSWERS: dict[AnswerKind, Capability] = {
+    "labels": Capability.LABELS,
+    "probabilities": Capability.LABELS | Capability.PROBABILITIES,
+    "logits": Capability.LABELS | Capability.PROBABILITIES | Capability.LOGITS,
+}
+"""What a teacher can be asked that gives so much of its answers and nothing else."""
+
+
+@dataclass
+class Tally:
+    """What teachers were asked so far.
+
+    Args:
+        queries: images passed through a teacher, with gradient or without; one that is asked for twice counts twice.
+    """
+
+    queries: int = 0
+
+
+class Counted:
+    """A teacher that counts.
+
+    Args:
+        teacher: is asked.
+        tally: counts; several teachers may share it.
+    """
+
+    def __init__(self, teacher: Teacher, tally: Tally):
+        self.teacher, self.tally = teacher, tally
+        self.card, self.capabilities = teacher.card, teacher.capabilities
+
+    @property
+    def device(self) -> torch.device:
+        """The teacher's."""
+        return self.teacher.device
+
+    def forward(self, images: Float[Tensor, "n c h w"], *, statistics: bool = False) -> Forward:
+        """See `Teacher.forward`."""
+        self.tally.queries += len(images)
+        return self.teacher.forward(images, statistics=statistics)
+
+    def features(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n features"]:
+        """See `Teacher.features`."""
+        self.tally.queries += len(images)
+        return self.teacher.features(images)
+
+    def answers(self, images: Float[Tensor, "n c h w"], kind: AnswerKind = "logits") -> Shaped[Tensor, "n ..."]:
+        """See `Teacher.answers`."""
+        self.tally.queries += len(images)
+        return self.teacher.answers(images, kind)
+
+
+class BlackBox:
+    """A teacher of which one sees the answers alone, as through an API.
+
+    Args:
+        teacher: is asked.
+        kind: the most that it gives: ``labels`` or ``probabilities``; ``logits`` for one that gives them.
+    """
+
+    def __init__(self, teacher: Teacher, kind: AnswerKind = "probabilities"):
+        self.teacher, self.kind = teacher, kind
+        self.card, self.capabilities = teacher.card, ANSWERS[kind] & teacher.capabilities
+
+    @property
+    def device(self) -> torch.device:
+        """The teacher's."""
+        return self.teacher.device
+
+    def forward(self, images: Float[Tensor, "n c h w"], *, statistics: bool = False) -> Forward:
+        """Refused: nothing flows back through an API."""
+        raise self._refused("a differentiable pass")
+
+    def features(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n features"]:
+        """Refused: an API gives none."""
+        raise self._refused("features")
+
+    def answers(self, images: Float[Tensor, "n c h w"], kind: AnswerKind = "probabilities") -> Shaped[Tensor, "n ..."]:
+        """See `Teacher.answers`.
+
+        Raises:
+            InputError: a kind that it does not give.
+        """
+        if ANSWERS[kind] not in self.capabilities:
+            raise self._refused(kind)
+        return self.teacher.answers(images, kind)
+
+    def _refused(self, asked: str) -> InputError:
+        return InputError(
+            f"{asked} of {self.card.id}, which gives {self.kind} alone",
+            f"no more than {self.kind}",
+            "choose a method that needs no more, or a zoo of models whose weights are at hand",
+        )
+
+
+def local(teacher: Teacher) -> LocalTeacher | None:
+    """The teacher whose weights are at hand behind a counting view, or None."""
+    inner = teacher.teacher if isinstance(teacher, Counted) else teacher
+    return inner if isinstance(inner, LocalTeacher) else None

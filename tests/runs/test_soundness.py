@@ -1,0 +1,196 @@
+"""A step that leaves numbers which are none is taken back, and a teacher that caused it is asked no more."""
+
+import json
+
+import pytest
+import torch
+from fakes import FakeMethod, FakeZoo, fake_config
+
+from dfml.errors import InputError, NotFinite
+from dfml.methods.base import Role, StepReport, teachers_of
+from dfml.randomness import Rng
+from dfml.recipes.resolving import resolve
+from dfml.runs.loop import Loop
+from dfml.runs.run_folder import RunFolder
+from dfml.runs.soundness import Snapshot, check_step, unsound_teachers
+from dfml.runs.train import check_capabilities
+from dfml.training.bank import AnswerBank, Bank
+from dfml.zoo import Capability, Counted
+from toys import SPEC, ToyZoo, toy_teacher
+
+NAN = float("nan")
+
+
+class Broken:
+    """A teacher that answers NaN, or through which gradients are."""
+
+    def __init__(self, inner, *, answers: bool = False):
+        self.inner, self.card, self.capabilities, self.spoilt = inner, inner.card, inner.capabilities, answers
+        self.device = inner.device
+
+    def answers(self, images, kind="logits"):
+        return self.inner.answers(images, kind) * (NAN if self.spoilt else 1.0)
+
+    def features(self, images):
+        return self.inner.features(images)
+
+    def forward(self, images, *, statistics=False):
+        passed = self.inner.forward(images, statistics=statistics)
+        passed.logits.register_hook(lambda g: g * NAN)
+        return passed
+
+
+def test_teachers_are_probed_for_answers_and_gradients():
+    zoo = ToyZoo()
+    for name, answers in (("t1", True), ("t3", False)):
+        zoo.teachers[name] = Counted(Broken(toy_teacher(name), answers=answers), zoo.tally)
+    teachers = teachers_of(zoo, {Role.VISIT: ["t0", "t1"], Role.ANSWER: ["t1", "t3"]})
+    assert unsound_teachers(teachers, SPEC) == {
+        "t1": "its answers are NaN or infinite",
+        "t3": "gradients through it are NaN or infinite",
+    }
+
+
+def state():
+    return FakeMethod().init(FakeZoo(), Rng(0))
+
+
+def test_a_snapshot_brings_weights_and_optimiser_back():
+    made = state()
+    made.network(torch.rand(2, 3, 8, 8)).sum().backward()
+    made.optimiser.step()
+    before = Snapshot(made)
+    kept = [p.detach().clone() for p in made.network.parameters()]
+    made.step = 7
+    for p in made.network.parameters():
+        p.data.fill_(NAN)
+    made.optimiser.step()
+    before.restore()
+    assert made.step == 0
+    assert all(torch.equal(p, k) for p, k in zip(made.network.parameters(), kept, strict=True))
+    assert all(torch.isfinite(v["exp_avg"]).all() for v in made.optimiser.state.values())
+
+
+@pytest.mark.parametrize("wrong", [NAN, float("inf")])
+def test_terms_and_weights_must_be_numbers(wrong):
+    made = state()
+    check_step(made, StepReport({"loss": 1.0}))
+    with pytest.raises(NotFinite, match="loss that is NaN or infinite"):
+        check_step(made, StepReport({"loss": wrong}))
+    next(made.network.parameters()).data.view(-1)[3] = wrong
+    with pytest.raises(NotFinite, match="weights"):
+        check_step(made, StepReport({"loss": 1.0}))
+
+
+def test_banks_take_nothing_that_is_no_number():
+    bank, answers = Bank(classes=2, capacity=4, shape=(3, 8, 8)), AnswerBank(capacity=4, shape=(3, 8, 8), outputs=2)
+    images = torch.rand(2, 3, 8, 8)
+    images[1, 0, 0, 0] = NAN
+    with pytest.raises(NotFinite, match="images"):
+        bank.add(images, torch.tensor([0, 1]), 0)
+    with pytest.raises(NotFinite, match="answers"):
+        answers.add(torch.zeros(2, 3, 8, 8, dtype=torch.uint8), torch.tensor([[1.0, NAN], [0.0, 0.0]]))
+    assert len(bank) == len(answers) == 0
+
+
+class Diverging(FakeMethod):
+    """Its weights are infinite from step 3 on."""
+
+    def step(self, state, teachers, rng):
+        report = super().step(state, teachers, rng)
+        if state.step == 2:
+            next(state.network.parameters()).data.fill_(float("inf"))
+        return report
+
+
+class NoTeachers(FakeZoo):
+    canvas = SPEC
+
+    def teacher(self, name):
+        return Sound(ord(name), toy_teacher(name))
+
+
+class Sound(float):
+    def __new__(cls, value, teacher):
+        made = super().__new__(cls, value)
+        made.card, made.capabilities, made.device = teacher.card, teacher.capabilities, teacher.device
+        made.answers, made.forward, made.features = teacher.answers, teacher.forward, teacher.features
+        return made
+
+
+def test_training_that_diverges_ends_with_an_error_and_keeps_the_last_sound_state(tmp_path):
+    config, zoo = fake_config(steps=9), NoTeachers()
+    folder = RunFolder.create(tmp_path / "run", config, zoo)
+    with pytest.raises(InputError, match="training diverged in step 3: weights that are NaN") as error:
+        Loop(Diverging(), zoo, folder, config.run).run()
+    assert "the state of step 2 is kept" in str(error.value)
+    saved = folder.checkpoints.latest()
+    assert saved["step"] == 2
+    assert all(torch.isfinite(v).all() for v in saved["state"]["network"].values())
+    assert [line["step"] for line in folder.metrics()] == [1, 2]
+    assert (tmp_path / "run" / "learner.json").exists()
+
+
+def test_a_teacher_is_set_aside_and_the_run_goes_on(tmp_path):
+    class Zoo(NoTeachers):
+        def teacher(self, name):
+            inner = toy_teacher(name)
+            return Sound(NAN if name == "b" else ord(name), Broken(inner, answers=True) if name == "b" else inner)
+
+    class Careful(FakeMethod):
+        def plan(self, state, zoo, rng):
+            return {Role.VISIT: [state.sound(zoo.ids)[rng.integer("choice", high=len(state.sound(zoo.ids)))]]}
+
+    config, zoo = fake_config(steps=8), Zoo()
+    folder = RunFolder.create(tmp_path / "run", config, zoo)
+    with pytest.warns(UserWarning, match="teacher b is set aside: its answers are NaN or infinite"):
+        state = Loop(Careful(), zoo, folder, config.run).run()
+    assert state.step == 8
+    assert state.aside == {"b": "its answers are NaN or infinite"}
+    assert all(torch.isfinite(p).all() for p in state.network.parameters())
+    lines = folder.metrics()
+    assert lines[-1]["aside"] == state.aside
+    json.dumps(lines, allow_nan=False)
+    assert folder.checkpoints.latest()["state"]["aside"] == state.aside
+
+
+def test_a_held_out_teacher_that_is_broken_costs_the_validation_and_nothing_else(tmp_path):
+    class Watched(FakeMethod):
+        def validate(self, state, rng):
+            raise NotFinite("recovered images that are NaN or infinite")
+
+    config, zoo = fake_config(steps=4, val_every=2), NoTeachers()
+    folder = RunFolder.create(tmp_path / "run", config, zoo)
+    with pytest.warns(UserWarning, match="step 2: no validation: recovered images"):
+        assert Loop(Watched(), zoo, folder, config.run).run().step == 4
+
+
+def test_without_a_sound_teacher_training_ends_clearly():
+    made = state()
+    made.aside = {"a": "its answers are NaN or infinite", "b": "its answers are NaN or infinite"}
+    assert made.sound(["a", "c"]) == ["c"]
+    with pytest.raises(InputError, match="all 2 teachers are set aside"):
+        made.sound(["a", "b"])
+
+
+class Given:
+    """A zoo whose models can be asked for less than everything."""
+
+    def __init__(self, **capabilities):
+        self.ids, self.name, self.known = list(capabilities), "given", capabilities
+
+    def capabilities(self, model):
+        return self.known[model]
+
+
+def test_every_model_is_checked_for_what_the_method_and_its_recovery_need():
+    """Not the first one alone, and with these hyper-parameters: no weight, no statistics."""
+    white, box = Capability.WHITE_BOX, Capability.LABELS | Capability.PROBABILITIES
+    bare = white & ~Capability.BN_STATISTICS
+    best = resolve("best")
+    check_capabilities(best.build(), Given(a=white, b=white))
+    with pytest.raises(InputError, match=r"b cannot give BN_STATISTICS; c cannot give .*GRADIENTS"):
+        check_capabilities(best.build(), Given(a=white, b=bare, c=box))
+    check_capabilities(resolve("best", {"recovery.bn_weight": 0.0}).build(), Given(a=bare))
+    with pytest.raises(InputError, match="a cannot give FEATURES"):
+        check_capabilities(resolve("best", {"method": "zoo_ensemble"}).build(), Given(a=box))
