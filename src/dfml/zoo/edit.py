@@ -53,7 +53,8 @@ def edit_card(folder: str | Path, model: str, changes: Mapping[str, Any]) -> Mod
 
 def _change(values: dict[str, Any], key: str, value: Any) -> None:
     name, _, leaf = key.partition(".")
-    place, last = (values.get(name), leaf) if leaf else (values, name)
+    place: Any = values.get(name) if leaf else values
+    last = leaf or name
     known = isinstance(place, dict) and (last in place or name in OPEN)
     if name not in EDITABLE or not known:
         keys = [*EDITABLE, *(f"{k}.{inner}" for k in EDITABLE if isinstance(values[k], dict) for inner in values[k])]
