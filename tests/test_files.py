@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from dfml import files
 from dfml.errors import InputError
 from dfml.files import append_line, content_hash, locked, sealed, to_json, unsealed, write_atomic, write_folder
 
@@ -94,3 +95,57 @@ def test_two_at_once_are_told_apart_and_a_killed_one_leaves_no_lock(tmp_path):
     with locked(tmp_path, "training"):
         assert f"process {os.getpid()}" in (tmp_path / ".lock").read_text()
     assert not (tmp_path / ".lock").exists()
+
+
+def test_the_lock_file_of_one_who_has_just_left_is_no_lock(tmp_path, monkeypatch):
+    """Its file is opened, then removed by its holder, then locked: it must not count beside a new one."""
+    take, calls = files._take, []
+
+    def late(file):
+        if not calls:
+            (tmp_path / ".lock").unlink()
+        calls.append(file)
+        return take(file)
+
+    monkeypatch.setattr(files, "_take", late)
+    with locked(tmp_path, "training"):
+        assert len(calls) == 2
+        with pytest.raises(InputError, match="is at work"), locked(tmp_path, "training"):
+            raise AssertionError
+
+
+def test_a_line_is_whole_or_not_there_when_the_disk_is_full(tmp_path):
+    resource = pytest.importorskip("resource")
+    script = "import sys, pathlib, dfml.files as f\nwhile True: f.append_line(pathlib.Path(sys.argv[1]), {'step': 1})"
+    done = subprocess.run(
+        [sys.executable, "-c", script, tmp_path / "lines"],
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)),
+    )
+    assert "cannot be written (File too large)" in done.stderr
+    assert set((tmp_path / "lines").read_text().splitlines(keepends=True)) == {'{"step": 1}\n'}
+
+
+def test_an_old_folder_stands_until_the_new_one_is_there(tmp_path, monkeypatch):
+    write_folder(tmp_path / "f", {"a": lambda path: path.write_text("old")})
+    rename = Path.rename
+
+    def failing(self, target):
+        if Path(target) == tmp_path / "f" and not self.name.endswith("-old"):
+            raise OSError("no room")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(InputError, match="no room"):
+        write_folder(tmp_path / "f", {"a": lambda path: path.write_text("new")})
+    assert (tmp_path / "f" / "a").read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["f"]
+
+
+def test_leftovers_of_a_killed_process_are_removed(tmp_path):
+    (tmp_path / ".writing-step-7-123").mkdir()
+    (tmp_path / ".config.json.123.tmp").write_text("half")
+    (tmp_path / "kept").write_text("whole")
+    files.clear_leftovers(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["kept"]

@@ -80,7 +80,7 @@ def write_folder(folder: Path, files: Mapping[str, Callable[[Path], object]]) ->
     Raises:
         InputError: it cannot be written; nothing is left of it, and an old one stands.
     """
-    work = folder.with_name(f".writing-{folder.name}-{os.getpid()}")
+    work, old = (folder.with_name(f".writing-{folder.name}-{os.getpid()}{end}") for end in ("", "-old"))
     with writing(folder):
         shutil.rmtree(work, ignore_errors=True)
         try:
@@ -90,22 +90,40 @@ def write_folder(folder: Path, files: Mapping[str, Callable[[Path], object]]) ->
             for path in (*work.iterdir(), work):
                 _sync(path)
             if folder.exists():
-                shutil.rmtree(folder)
+                folder.rename(old)
             work.rename(folder)
             _sync(folder.parent)
         except BaseException:
+            if old.exists() and not folder.exists():
+                old.rename(folder)
             shutil.rmtree(work, ignore_errors=True)
             raise
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Remove what a killed process left unfinished in a folder that nobody else writes."""
+    for path in folder.glob(".*.tmp"):
+        path.unlink(missing_ok=True)
+    for path in folder.glob(".writing-*"):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def append_line(path: Path, values: Mapping[str, Any]) -> None:
-    """Append one line of JSON.
+    """Append one line of JSON, whole or not at all.
 
     Raises:
         InputError: it cannot be written.
     """
-    with writing(path), path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(values, allow_nan=False) + "\n")
+    line = (json.dumps(values, allow_nan=False) + "\n").encode()
+    with writing(path), path.open("ab", buffering=0) as file:
+        before = file.seek(0, os.SEEK_END)
+        try:
+            while line:
+                line = line[file.write(line) or 0 :]
+        except OSError:
+            file.truncate(before)
+            raise
 
 
 @contextmanager
@@ -147,10 +165,15 @@ def locked(folder: Path, what: str) -> Iterator[None]:
         InputError: another process has it, with who, since when and where.
     """
     path = folder / ".lock"
-    with writing(path):
-        file = path.open("a+", encoding="utf-8")
+    while True:
+        with writing(path):
+            file = path.open("a+", encoding="utf-8")
+        free = _take(file)
+        if not free or _is_at(file, path):
+            break
+        file.close()  # of a process that removed its lock after this file was opened
     with file:
-        if not _take(file):
+        if not free:
             file.seek(0)
             raise InputError(
                 f"{folder}: {file.read().strip() or 'another process'} is at work in it",
@@ -165,6 +188,13 @@ def locked(folder: Path, what: str) -> Iterator[None]:
             yield
         finally:
             path.unlink(missing_ok=True)
+
+
+def _is_at(file: Any, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def _take(file: Any) -> bool:

@@ -132,3 +132,27 @@ def test_a_card_is_changed_by_a_command_and_a_run_by_an_explicit_override(place,
     (change,) = RunFolder(copied).about["changes"]
     assert (change["key"], change["new"], change["after"]) == ("method.fast_lr", 0.02, 3)
     assert Path(copied / "metrics.jsonl").read_text().count("\n") == 4
+
+
+def test_hidden_images_are_left_out_and_patterns_meet_folders(predictor, image, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("photos/a.png", "photos/deep/er/b.png", "photos/.thumbnails/a.png", "photos/deep/.b.png"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(image, name)
+    for word, names in (
+        ("photos", ["photos/a.png", "photos/deep/er/b.png"]),
+        ("photos/d*", ["photos/deep/er/b.png"]),
+        ("photos/**", ["photos/a.png", "photos/deep/er/b.png"]),
+    ):
+        assert main(["predict", str(predictor), word]) == 0
+        assert [line.split("\t")[0] for line in capsys.readouterr().out.splitlines()] == names
+
+
+def test_a_name_with_a_line_break_stays_on_its_line(predictor, image, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(image, "two\nlines\x1b[31m.png")
+    Path("bro\nken.png").write_text("no image")
+    assert main(["predict", str(predictor), "two\nlines\x1b[31m.png", "bro\nken.png"]) == 1
+    shown = capsys.readouterr()
+    assert shown.out.startswith("two\\nlines\\x1b[31m.png\t")
+    assert "bro\\nken.png: not a readable image" in shown.err

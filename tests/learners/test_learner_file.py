@@ -52,3 +52,15 @@ def test_damaged_learners_are_explained(make_encoder, tmp_path, damage, message)
     damage(path)
     with pytest.raises(InputError, match=message):
         load_learner(path)
+
+
+def test_files_that_a_run_replaces_just_now_are_read_again(make_encoder, tmp_path, monkeypatch):
+    save_learner(LEARNERS["protonet"](make_encoder(0)), tmp_path / "new")
+    path = save_learner(LEARNERS["protonet"](make_encoder(1)), tmp_path / "learner")
+    path.with_suffix(".safetensors").write_bytes((tmp_path / "new.safetensors").read_bytes())
+
+    def second_file(_):
+        path.write_text((tmp_path / "new.json").read_text())
+
+    monkeypatch.setattr("dfml.learners.files.time.sleep", second_file)
+    assert load_learner(path).kind == "protonet"

@@ -173,7 +173,7 @@ def test_without_a_sound_teacher_training_ends_clearly():
         made.sound(["a", "b"])
 
 
-class Given:
+class Given(FakeZoo):
     """A zoo whose models can be asked for less than everything."""
 
     def __init__(self, **capabilities):

@@ -10,8 +10,8 @@ from dfml.errors import InputError
 from dfml.files import sealed
 from dfml.nn import InputSpec
 from dfml.zoo import ModelCard, Zoo, store, write_index
+from dfml.zoo.edit import edit_card
 from dfml.zoo.files import read_network
-from dfml.zoo.index import edit_card
 from tiny_zoo import SPEC, card, network, write_tiny_zoo
 
 
@@ -262,6 +262,34 @@ def test_the_ways_of_a_deliberate_change(folder):
     refused(lambda: edit_card(folder, "one", {"input_spec.mean": [128.0] * 3}), "divide them by 255")
     refused(lambda: edit_card(folder, "none", {"licence": "MIT"}), "model 'none'")
     assert Zoo.open(folder).cards_hash == changed.cards_hash
+
+
+def test_a_list_may_be_given_as_text_and_open_fields_take_new_keys(folder):
+    changes = {"input_spec.mean": "0.1,0.2,0.3", "class_names": "elk, ant, cow", "provenance.corrected": True}
+    edit_card(folder, "one", changes | {"class_ids": "toys/elk,toys/ant,toys/cow"})
+    card = Zoo.open(folder).cards["one"]
+    assert card.input_spec.mean == (0.1, 0.2, 0.3)
+    assert card.class_names == ("elk", "ant", "cow")
+    assert card.provenance == {"corrected": True}
+    assert Zoo.open(folder).class_names["toys/elk"] == "elk"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"input_spec.size": 32}, "32 pixels"),
+        ({"input_spec.mean": "120,110,100"}, "0 to 1"),
+        ({"input_spec.hue": 1}, "'input_spec.hue' of a card"),
+        ({"licens": "MIT"}, "'licens' of a card"),
+        ({"class_names": "a,b"}, "2 class names"),
+        ({"class_names": "elk,yak", "class_ids": "toys/elk,toys/yak"}, "head of 3 rows"),
+        ({"class_names": "panda,ant,cow"}, "one name for one class id"),
+    ],
+)
+def test_a_change_that_does_not_fit_leaves_the_zoo_as_it_was(folder, changes, words):
+    before = {p.name: p.read_bytes() for p in folder.iterdir()}
+    refused(lambda: edit_card(folder, "one", changes), words)
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
 
 
 @pytest.mark.parametrize("keep_seal", [True, False])

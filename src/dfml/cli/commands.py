@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import tyro
 from tyro.conf import Positional
 
-from dfml.cli.show import bar, console, print_json, say
+from dfml.cli.show import bar, console, print_json, say, visible
 from dfml.cli.sources import data_glyphs, zoo_build, zoo_edit, zoo_list
 from dfml.cli.sweeps import sweep
 from dfml.errors import InputError, PartialFailure
@@ -200,9 +200,11 @@ def predict(
             row = dict(zip(classifier.class_names, answer.probabilities, strict=True))
             print_json({"image": str(answer.path), "label": answer.label, "probabilities": row})
         else:
-            print(f"{answer.path}\t{answer.label}\t{100 * max(answer.probabilities):.1f} %")
+            print(f"{visible(answer.path)}\t{visible(answer.label)}\t{100 * max(answer.probabilities):.1f} %")
     if unread:
-        raise PartialFailure(f"{len(unread)} not labelled:\n" + "\n".join(f"  {error.given}" for error in unread))
+        raise PartialFailure(
+            f"{len(unread)} not labelled:\n" + "\n".join(f"  {visible(error.given)}" for error in unread)
+        )
 
 
 COMMANDS: dict[str, Callable[..., None]] = {

@@ -110,7 +110,7 @@ def zoo_edit(
     import json
 
     from dfml.errors import InputError
-    from dfml.zoo.index import edit_card
+    from dfml.zoo.edit import edit_card
 
     values: dict[str, object] = {}
     for change in changes:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -62,7 +63,7 @@ def load_pair(path: Path, what: str, build: Callable[[dict[str, Any], dict[str, 
     """
     card, weights = path.with_suffix(".json"), path.with_suffix(".safetensors")
     try:
-        values, content = json.loads(card.read_text(encoding="utf-8")), weights.read_bytes()
+        values, content = _read_pair(card, weights)
         values = unsealed(values, Path(card.name), "copy both files again from where they were written")
         if hashlib.sha256(content).hexdigest() != values["sha256"]:
             raise ValueError(f"{weights.name} is not the file that {card.name} describes: truncated or changed")
@@ -78,3 +79,13 @@ def load_pair(path: Path, what: str, build: Callable[[dict[str, Any], dict[str, 
             f"{card.name} and {weights.name} as dfml writes them",
             "write them again, or copy both files together",
         ) from error
+
+
+def _read_pair(card: Path, weights: Path) -> tuple[dict[str, Any], bytes]:
+    """What both files hold; read again where they do not belong together, as while a run replaces them."""
+    for pause in (0.1, 0.5, 0.0):
+        values, content = json.loads(card.read_text(encoding="utf-8")), weights.read_bytes()
+        if hashlib.sha256(content).hexdigest() == values["sha256"]:
+            break
+        time.sleep(pause)
+    return values, content

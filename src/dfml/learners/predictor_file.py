@@ -3,7 +3,7 @@
 import glob
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -138,12 +138,19 @@ def image_files(names: Iterable[str | Path]) -> list[Path]:
     for name in names:
         path = Path(name)
         if path.is_dir():
-            files += sorted(p for p in path.rglob("*") if is_image(p))
+            files += _images_below(path)
         elif not path.exists() and (found := sorted(glob.glob(str(name), recursive=True))):
-            files += [Path(match) for match in found if not Path(match).is_dir()]
+            met = [_images_below(p) if p.is_dir() else [p] for p in map(Path, found)]
+            files += dict.fromkeys(chain.from_iterable(met))  # ``**`` meets folders and what is in them
         else:
             files.append(path)
     return files
+
+
+def _images_below(folder: Path) -> list[Path]:
+    """The images in a folder and below; what is hidden, or in a hidden folder, is left out."""
+    found = (p for p in folder.rglob("*") if is_image(p))
+    return sorted(p for p in found if not any(part.startswith(".") for part in p.relative_to(folder).parts))
 
 
 def adapt_to_folder(learner: AbstractLearner, support: str | Path, *, ground: str = GROUND) -> TaskClassifier:

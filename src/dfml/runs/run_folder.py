@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from dfml.errors import InputError
-from dfml.files import append_line, sealed, to_json, unsealed, write_atomic
+from dfml.files import append_line, clear_leftovers, sealed, to_json, unsealed, write_atomic
 from dfml.recipes.options import Config, Sections
 from dfml.recipes.resolving import resolve
 from dfml.recipes.upgrade import upgraded
@@ -107,6 +107,8 @@ class RunFolder:
                 "the configuration and the zoo that the run was started with",
                 "leave out the options that differ, add --override to change them, or start anew with another --out",
             )
+        for part in (folder.path, folder.checkpoints.folder):
+            clear_leftovers(part)
         noted = [{"after": folder.step, "key": key, "old": old, "new": new} for key, old, new in changed]
         about = folder.about | {"recipe_hash": config.hash, "config": config.sections}
         if noted:
@@ -185,7 +187,7 @@ class RunFolder:
 
     def _read(self, name: str) -> dict[str, Any]:
         try:
-            return json.loads((self.path / name).read_text())
+            return json.loads((self.path / name).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise InputError(
                 f"{self.path}: not a run folder ({name}: {error})", "a folder made by `dfml train`", "correct the path"

@@ -1,7 +1,7 @@
 """The index of a zoo, ``zoo.json``: what a whole zoo is asked for, so that opening it reads one file."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,6 @@ from dfml.zoo.card import ModelCard
 
 INDEX = "zoo.json"
 INDEX_SCHEMA = 2
-EDITABLE = ("input_spec", "class_names", "class_ids", "accuracy", "licence", "provenance", "source", "options")
 RESEAL = "undo the change; a wanted one is made by `dfml zoo edit`, or by dfml.zoo.write_index from the cards"
 
 
@@ -74,7 +73,7 @@ class Index:
                 "check the path; for a folder of cards and weights call dfml.zoo.write_index",
             )
         try:
-            values = unsealed(json.loads(path.read_text()), path, RESEAL)
+            values = unsealed(json.loads(path.read_text(encoding="utf-8")), path, RESEAL)
             schema = values.pop("schema", None)
             if schema not in (1, INDEX_SCHEMA):
                 raise ValueError(f"schema {schema!r}, not {INDEX_SCHEMA}")
@@ -148,33 +147,3 @@ def write_index(
         ) from error
     index.write(folder)
     return index
-
-
-def edit_card(folder: str | Path, model: str, changes: Mapping[str, Any]) -> ModelCard:
-    """Change what a card says of a model, deliberately: card and index are written and sealed anew.
-
-    Args:
-        folder: of the zoo.
-        model: its id.
-        changes: field, or ``field.key`` within one, -> value; for example ``input_spec.mean``.
-
-    Raises:
-        InputError: no such model or field, a value that a card cannot hold, or a folder that cannot be written.
-    """
-    folder, index = Path(folder), Index.read(Path(folder))
-    if model not in {entry.id for entry in index.models}:
-        raise InputError(f"model {model!r}", f"a model of zoo {index.name}", "see `dfml zoo list`")
-    values = ModelCard.read(folder / f"{model}.json").to_dict()
-    for key, value in changes.items():
-        name, _, leaf = key.partition(".")
-        if name not in EDITABLE or (leaf and not isinstance(values[name], dict)):
-            raise InputError(f"{key!r} of a card", f"one of {', '.join(EDITABLE)}", "see the card's JSON file")
-        if leaf:
-            values[name] = {**values[name], leaf: value}
-        else:
-            values[name] = value
-    card = ModelCard.from_dict(values, folder / f"{model}.json")
-    write_atomic(folder / f"{model}.json", card.to_json().encode())
-    ids = [entry.id for entry in index.models]
-    write_index(folder, name=index.name, shared_classes=index.shared_classes, recipe=index.recipe, ids=ids)
-    return card

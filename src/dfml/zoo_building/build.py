@@ -12,7 +12,7 @@ from dfml.compute.devices import Accelerator, devices
 from dfml.compute.local import start_executor
 from dfml.data.image_set import DataSplits
 from dfml.errors import InputError
-from dfml.files import locked
+from dfml.files import clear_leftovers, locked
 from dfml.zoo.card import ModelCard
 from dfml.zoo.files import read_network, write_packed
 from dfml.zoo.index import INDEX, Index, write_index
@@ -128,8 +128,7 @@ def _claim(out: Path, plan: ZooPlan) -> None:
                 "choose another --out, or repeat the options of the zoo that is there",
             )
         index.write(out)  # a folder that cannot be written is refused now, not after the first training
-        for leftover in out.glob(".*.tmp"):
-            leftover.unlink(missing_ok=True)
+        clear_leftovers(out)
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out}: exists and is no zoo", "a new or empty folder", "choose another --out")
     else:
