@@ -278,7 +278,7 @@ def test_a_list_may_be_given_as_text_and_open_fields_take_new_keys(folder):
     ("changes", "words"),
     [
         ({"input_spec.size": 32}, "32 pixels"),
-        ({"input_spec.mean": "120,110,100"}, "0 to 1"),
+        ({"input_spec.mean": "120.0,110.0,100.0"}, "0 to 1"),
         ({"input_spec.hue": 1}, "'input_spec.hue' of a card"),
         ({"licens": "MIT"}, "'licens' of a card"),
         ({"class_names": "a,b"}, "2 class names"),
