@@ -4,6 +4,7 @@ import contextlib
 import getpass
 import hashlib
 import json
+import math
 import os
 import platform
 import shutil
@@ -18,9 +19,18 @@ from dfml.errors import InputError
 SEAL = "seal"  # the key of a file's checksum over all its other values
 
 
+def without_nan(value: Any) -> Any:
+    """Plain values with null for NaN and infinity, which JSON lacks: an interval of a single episode, say."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {key: without_nan(inner) for key, inner in value.items()}
+    return [without_nan(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
 def to_json(value: Any) -> bytes:
-    """A JSON file: indented, UTF-8 (lone surrogates of file names escaped), and without NaN, which JSON lacks."""
-    text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
+    """A JSON file: indented, UTF-8 (lone surrogates of file names escaped), null for NaN."""
+    text = json.dumps(without_nan(value), indent=1, ensure_ascii=False, allow_nan=False)
     return (text + "\n").encode("utf-8", "backslashreplace")
 
 
@@ -115,7 +125,7 @@ def append_line(path: Path, values: Mapping[str, Any]) -> None:
     Raises:
         InputError: it cannot be written.
     """
-    line = (json.dumps(values, allow_nan=False) + "\n").encode()
+    line = (json.dumps(without_nan(values), allow_nan=False) + "\n").encode()
     with writing(path), path.open("ab", buffering=0) as file:
         before = file.seek(0, os.SEEK_END)
         try:
