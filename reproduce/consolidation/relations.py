@@ -8,10 +8,10 @@ from torch import Tensor
 
 from dfml.functional.divergences import grouped_kl_divergence, grouped_log_softmax
 from dfml.methods.consolidate import Consolidate
-from dfml.nn import Encoder
+from dfml.nn import Encoder, as_floats
 from dfml.nn.precision import mixed_precision
 from dfml.randomness import Rng
-from dfml.training.bank import AnswerBank, as_floats
+from dfml.training.bank import AnswerBank
 from dfml.zoo import Zoo
 
 Relations = Literal["features", "answers"]

@@ -31,10 +31,10 @@ from dfml.functional.heads import centroid_coefficients, ridge_coefficients
 from dfml.functional.priors import batchnorm_norms
 from dfml.methods.consolidate import WARM_UP, Consolidate, ConsolidateState
 from dfml.methods.zoo_ensemble import ZooEnsemble
-from dfml.nn import Encoder
+from dfml.nn import Encoder, as_floats
 from dfml.randomness import Rng
 from dfml.recovery import AbstractRecovery, DeepInversion, MetaGenerator, Visit
-from dfml.training.bank import AnswerBank, as_bytes, as_floats
+from dfml.training.bank import AnswerBank, as_bytes
 from dfml.zoo import Zoo
 
 PER_VISIT, UPDATES_A_ROUND = 100, 30

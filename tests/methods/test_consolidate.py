@@ -3,9 +3,9 @@ import torch
 
 from dfml.methods.base import Role
 from dfml.methods.consolidate import Consolidate
+from dfml.nn import as_floats
 from dfml.randomness import Rng
 from dfml.recovery import MetaGenerator
-from dfml.training.bank import as_floats
 from toys import ToyZoo, run_steps
 
 QUICK = {

@@ -106,19 +106,14 @@ def zoo_edit(
         model: its id.
         changes: ``field=value``, the value as JSON or plain text: ``input_spec.mean=[0.5,0.5,0.5]``, ``licence=MIT``.
     """
-    import contextlib
-    import json
-
     from dfml.errors import InputError
-    from dfml.zoo.edit import edit_card
+    from dfml.zoo.edit import edit_card, plain
 
     values: dict[str, object] = {}
     for change in changes:
         key, equals, text = change.partition("=")
         if not equals:
             raise InputError(f"--set {change}", "field=value", "see dfml zoo edit --help")
-        values[key] = text
-        with contextlib.suppress(ValueError):
-            values[key] = json.loads(text)
+        values[key] = plain(text)
     card = edit_card(zoo, model, values)
     say(f"written: {zoo / card.id}.json, and the index")

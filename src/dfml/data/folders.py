@@ -119,7 +119,7 @@ def load_image(path: str | Path, spec: InputSpec, *, ground: str = GROUND) -> Fl
             f"{path} for a network of {spec.channels} channels", "1 (grey) or 3 (RGB)", "give arrays instead"
         )
     picture = read_picture(Path(path), spec.channels, side=spec.size, ground=ground)
-    return spec.fit(picture[None].float() / 255)[0].clamp(0, 1)
+    return spec.fit(picture[None])[0].clamp(0, 1)
 
 
 def load_support(

@@ -43,12 +43,34 @@ def read_picture(path: Path, channels: int, *, side: int | None = None, ground: 
         InputError: not a readable image, one beyond Pillow's limit, one of more than 8 bits, or no such colour.
     """
     check_ground(ground)
+    with _opened(path) as picture:
+        deep = picture.mode.startswith(("I", "F"))  # which Pillow would clip to 255 silently
+        if side is not None:
+            picture.draft(picture.mode, (2 * side, 2 * side))
+        array = np.array(_flat(_reduced(picture, side), ground).convert("L" if channels == 1 else "RGB"))
+    if deep:
+        raise InputError(f"{path}: more than 8 bits a channel", "8 bits a channel", "convert the image")
+    return torch.from_numpy(array).reshape(*array.shape[:2], channels).permute(2, 0, 1)
+
+
+def picture_size(path: Path) -> tuple[int, int]:
+    """Width and height, from the file's head alone.
+
+    Raises:
+        InputError: not a readable image, or one beyond Pillow's limit.
+    """
+    with _opened(path) as picture:
+        return picture.size
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """Inside, what Pillow cannot read is said of ``path``."""
     try:
-        with _opened(path) as picture:
-            deep = picture.mode.startswith(("I", "F"))  # which Pillow would clip to 255 silently
-            if side is not None:
-                picture.draft(picture.mode, (2 * side, 2 * side))
-            array = np.array(_flat(_reduced(picture, side), ground).convert("L" if channels == 1 else "RGB"))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the error above its limit stays
+            with Image.open(path) as picture:
+                yield picture
     except Image.DecompressionBombError as error:
         raise InputError(
             f"{path}: {error}",
@@ -59,34 +81,6 @@ def read_picture(path: Path, channels: int, *, side: int | None = None, ground: 
         raise InputError(
             f"{path}: not a readable image ({error})", "a whole image file", "replace or remove the file"
         ) from error
-    if deep:
-        raise InputError(f"{path}: more than 8 bits a channel", "8 bits a channel", "convert the image")
-    return torch.from_numpy(array).reshape(*array.shape[:2], channels).permute(2, 0, 1)
-
-
-def picture_size(path: Path) -> tuple[int, int]:
-    """Width and height, from the file's head alone.
-
-    Raises:
-        InputError: not a readable image.
-    """
-    try:
-        with _opened(path) as picture:
-            return picture.size
-    except Image.DecompressionBombError:
-        return (1, 1)  # reading it will say so
-    except Exception as error:
-        raise InputError(
-            f"{path}: not a readable image ({error})", "a whole image file", "replace or remove the file"
-        ) from error
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the error above its limit stays
-        with Image.open(path) as picture:
-            yield picture
 
 
 def check_ground(ground: str) -> None:

@@ -64,9 +64,6 @@ def load_pair(path: Path, what: str, build: Callable[[dict[str, Any], dict[str, 
     card, weights = path.with_suffix(".json"), path.with_suffix(".safetensors")
     try:
         values, content = _read_pair(card, weights)
-        values = unsealed(values, Path(card.name), "copy both files again from where they were written")
-        if hashlib.sha256(content).hexdigest() != values["sha256"]:
-            raise ValueError(f"{weights.name} is not the file that {card.name} describes: truncated or changed")
         tensors = load_tensors(content)
         if bad := [name for name, value in tensors.items() if not bool(value.isfinite().all())]:
             raise ValueError(f"{bad[0]} holds NaN or infinity")
@@ -84,8 +81,9 @@ def load_pair(path: Path, what: str, build: Callable[[dict[str, Any], dict[str, 
 def _read_pair(card: Path, weights: Path) -> tuple[dict[str, Any], bytes]:
     """What both files hold; read again where they do not belong together, as while a run replaces them."""
     for pause in (0.1, 0.5, 0.0):
-        values, content = json.loads(card.read_text(encoding="utf-8")), weights.read_bytes()
+        written, content = json.loads(card.read_text(encoding="utf-8")), weights.read_bytes()
+        values = unsealed(written, Path(card.name), "copy both files again from where they were written")
         if hashlib.sha256(content).hexdigest() == values["sha256"]:
-            break
+            return values, content
         time.sleep(pause)
-    return values, content
+    raise ValueError(f"{weights.name} is not the file that {card.name} describes: truncated or changed")

@@ -20,7 +20,7 @@ from dfml.nn import Encoder
 
 PREDICTOR_SCHEMA = 3
 PREDICTOR = "predictor"  # name of its files, before the ending
-BATCH = 64  # images at once; with running or support statistics an answer does not depend on its batch
+BATCH = 64  # image files that are read before the first of them is answered
 
 
 @dataclass(frozen=True)
@@ -58,11 +58,8 @@ class TaskClassifier:
                 "give the names in the order of the support labels",
             )
         specs = [cast(Encoder, encoder).spec for encoder in predictor.encoders]
-        self.predictor, self.class_names, self.spec = (
-            predictor,
-            tuple(class_names),
-            max(specs, key=lambda spec: (spec.channels, spec.size)),
-        )
+        self.predictor, self.class_names = predictor, tuple(class_names)
+        self.spec = max(specs, key=lambda spec: (spec.channels, spec.size))
         self.shots = tuple(shots)
 
     def predict(self, images: Tensor) -> Prediction:
@@ -71,7 +68,7 @@ class TaskClassifier:
         Raises:
             InputError: images of another type, shape or range (`dfml.nn.as_images`); answers that are no numbers.
         """
-        probabilities = torch.cat([self.predictor.probabilities(batch) for batch in images.split(BATCH)]).cpu()
+        probabilities = self.predictor.probabilities(images).cpu()
         if not bool(probabilities.isfinite().all()):
             raise InputError(
                 "answers that are NaN or infinite", "a predictor of sound weights", "adapt a learner to the task anew"

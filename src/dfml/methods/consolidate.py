@@ -18,11 +18,11 @@ from dfml.functional.divergences import grouped_kl_divergence
 from dfml.functional.schedules import cosine
 from dfml.learners import AbstractLearner, FrozenLearner, Metrics
 from dfml.methods.base import AbstractMethod, AbstractState, Plan, Role, StepReport, Teachers
-from dfml.nn import AnsweringBackbone, Encoder, build_backbone
+from dfml.nn import AnsweringBackbone, Encoder, as_floats, build_backbone
 from dfml.nn.precision import mixed_precision
 from dfml.randomness import Rng
 from dfml.recovery import AbstractRecovery, Recovered, RecoveryState, Visit, mean_terms
-from dfml.training.bank import AnswerBank, as_bytes, as_floats
+from dfml.training.bank import AnswerBank, as_bytes
 from dfml.training.meta_model import update_average
 from dfml.training.pseudo_validation import PseudoValidation
 from dfml.zoo.card import Capability

@@ -155,8 +155,10 @@ class FREE(AbstractMethod[FreeState]):
         visited = _draw(training, self.teachers_per_step, generator)
         if state.step < self.warmup_steps:
             return {Role.VISIT: visited}
-        gave = state.bank.givers()
-        known = [i for i in training if self.distil_on == "bank" or i in visited or zoo.number_of[i] in gave]
+        known = training
+        if self.distil_on == "own":
+            gave = state.bank.givers()
+            known = [i for i in training if i in visited or zoo.number_of[i] in gave]
         reviewed = [name for _ in range(self.rounds - 1) for name in _draw(known, self.teachers_per_step, generator)]
         return {Role.VISIT: visited, Role.REVIEW: reviewed}
 

@@ -13,10 +13,9 @@ from dfml.functional.augmentation import shift_and_flip
 from dfml.functional.schedules import cosine
 from dfml.learners import AbstractLearner, FrozenLearner
 from dfml.methods.base import AbstractMethod, AbstractState, Plan, Role, StepReport, Teachers
-from dfml.nn import Classifier, Encoder, InputSpec, build_backbone
+from dfml.nn import Classifier, Encoder, InputSpec, as_floats, build_backbone
 from dfml.nn.precision import mixed_precision
 from dfml.randomness import Rng
-from dfml.training.bank import as_floats
 from dfml.training.meta_model import update_average
 from dfml.zoo.card import Capability
 from dfml.zoo.store import Zoo

@@ -31,6 +31,16 @@ class MetaGeneratorState:
     generator: nn.Module
     optimiser: torch.optim.Optimizer
 
+    def follow(self, directions: Sequence[list[Tensor]]) -> None:
+        """One meta-step along the mean of these directions, each a tensor a parameter."""
+        mean = [torch.zeros_like(p) for p in self.generator.parameters()]
+        for direction in directions:
+            torch._foreach_add_(mean, direction, alpha=1 / len(directions))
+        for p, g in zip(self.generator.parameters(), mean, strict=True):
+            p.grad = g
+        self.optimiser.step()
+        self.optimiser.zero_grad()
+
     def to(self, device: torch.device) -> None:
         """Move the generator."""
         self.generator.to(device)
@@ -124,7 +134,7 @@ class MetaGenerator(AbstractRecovery[MetaGeneratorState]):
             for k, i in enumerate(group):
                 readings[i] = parts[k * each : (k + 1) * each]
         if learn:
-            self._meta_step(state, [direction for _, _, *direction in readings])
+            state.follow([direction for _, _, *direction in readings])
         return [
             Recovered(images, visit.labels, dict(zip(self._term_names, terms.tolist(), strict=True)))
             for (images, terms, *_), visit in zip(readings, visits, strict=True)
@@ -146,16 +156,6 @@ class MetaGenerator(AbstractRecovery[MetaGeneratorState]):
     @property
     def _term_names(self) -> list[str]:
         return [name for name, weight in self.weights.items() if name == "class" or weight]
-
-    def _meta_step(self, state: MetaGeneratorState, directions: list[list[Tensor]]) -> None:
-        shared = list(state.generator.parameters())
-        mean = [torch.zeros_like(p) for p in shared]
-        for direction in directions:
-            torch._foreach_add_(mean, direction, alpha=1 / len(directions))
-        for p, g in zip(shared, mean, strict=True):
-            p.grad = g
-        state.optimiser.step()
-        state.optimiser.zero_grad()
 
     def codes(self, teacher: Teacher, labels: Int[Tensor, " n"], rng: Rng) -> Float[Tensor, "n latent"]:
         """Random codes, with the directions of the wanted classes."""

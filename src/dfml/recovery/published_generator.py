@@ -57,13 +57,7 @@ class PublishedMetaGenerator(AbstractRecovery[MetaGeneratorState]):
         state.optimiser = _adam(state.generator)
         read = ranks.map(partial(_visit, state.generator, visits, rng), range(len(visits)))
         if learn:
-            shared = list(state.generator.parameters())
-            for p, *gradients in zip(shared, *(gradient for _, _, *gradient in read), strict=True):
-                p.grad = torch.zeros_like(p)
-                for g in gradients:
-                    p.grad.add_(g, alpha=1 / len(visits))
-            state.optimiser.step()
-            state.optimiser.zero_grad()
+            state.follow([gradient for _, _, *gradient in read])
         return [
             Recovered(images, visit.labels, dict(zip(("class", "adversarial"), terms.tolist(), strict=True)))
             for (images, terms, *_), visit in zip(read, visits, strict=True)

@@ -99,9 +99,7 @@ class RunFolder:
             InputError: it belongs to another configuration or zoo, or cannot be written.
         """
         folder = cls(path)
-        changed = folder.changes(config)
-        differ = folder.other_zoo(zoo) + ([] if override else [f"{k}: {a!r} there, {b!r} here" for k, a, b in changed])
-        if differ:
+        if differ := folder.other_zoo(zoo) if override else folder.differences(config, zoo):
             raise InputError(
                 f"{folder.path}: belongs to another run" + "".join(f"\n  - {d}" for d in differ),
                 "the configuration and the zoo that the run was started with",
@@ -109,7 +107,7 @@ class RunFolder:
             )
         for part in (folder.path, folder.checkpoints.folder):
             clear_leftovers(part)
-        noted = [{"after": folder.step, "key": key, "old": old, "new": new} for key, old, new in changed]
+        noted = [{"after": folder.step, "key": key, "old": old, "new": new} for key, old, new in folder.changes(config)]
         about = folder.about | {"recipe_hash": config.hash, "config": config.sections}
         if noted:
             about["changes"] = [*folder.about.get("changes", []), *noted]

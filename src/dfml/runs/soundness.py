@@ -1,5 +1,6 @@
 """Steps that leave numbers which are none: found, taken back, and traced to the teacher that caused them."""
 
+import copy
 import math
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -12,18 +13,19 @@ from dfml.methods.base import AbstractState, StepReport, Teachers
 from dfml.nn import InputSpec
 from dfml.randomness import Rng
 from dfml.zoo.card import Capability
-from dfml.zoo.teacher import Teacher
+from dfml.zoo.teacher import AnswerKind, Teacher
+from dfml.zoo.views import ANSWERS
 
 PROBES = 16  # random images that a suspected teacher is asked about
 
 
 def learned(state: AbstractState) -> dict[str, Any]:
     """What a step moves by gradients: every part but the banks, which refuse what is no number."""
-    kept = {}
-    for name, part in state.parts().items():
-        if isinstance(part, nn.Module | torch.optim.Optimizer) or hasattr(part, "optimiser"):
-            kept[name] = part
-    return kept
+    return {
+        name: part
+        for name, part in state.parts().items()
+        if isinstance(part, nn.Module | torch.optim.Optimizer) or hasattr(part, "optimiser")
+    }
 
 
 class Snapshot:
@@ -31,7 +33,7 @@ class Snapshot:
 
     def __init__(self, state: AbstractState):
         self.step, self.state = state.step, state
-        self.copies = {name: _copied(part.state_dict()) for name, part in learned(state).items()}
+        self.copies = {name: copy.deepcopy(part.state_dict()) for name, part in learned(state).items()}
 
     def restore(self) -> None:
         """Take the step back."""
@@ -77,19 +79,9 @@ def _unsound(teacher: Teacher, images: Tensor) -> str | None:
     return None
 
 
-def _most(teacher: Teacher) -> Any:
-    known = teacher.capabilities
-    return (
-        "logits" if Capability.LOGITS in known else "probabilities" if Capability.PROBABILITIES in known else "labels"
-    )
-
-
-def _copied(tree: Any) -> Any:
-    if isinstance(tree, Tensor):
-        return tree.detach().clone()
-    if isinstance(tree, dict):
-        return {k: _copied(v) for k, v in tree.items()}
-    return [_copied(v) for v in tree] if isinstance(tree, list) else tree
+def _most(teacher: Teacher) -> AnswerKind:
+    """The most that its answers tell."""
+    return [kind for kind, needed in ANSWERS.items() if needed in teacher.capabilities][-1]
 
 
 def _tensors(tree: Any) -> Iterator[Tensor]:

@@ -80,7 +80,8 @@ def train_configured(
             if not resume:
                 RunFolder.create(out, config, zoo)
             stack.enter_context(locked(RunFolder(out).path, "training"))
-            RunFolder.reopen(out, config, zoo, override=override)
+            if resume:
+                RunFolder.reopen(out, config, zoo, override=override)
         fabric.barrier()
         folder = RunFolder(out)
         Loop(method, zoo, folder, config.run, on_progress, ranks=ranks, device=fabric.device).run()

@@ -60,11 +60,12 @@ def _change(values: dict[str, Any], key: str, value: Any) -> None:
         keys = [*EDITABLE, *(f"{k}.{inner}" for k in EDITABLE if isinstance(values[k], dict) for inner in values[k])]
         raise InputError(f"{key!r} of a card", f"one of {', '.join(keys)}", "see the card's JSON file")
     if isinstance(place.get(last), list | tuple) and isinstance(value, str):
-        value = [_plain(part.strip()) for part in value.split(",")]
+        value = [plain(part.strip()) for part in value.split(",")]
     place[last] = value
 
 
-def _plain(text: str) -> Any:
+def plain(text: str) -> Any:
+    """What text says as JSON, or the text itself."""
     try:
         return json.loads(text)
     except ValueError:

@@ -15,7 +15,7 @@ ANSWERS: dict[AnswerKind, Capability] = {
     "probabilities": Capability.LABELS | Capability.PROBABILITIES,
     "logits": Capability.LABELS | Capability.PROBABILITIES | Capability.LOGITS,
 }
-"""What a teacher can be asked that gives so much of its answers and nothing else."""
+"""What a teacher can be asked that gives so much of its answers and nothing else; the most comes last."""
 
 
 @dataclass
