@@ -15,7 +15,7 @@ console = Console(highlight=False)
 
 def say(text: str) -> None:
     """Print a line as it is: no markup, no wrapping."""
-    console.print(text.encode("utf-8", "backslashreplace").decode(), markup=False, soft_wrap=True)
+    console.print(text, markup=False, soft_wrap=True)
 
 
 def visible(name: object) -> str:
