@@ -4,6 +4,12 @@ import numpy as np
 import pytest
 
 
+@pytest.fixture(autouse=True)
+def own_consent(tmp_path_factory, monkeypatch):
+    """What tests agree to run is not what the user of this machine agrees to."""
+    monkeypatch.setenv("DFML_CONFIG", str(tmp_path_factory.mktemp("config")))
+
+
 @pytest.fixture
 def shades(tmp_path):
     """A data folder whose images of class k are of the one shade 20 k; the classes of train are a, b and c."""

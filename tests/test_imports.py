@@ -14,6 +14,7 @@ ROOT = Path(dfml.__path__[0])
 LAYERS = (
     {"bounds", "errors", "randomness"},
     {"files"},
+    {"consent"},
     {"episode", "compute", "functional"},
     {"nn"},
     {"data", "zoo"},

@@ -11,6 +11,7 @@ from tyro.conf import Positional
 from dfml.cli.show import bar, console, print_json, say, visible
 from dfml.cli.sources import data_glyphs, zoo_build, zoo_edit, zoo_list
 from dfml.cli.sweeps import sweep
+from dfml.cli.zoos import trust, zoo_add
 from dfml.errors import InputError, PartialFailure
 
 
@@ -211,6 +212,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo,
     "data glyphs": data_glyphs,
     "zoo build": zoo_build,
+    "zoo add": zoo_add,
     "zoo list": zoo_list,
     "zoo edit": zoo_edit,
     "train": train,
@@ -219,4 +221,5 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "recover": recover,
     "adapt": adapt,
     "predict": predict,
+    "trust": trust,
 }

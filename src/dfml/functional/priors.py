@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from dfml.functional.divergences import kl_divergence
 
@@ -51,6 +52,11 @@ def batch_moments(x: Float[Tensor, "n c h w"]) -> tuple[Float[Tensor, " c"], Flo
     return _Moments.apply(x)
 
 
+def _seen(layer: nn.Module) -> bool:
+    """Whether a layer normalises maps by statistics of its own."""
+    return isinstance(layer, _BatchNorm) and not isinstance(layer, nn.BatchNorm1d) and layer.running_mean is not None
+
+
 @contextmanager
 def capture_statistics(network: nn.Module) -> Iterator[list[BatchNormStatistics]]:
     """Inside the block, each forward pass of ``network`` appends the statistics of its BatchNorm inputs to the list.
@@ -63,7 +69,7 @@ def capture_statistics(network: nn.Module) -> Iterator[list[BatchNormStatistics]
         mean, variance = batch_moments(inputs[0])
         captured.append(BatchNormStatistics(mean, variance, layer.running_mean, layer.running_var))  # type: ignore[arg-type]
 
-    handles = [m.register_forward_pre_hook(hook) for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
+    handles = [m.register_forward_pre_hook(hook) for m in network.modules() if _seen(m)]
     try:
         yield captured
     finally:

@@ -62,7 +62,7 @@ class ZooEnsemble(AbstractBaseline):
         network, spec = copy.deepcopy(zoo.network(model)), zoo.cards[model].input_spec
         if self.compare == "features":
             return Encoder(network.backbone, spec)
-        answering = AnsweringBackbone(network.backbone, [range(network.head.out_features)], heads=network.head)
+        answering = AnsweringBackbone(network.backbone, [range(network.classes)], heads=network.head)
         return Encoder(answering.eval(), spec)
 
 

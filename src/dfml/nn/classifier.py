@@ -11,6 +11,7 @@ from dfml.errors import InputError
 from dfml.nn.answers import AnsweringBackbone
 from dfml.nn.conv4 import Conv4
 from dfml.nn.description import Description, describe, short_name
+from dfml.nn.foreign import build_foreign
 from dfml.nn.resnet import ResNet
 from dfml.nn.resnet12 import ResNet12
 
@@ -28,17 +29,25 @@ class Classifier(nn.Module):
 
     Args:
         backbone: maps [n, c, h, w] to [n, features] and knows ``feature_size``.
-        classes: rows of the head.
+        classes: of the answers.
+        head: maps features to logits; a new linear layer unless given.
     """
 
-    def __init__(self, backbone: nn.Module, classes: int):
+    def __init__(self, backbone: nn.Module, classes: int, head: nn.Module | None = None):
         super().__init__()
-        self.backbone = backbone
-        self.head = nn.Linear(int(backbone.feature_size), classes)  # type: ignore[arg-type]
+        self.backbone, self.classes = backbone, classes
+        self.head = head or _head(backbone, classes)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n classes"]:
         """Logits."""
         return self.head(self.backbone(x))
+
+
+def _head(backbone: nn.Module, classes: int) -> nn.Module:
+    """A new linear layer; none on a backbone that answers itself."""
+    if getattr(backbone, "answers_itself", False):
+        return nn.Identity()
+    return nn.Linear(int(backbone.feature_size), classes)  # type: ignore[arg-type]
 
 
 class SideBySide(nn.Module):
@@ -47,7 +56,7 @@ class SideBySide(nn.Module):
     def __init__(self, networks: Iterable[Classifier]):
         super().__init__()
         self.networks = nn.ModuleList(networks)
-        self.feature_size = sum(classifier.head.out_features for classifier in self._classifiers)
+        self.feature_size = sum(classifier.classes for classifier in self._classifiers)
 
     @property
     def _classifiers(self) -> list[Classifier]:
@@ -56,7 +65,7 @@ class SideBySide(nn.Module):
     @property
     def description(self) -> Description:
         """See `build_network`."""
-        heads = [{"backbone": describe(c.backbone), "classes": c.head.out_features} for c in self._classifiers]
+        heads = [{"backbone": describe(c.backbone), "classes": c.classes} for c in self._classifiers]
         return {"kind": "side_by_side", "classifiers": heads}
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n outputs"]:
@@ -132,6 +141,7 @@ def _side_by_side(values: Description) -> nn.Module:
 NETWORKS: dict[str, Callable[[Description], nn.Module]] = {
     **{name: _architecture(name) for name in ARCHITECTURES},
     "answering": _answering,
+    "foreign": build_foreign,
     "side_by_side": _side_by_side,
 }
 """Kind of a description -> what builds the network from the rest of it; others may add theirs."""

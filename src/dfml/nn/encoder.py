@@ -1,7 +1,8 @@
 """What an image must look like to a network, and networks that normalise their own input."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cache
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -11,15 +12,33 @@ from torch import Tensor, nn
 from dfml.errors import InputError
 from dfml.nn.layout import channels_last
 
+Interpolation = Literal["bilinear", "bicubic", "nearest"]
+
 
 @dataclass(frozen=True)
 class InputSpec:
-    """Images that a network takes: channels, height = width = ``size`` pixels, per-channel mean and std."""
+    """Images that a network takes.
+
+    Args:
+        channels: of an image.
+        size: height in pixels; also the width, unless ``width`` is given.
+        mean: of each channel, taken off.
+        std: of each channel, divided by.
+        width: in pixels, of a network whose images are no squares.
+        interpolation: of resizing, always antialiased.
+        crop: the middle part of an image that the network looks at, as a share of its sides.
+
+    Raises:
+        InputError: values that go with no images.
+    """
 
     channels: int = 3
     size: int = 32
     mean: tuple[float, ...] | list[float] = (0.5, 0.5, 0.5)  # a list, as JSON gives it, becomes a tuple
     std: tuple[float, ...] | list[float] = (0.25, 0.25, 0.25)
+    width: int | None = None
+    interpolation: Interpolation = "bilinear"
+    crop: float = 1.0
 
     def __post_init__(self):
         object.__setattr__(self, "mean", tuple(self.mean))
@@ -37,23 +56,32 @@ class InputSpec:
                 "means from 0 to 1 and stds of at most 1, since images are in [0, 1]",
                 "divide them by 255 if they belong to images in 0..255; correct the input_spec of the model card",
             )
+        if self.interpolation not in get_args(Interpolation) or not 0.1 <= self.crop <= 1:
+            raise InputError(
+                f"interpolation {self.interpolation!r} and crop {self.crop}",
+                f"one of {', '.join(get_args(Interpolation))}, and a share of the sides from 0.1 to 1",
+                "correct the input_spec of the model card",
+            )
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """Channels, height and width."""
-        return self.channels, self.size, self.size
+        return self.channels, self.size, self.width or self.size
 
     def to_dict(self) -> dict:
-        """Plain values, for JSON."""
-        return asdict(self) | {"mean": list(self.mean), "std": list(self.std)}
+        """Plain values, for JSON; what is as usual is left out where older versions of dfml did not know of it."""
+        values = asdict(self) | {"mean": list(self.mean), "std": list(self.std)}
+        newer = ("width", "interpolation", "crop")
+        usual = {f.name: f.default for f in fields(self)}
+        return {name: value for name, value in values.items() if name not in newer or value != usual[name]}
 
     def normalise(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
         """(images - mean) / std, per channel; images in [0, 1]. Channels-last, which networks run faster in."""
         mean, std = _constants(self, images.device, images.dtype)
         return channels_last((images - mean) / std)
 
-    def fit(self, images: Num[Tensor, "n c h w"]) -> Float[Tensor, "n channels size size"]:
-        """Images of any shape as this network takes them: cropped to the middle square, resized, grey or in colour.
+    def fit(self, images: Num[Tensor, "n c h w"]) -> Float[Tensor, "n channels height width"]:
+        """Images of any shape as this network takes them: cropped to the middle, resized, grey or in colour.
 
         A crop keeps what is round round; squeezing would not. Resizing is antialiased. Colour becomes grey as in
         Pillow (ITU-R 601-2 luma), and grey becomes three equal channels. Bytes become floats in [0, 1].
@@ -67,7 +95,7 @@ class InputSpec:
             if {channels, self.channels} != {1, 3}:
                 raise InputError(f"images with {channels} channels", f"{self.channels} channels", "convert them")
             images = grey(images) if channels == 3 else images.expand(-1, 3, -1, -1)
-        return resized(images, self.size)
+        return resized(images, *self.shape[1:], interpolation=self.interpolation, crop=self.crop)
 
 
 LUMA = (0.299, 0.587, 0.114)
@@ -79,15 +107,34 @@ def grey(images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 1 h w"]:
     return (images * weights[:, None, None]).sum(1, keepdim=True)
 
 
-def resized(images: Float[Tensor, "n c h w"], side: int) -> Float[Tensor, "n c side side"]:
-    """The middle square of each image, antialiased at another size; unchanged where it has that size."""
-    height, width = images.shape[-2:]
-    if (height, width) == (side, side):
+def resized(
+    images: Float[Tensor, "n c h w"],
+    height: int,
+    width: int | None = None,
+    *,
+    interpolation: Interpolation = "bilinear",
+    crop: float = 1.0,
+) -> Float[Tensor, "n c height width"]:
+    """The middle of each image, as large as its new shape allows, antialiased at that shape.
+
+    Args:
+        images: of any height and width.
+        height: wanted.
+        width: wanted; the height unless given.
+        interpolation: of resizing; bicubic is cut to [0, 1], as Pillow does.
+        crop: share of the sides of that middle that is looked at.
+    """
+    width, (tall, wide) = width or height, images.shape[-2:]
+    scale = min(tall / height, wide / width) * crop
+    rows, columns = max(1, round(height * scale)), max(1, round(width * scale))
+    top, left = (tall - rows) // 2, (wide - columns) // 2
+    images = images[..., top : top + rows, left : left + columns]
+    if (rows, columns) == (height, width):
         return images
-    square = min(height, width)
-    top, left = (height - square) // 2, (width - square) // 2
-    images = images[..., top : top + square, left : left + square]
-    return F.interpolate(images, (side, side), mode="bilinear", antialias=True, align_corners=False)
+    if interpolation == "nearest":
+        return F.interpolate(images, (height, width), mode="nearest-exact")
+    images = F.interpolate(images, (height, width), mode=interpolation, antialias=True, align_corners=False)
+    return images.clamp(0, 1) if interpolation == "bicubic" else images
 
 
 def as_floats(images: Tensor, dtype: torch.dtype = torch.float32) -> Float[Tensor, "..."]:

@@ -1,5 +1,6 @@
 """The zoo: cards, teachers and the store."""
 
+from dfml.zoo.adding import add
 from dfml.zoo.card import Capability, ModelCard
 from dfml.zoo.index import write_index
 from dfml.zoo.store import Zoo
@@ -16,5 +17,6 @@ __all__ = [
     "Tally",
     "Teacher",
     "Zoo",
+    "add",
     "write_index",
 ]

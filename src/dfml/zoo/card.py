@@ -1,16 +1,26 @@
 """The card of a model: what it is, what it knows and how it was made. One JSON file beside the weights."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from enum import Flag, auto
+from functools import reduce
+from operator import or_
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from dfml.errors import InputError
 from dfml.files import content_hash, sealed, to_json, unsealed
 from dfml.nn import InputSpec
 
-CARD_SCHEMA = 2
+CARD_SCHEMA = 3
+AnswerKind = Literal["logits", "probabilities", "labels"]
+
+
+def architecture_of(source: str) -> str:
+    """What comes behind the prefix of a source, or the prefix where nothing does, as in ``onnx``."""
+    prefix, _, name = source.partition(":")
+    return name or prefix
 
 
 class Capability(Flag):
@@ -23,6 +33,23 @@ class Capability(Flag):
     FEATURES = auto()
     BN_STATISTICS = auto()
     WHITE_BOX = LABELS | PROBABILITIES | LOGITS | GRADIENTS | FEATURES | BN_STATISTICS
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Each of them in lower case, as cards hold them."""
+        return tuple(str(one.name).lower() for one in self)
+
+    @staticmethod
+    def named(names: Iterable[str]) -> "Capability":
+        """From `names`.
+
+        Raises:
+            ValueError: a name that none has.
+        """
+        known = {str(one.name).lower(): one for one in Capability}
+        if unknown := sorted(set(names) - known.keys()):
+            raise ValueError(f"capability {unknown[0]!r}, not one of {', '.join(known)}")
+        return reduce(or_, (known[name] for name in names), Capability(0))
 
 
 @dataclass(frozen=True)
@@ -39,6 +66,10 @@ class ModelCard:
         accuracy: ``{"mean": percent, "ci95": percent, "n": images}`` on held-out images, or empty.
         sha256: of the weight file.
         options: what else the source needs to build the network: ``width``, the channels of the first block.
+        answers: what its outputs are: ``logits``, ``probabilities`` or ``labels``.
+        capabilities: what it can be asked, as found when it was added; empty is all that its source gives.
+        structure: of another library's network, as found when it was added; see `dfml.nn.foreign.build_foreign`.
+        findings: what else was found then, in plain sentences.
         licence: of the weights.
         provenance: how the model was made: free plain values.
     """
@@ -53,6 +84,10 @@ class ModelCard:
     accuracy: dict[str, float] = field(default_factory=dict)
     licence: str = "unknown"
     provenance: dict[str, Any] = field(default_factory=dict)
+    answers: AnswerKind = "logits"
+    capabilities: tuple[str, ...] = ()
+    structure: dict[str, Any] = field(default_factory=dict)
+    findings: tuple[str, ...] = ()
     stored_hash: str = field(default="", compare=False)
     """Of what its file says, word for word, so that it is the same to every version of dfml; empty for a new card."""
 
@@ -68,7 +103,7 @@ class ModelCard:
     @property
     def architecture(self) -> str:
         """The source's own name of the network: ``conv4``."""
-        return self.source.partition(":")[2]
+        return architecture_of(self.source)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -109,7 +144,7 @@ class ModelCard:
         """
         stored_hash, values = content_hash(values), dict(values)
         schema = values.pop("schema", None)
-        if schema not in (1, CARD_SCHEMA):
+        if schema not in (1, 2, CARD_SCHEMA):
             raise InputError(f"{path}: schema {schema!r}", f"schema {CARD_SCHEMA}", "rebuild the zoo with this dfml")
         try:
             if schema == 1:  # all networks were dfml's own
@@ -118,7 +153,11 @@ class ModelCard:
             values["input_spec"] = InputSpec(**values["input_spec"])
             values["class_names"] = tuple(values["class_names"])
             ids = values.get("class_ids") or [f"{values['id']}/{n}" for n in values["class_names"]]
-            return ModelCard(**values | {"class_ids": tuple(ids), "stored_hash": stored_hash})
+            values["class_ids"] = tuple(ids)
+            for key in ("capabilities", "findings"):
+                values[key] = tuple(values.get(key, ()))
+            Capability.named(values["capabilities"])
+            return ModelCard(**values | {"stored_hash": stored_hash})
         except InputError:
             raise
         except (ValueError, TypeError, KeyError, AttributeError) as error:

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from dfml.errors import InputError
-from dfml.files import write_atomic
+from dfml.files import locked, write_atomic
 from dfml.zoo.card import ModelCard
-from dfml.zoo.index import INDEX, Index, write_index
+from dfml.zoo.index import INDEX, Index, rewrite_index
 from dfml.zoo.store import Zoo
 
 EDITABLE = ("input_spec", "class_names", "class_ids", "accuracy", "licence", "provenance", "source", "options")
@@ -23,7 +23,7 @@ def edit_card(folder: str | Path, model: str, changes: Mapping[str, Any]) -> Mod
         folder: of the zoo.
         model: its id.
         changes: field, or ``field.key`` within one, -> value; for example ``input_spec.mean``. A list may be given as
-            text, ``0.5,0.5,0.5``.
+            text, ``0.5,0.5,0.5``. ``aside`` is why no method is to look at the model, or None for one that all may.
 
     Raises:
         InputError: no such model or field, a value that a card cannot hold or that does not go with the weights or the
@@ -34,14 +34,17 @@ def edit_card(folder: str | Path, model: str, changes: Mapping[str, Any]) -> Mod
         raise InputError(f"model {model!r}", f"a model of zoo {index.name}", "see `dfml zoo list`")
     path = folder / f"{model}.json"
     values = ModelCard.read(path).to_dict()
+    aside = dict(index.aside)
     for key, value in changes.items():
-        _change(values, key, value)
+        if key == "aside":
+            aside = {k: v for k, v in (aside | {model: value}).items() if v is not None}
+        else:
+            _change(values, key, value)
     card = ModelCard.from_dict(values, path)
     before = {file: file.read_bytes() for file in (path, folder / INDEX)}
     try:
         write_atomic(path, card.to_json().encode())
-        ids = [entry.id for entry in index.models]
-        write_index(folder, name=index.name, shared_classes=index.shared_classes, recipe=index.recipe, ids=ids)
+        rewrite_index(folder, index, aside=aside)
         if any(key.partition(".")[0] in ANSWERS for key in changes):
             Zoo.open(folder).teacher(model)
     except BaseException:
@@ -49,6 +52,19 @@ def edit_card(folder: str | Path, model: str, changes: Mapping[str, Any]) -> Mod
             write_atomic(file, content)
         raise
     return card
+
+
+def set_aside(folder: str | Path, reasons: Mapping[str, str]) -> None:
+    """Leave models out of whatever looks at the zoo, and say why in its index; those left out before stay so.
+
+    Raises:
+        InputError: no such model, or a folder that cannot be written.
+    """
+    folder, index = Path(folder), Index.read(Path(folder))
+    if unknown := sorted(reasons.keys() - {m.id for m in index.models}):
+        raise InputError(f"model {unknown[0]!r}", f"a model of zoo {index.name}", "see `dfml zoo list`")
+    with locked(folder, "setting models aside"):
+        rewrite_index(folder, index, aside=index.aside | dict(reasons))
 
 
 def _change(values: dict[str, Any], key: str, value: Any) -> None:

@@ -50,7 +50,7 @@ def read_network(folder: Path, card: ModelCard) -> Classifier:
             classes or image size.
     """
     path = folder / f"{card.id}.safetensors"
-    state = _checked_state(path, card)
+    state = checked_state(path, card)
     spec = card.input_spec
     try:
         network = copy.deepcopy(
@@ -72,12 +72,12 @@ def read_network(folder: Path, card: ModelCard) -> Classifier:
             f"{wanted.get(name, 'not there')} for {card.architecture} {card.options} at {spec.size} pixels",
             "correct source, options or input_spec in the card",
         )
-    _check_numbers(path, state)
+    check_numbers(path, state)
     network.load_state_dict({n: v.float() if v.is_floating_point() else v for n, v in state.items()}, assign=True)
     return network.eval().requires_grad_(False)
 
 
-def _check_numbers(path: Path, state: dict[str, Tensor]) -> None:
+def check_numbers(path: Path, state: dict[str, Tensor]) -> None:
     """Refuse weights with which every answer would be NaN."""
     for name, value in state.items():
         wrong = value.is_floating_point() and not bool(value.isfinite().all())
@@ -96,25 +96,39 @@ def _without_weights(architecture: str, width: int | None, size: int, channels: 
         return Classifier(build_backbone(architecture, image_size=size, channels=channels, width=width), classes)
 
 
-def _checked_state(path: Path, card: ModelCard) -> dict[str, Tensor]:
+def checked_bytes(path: Path, card: ModelCard) -> bytes:
+    """A weight file's content.
+
+    Raises:
+        InputError: it cannot be read, or is not the one that the card names.
+    """
     try:
         content = path.read_bytes()
     except OSError as error:
         raise InputError(
             f"{path}: cannot be read ({error.strerror or error})", f"the weights of card {card.id}", REPAIR
         ) from error
-    try:
-        state = load_tensors(content)
-    except SafetensorError as error:
-        raise InputError(
-            f"{path}: {len(content)} bytes that are truncated or no safetensors file ({error})",
-            f"the weights of card {card.id}, sha256 {card.sha256[:12]}...",
-            REPAIR,
-        ) from error
     found = hashlib.sha256(content).hexdigest()
     if found != card.sha256:
-        raise InputError(f"{path}: sha256 {found[:12]}...", f"sha256 {card.sha256[:12]}..., as its card says", REPAIR)
-    return state
+        raise InputError(
+            f"{path}: sha256 {found[:12]}... of {len(content)} bytes: truncated or another file",
+            f"sha256 {card.sha256[:12]}..., as its card says",
+            REPAIR,
+        )
+    return content
+
+
+def checked_state(path: Path, card: ModelCard) -> dict[str, Tensor]:
+    """The tensors of a weight file.
+
+    Raises:
+        InputError: see `checked_bytes`; no safetensors file.
+    """
+    content = checked_bytes(path, card)
+    try:
+        return load_tensors(content)
+    except SafetensorError as error:
+        raise InputError(f"{path}: no safetensors file ({error})", f"the weights of card {card.id}", REPAIR) from error
 
 
 def _check_head(path: Path, card: ModelCard, shapes: dict[str, tuple[int, ...]], wanted: tuple[int, ...]) -> None:

@@ -1,7 +1,7 @@
 """The index of a zoo, ``zoo.json``: what a whole zoo is asked for, so that opening it reads one file."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,10 +9,10 @@ from typing import Any
 from dfml.errors import InputError
 from dfml.files import sealed, to_json, unsealed, write_atomic
 from dfml.nn import InputSpec
-from dfml.zoo.card import ModelCard
+from dfml.zoo.card import ModelCard, architecture_of
 
 INDEX = "zoo.json"
-INDEX_SCHEMA = 2
+INDEX_SCHEMA = 3
 RESEAL = "undo the change; a wanted one is made by `dfml zoo edit`, or by dfml.zoo.write_index from the cards"
 
 
@@ -29,11 +29,15 @@ class Entry:
     """None in an index by an older dfml: the card knows."""
     card_hash: str | None = None
     """Of the whole card (`ModelCard.hash`); None in an index by an older dfml."""
+    capabilities: tuple[str, ...] = ()
+    """See `ModelCard.capabilities`."""
+    aside: str | None = None
+    """Why it is set aside: no method looks at it then."""
 
     @property
     def architecture(self) -> str:
         """See `ModelCard.architecture`."""
-        return self.source.partition(":")[2]
+        return architecture_of(self.source)
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,11 @@ class Index:
     recipe: dict[str, Any] = field(default_factory=dict)
     classes: dict[str, str] = field(default_factory=dict)
     models: tuple[Entry, ...] = ()
+
+    @property
+    def aside(self) -> dict[str, str]:
+        """Models that are set aside -> why."""
+        return {m.id: m.aside for m in self.models if m.aside is not None}
 
     def write(self, folder: Path) -> None:
         """Write ``zoo.json`` atomically."""
@@ -75,7 +84,7 @@ class Index:
         try:
             values = unsealed(json.loads(path.read_text(encoding="utf-8")), path, RESEAL)
             schema = values.pop("schema", None)
-            if schema not in (1, INDEX_SCHEMA):
+            if schema not in (1, 2, INDEX_SCHEMA):
                 raise ValueError(f"schema {schema!r}, not {INDEX_SCHEMA}")
             models = tuple(_entry(m) for m in values.pop("models"))
             index = Index(**values, models=models)
@@ -107,7 +116,33 @@ def _entry(values: dict[str, Any]) -> Entry:
     if "architecture" in values:  # schema 1: all networks were dfml's own
         values["source"] = f"dfml:{values.pop('architecture')}"
     known = {"class_ids": tuple(values["class_ids"]), "input_spec": InputSpec(**spec) if spec else None}
-    return Entry(**values | known)
+    return Entry(**values | known | {"capabilities": tuple(values.get("capabilities", ()))})
+
+
+def _of_card(card: ModelCard, aside: str | None) -> Entry:
+    about = (card.accuracy, card.input_spec, card.hash, card.capabilities, aside)
+    return Entry(card.id, card.source, card.class_ids, card.sha256, *about)
+
+
+def rewrite_index(
+    folder: Path, index: Index, *, ids: Iterable[str] | None = None, aside: Mapping[str, str] | None = None
+) -> Index:
+    """The index anew from the cards, after models came, went or changed.
+
+    Args:
+        folder: of the zoo.
+        index: as it was.
+        ids: of the models now; as before unless given.
+        aside: those set aside now; as before unless given.
+    """
+    return write_index(
+        folder,
+        name=index.name,
+        shared_classes=index.shared_classes,
+        recipe=index.recipe,
+        ids=[m.id for m in index.models] if ids is None else ids,
+        aside=index.aside if aside is None else aside,
+    )
 
 
 def write_index(
@@ -117,8 +152,17 @@ def write_index(
     shared_classes: bool,
     recipe: dict[str, Any] | None = None,
     ids: Iterable[str] | None = None,
+    aside: Mapping[str, str] | None = None,
 ) -> Index:
     """Make ``zoo.json`` from the cards in a folder: all of them, or those with these ``ids``.
+
+    Args:
+        folder: of the zoo.
+        name: of the zoo.
+        shared_classes: see `Index`.
+        recipe: see `Index`.
+        ids: of the models; all unless given.
+        aside: models that no method is to look at -> why.
 
     Raises:
         InputError: a card that cannot be read; one id with two names; ids that meet without ``shared_classes``.
@@ -137,7 +181,7 @@ def write_index(
                     "one name for one class id",
                     "correct the class_ids or class_names in the cards",
                 )
-    models = tuple(Entry(c.id, c.source, c.class_ids, c.sha256, c.accuracy, c.input_spec, c.hash) for c in cards)
+    models = tuple(_of_card(card, (aside or {}).get(card.id)) for card in cards)
     index = Index(name, shared_classes, recipe or {}, dict(sorted(classes.items())), models)
     try:
         index.check()

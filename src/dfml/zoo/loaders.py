@@ -9,8 +9,10 @@ from pathlib import Path
 import torch
 
 from dfml.errors import InputError
+from dfml.nn.foreign import SOURCES
 from dfml.zoo.card import Capability, ModelCard
 from dfml.zoo.files import read_network
+from dfml.zoo.foreign_files import FILES, read_foreign
 from dfml.zoo.teacher import LocalTeacher, Teacher
 
 
@@ -32,7 +34,14 @@ def _own(folder: Path, card: ModelCard, device: torch.device) -> Teacher:
     return LocalTeacher(card, read_network(folder, card).to(device))
 
 
-LOADERS: dict[str, Loader] = {"dfml": Loader(lambda source: Capability.WHITE_BOX, _own)}
+def _foreign(folder: Path, card: ModelCard, device: torch.device) -> Teacher:
+    return LocalTeacher(card, read_foreign(folder, card).to(device))
+
+
+LOADERS: dict[str, Loader] = {"dfml": Loader(lambda source: Capability.WHITE_BOX, _own)} | {
+    prefix: Loader(lambda source: Capability.LOGITS | Capability.PROBABILITIES | Capability.LABELS, _foreign)
+    for prefix in SOURCES
+}
 """Prefix -> loader; packages may announce theirs in the entry-point group ``dfml.loaders``."""
 
 
@@ -49,11 +58,11 @@ def loader_of(source: str) -> Loader:
         InputError: no loader has its prefix.
     """
     prefix, _, name = source.partition(":")
-    if prefix not in loaders() or not name:
+    if prefix not in loaders() or (not name and prefix not in FILES):
         known = ", ".join(f"{prefix}:" for prefix in loaders())
         raise InputError(
             f"source {source!r} of a model",
-            f"a name behind one of {known}",
+            f"a name behind one of {known} (export and onnx need none)",
             "correct the card, or install the package that reads such models",
         )
     return loaders()[prefix]

@@ -9,7 +9,7 @@ from typing import cast
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from dfml.functional.priors import BatchNormStatistics, batch_moments
 from dfml.nn.conv4 import Conv4
@@ -23,7 +23,7 @@ def can_stack(teachers: Sequence[Teacher]) -> bool:
     networks = [own.network for t in teachers if (own := local(t))]
     if len(networks) < len(teachers) or not all(isinstance(n.backbone, Conv4) for n in networks):
         return False
-    kinds = [(describe(n.backbone), n.head.out_features) for n in networks]
+    kinds = [(describe(n.backbone), n.classes) for n in networks]
     return kinds.count(kinds[0]) == len(kinds) and len({t.card.input_spec for t in teachers}) == 1
 
 
@@ -47,8 +47,9 @@ class StackedTeachers:
                 torch.cat([getattr(n, k) for n in norms]) for k in ("running_mean", "running_var", "weight", "bias")
             ]
             self.blocks.append((weight, bias, norm, cast(float, norms[0].eps)))
-        self.head = torch.stack([n.head.weight for n in networks])
-        self.head_bias = torch.stack([n.head.bias for n in networks])
+        heads = [cast(nn.Linear, n.head) for n in networks]
+        self.head = torch.stack([head.weight for head in heads])
+        self.head_bias = torch.stack([head.bias for head in heads])
 
     def logits(
         self, images: Float[Tensor, "teachers n c h w"]

@@ -78,8 +78,15 @@ class Zoo:
             )
         self.path, self.index, self.name = path, index, index.name
         self.device = device or torch.device("cpu")
-        self._entries = {m.id: m for m in index.models}
+        self._entries = {m.id: m for m in index.models if m.aside is None}
+        if not self._entries:
+            raise InputError(
+                f"{path}: all {len(index.models)} models are set aside",
+                "a model that is not",
+                "see `dfml zoo list`; take one back with `dfml zoo edit ZOO ID --set aside=null`",
+            )
         self.ids = list(self._entries)
+        self.aside = index.aside
         self.cards: Mapping[str, ModelCard] = _Cards(path, self._entries, index.classes)
         self._teachers: OrderedDict[str, tuple[Counted, int]] = OrderedDict()
         self._cached_bytes = 0
@@ -135,6 +142,8 @@ class Zoo:
         Raises:
             InputError: no such model.
         """
+        if model in self.aside:
+            raise InputError(f"model {model!r}", "one that is not set aside", f"it is, because: {self.aside[model]}")
         if model not in self._entries:
             raise InputError(f"model {model!r}", f"a model of zoo {self.name}, as {self.ids[0]}", "see `dfml zoo list`")
         return self._entries[model]
@@ -142,7 +151,7 @@ class Zoo:
     @cached_property
     def class_ids(self) -> tuple[str, ...]:
         """Every class that some model knows, sorted: the rows of the zoo-wide class head."""
-        return tuple(sorted({c for m in self.index.models for c in m.class_ids}))
+        return tuple(sorted({c for m in self._entries.values() for c in m.class_ids}))
 
     @property
     def class_names(self) -> dict[str, str]:
@@ -186,8 +195,8 @@ class Zoo:
         Raises:
             InputError: no such model, or no loader for its source.
         """
-        source = self.entry(model).source
-        return loader_of(source).capabilities(source)
+        entry = self.entry(model)
+        return Capability.named(entry.capabilities) or loader_of(entry.source).capabilities(entry.source)
 
     def network(self, model: str) -> Classifier:
         """The model's own network, frozen: for those who look inside (`Capability.FEATURES`).
@@ -219,12 +228,12 @@ class Zoo:
     @cached_property
     def hash(self) -> str:
         """Content: model ids, hashes of their weights, and class ids in output order."""
-        return content_hash(sorted([m.id, m.sha256, list(m.class_ids)] for m in self.index.models))
+        return content_hash(sorted([m.id, m.sha256, list(m.class_ids)] for m in self._entries.values()))
 
     @cached_property
     def cards_hash(self) -> str | None:
         """Of all that the cards say, so of what `hash` leaves out, such as mean and std; None in an older index."""
-        seals = sorted([m.id, m.card_hash] for m in self.index.models if m.card_hash)
+        seals = sorted([m.id, m.card_hash] for m in self._entries.values() if m.card_hash)
         return content_hash(seals) if len(seals) == len(self) else None
 
     @property

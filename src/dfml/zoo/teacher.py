@@ -1,20 +1,24 @@
 """A teacher: one frozen model of the zoo, and what it can be asked."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, TypeVar, overload, runtime_checkable
+from itertools import chain
+from typing import Protocol, TypeVar, overload, runtime_checkable
 
 import torch
 from jaxtyping import Float, Num, Shaped
 from torch import Tensor, nn
 
+from dfml.errors import InputError
 from dfml.functional.priors import BatchNormStatistics, capture_statistics
 from dfml.nn import Classifier, Encoder, as_floats, inference_copy
+from dfml.nn.foreign import ForeignBackbone
 from dfml.nn.precision import mixed_precision
-from dfml.zoo.card import Capability, ModelCard
+from dfml.zoo.card import AnswerKind, Capability, ModelCard
 
 ANSWER_BATCH = 128  # images at once: activations stay in the cache
-AnswerKind = Literal["logits", "probabilities", "labels"]
+ANSWER_PIXELS = ANSWER_BATCH * 96 * 96  # at once: fewer images where they are larger
 
 
 @dataclass(frozen=True)
@@ -64,17 +68,28 @@ class LocalTeacher:
         network: its network, frozen here.
     """
 
-    capabilities = Capability.WHITE_BOX
-
     def __init__(self, card: ModelCard, network: Classifier):
         self.card = card
+        self.capabilities = Capability.named(card.capabilities) or Capability.WHITE_BOX
         self.network: Classifier = network.eval().requires_grad_(False)
         self._fast: Encoder | None = None
-        self.nbytes = 2 * sum(v.nbytes for v in network.state_dict().values())
+        self._copied = not isinstance(network.backbone, ForeignBackbone)  # of others no layers are known to fold
+        tensors = {t.data_ptr(): t.nbytes for t in (*network.parameters(), *network.buffers())}
+        self.nbytes = (1 + self._copied) * sum(tensors.values())
         """Memory of the weights, and of the copy of them that `answers` makes at its first call."""
 
     def forward(self, images: Num[Tensor, "n c h w"], *, statistics: bool = False) -> Forward:
-        """See `Teacher.forward`; the hooks live only inside the call."""
+        """See `Teacher.forward`; the hooks live only inside the call.
+
+        Raises:
+            InputError: no gradient flows through it.
+        """
+        if Capability.GRADIENTS not in self.capabilities:
+            raise InputError(
+                f"a differentiable pass through {self.card.id}",
+                "a model through which gradients flow",
+                "choose a way of recovery or a method that asks for answers alone",
+            )
         if not statistics:
             return Forward(self.network(self._normalised(images)))
         with capture_statistics(self.network) as captured:
@@ -89,15 +104,22 @@ class LocalTeacher:
     def answers(self, images: Num[Tensor, "n c h w"], kind: AnswerKind = "logits") -> Shaped[Tensor, "n ..."]:
         """See `Teacher.answers`; as fast as this machine can."""
         if self._fast is None:
-            self._fast = inference_copy(Encoder(self.backbone, self.card.input_spec))
-        batches = images.split(ANSWER_BATCH)
+            encoder = Encoder(self.backbone, self.card.input_spec).eval()
+            self._fast = inference_copy(encoder) if self._copied else encoder
+        batches = images.split(max(1, min(ANSWER_BATCH, ANSWER_PIXELS // math.prod(self.card.input_spec.shape[1:]))))
         with mixed_precision():
             features = torch.cat([self._fast(self._fit(batch)) for batch in batches])
         return as_kind(self.network.head(features.float()), kind)
 
+    @property
+    def _dtype(self) -> torch.dtype:
+        """Of the weights; what carries its file alone takes float32."""
+        dtype = _first_tensor(self.network).dtype
+        return dtype if dtype.is_floating_point else torch.float32
+
     def _fit(self, images: Tensor) -> Tensor:
         """In the type of the weights, at the network's own size."""
-        return self.card.input_spec.fit(as_floats(images, next(self.network.parameters()).dtype))
+        return self.card.input_spec.fit(as_floats(images, self._dtype))
 
     def _normalised(self, images: Tensor) -> Tensor:
         return self.card.input_spec.normalise(self._fit(images))
@@ -105,12 +127,16 @@ class LocalTeacher:
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return next(self.network.parameters()).device
+        return _first_tensor(self.network).device
 
     @property
     def backbone(self) -> nn.Module:
         """The network below the head."""
         return self.network.backbone
+
+
+def _first_tensor(network: nn.Module) -> Tensor:
+    return next(chain(network.parameters(), network.buffers()))
 
 
 T = TypeVar("T")

@@ -7,8 +7,8 @@ from jaxtyping import Float, Num, Shaped
 from torch import Tensor
 
 from dfml.errors import InputError
-from dfml.zoo.card import Capability
-from dfml.zoo.teacher import AnswerKind, Forward, LocalTeacher, Teacher
+from dfml.zoo.card import AnswerKind, Capability
+from dfml.zoo.teacher import Forward, LocalTeacher, Teacher
 
 ANSWERS: dict[AnswerKind, Capability] = {
     "labels": Capability.LABELS,

@@ -5,8 +5,11 @@ from contextlib import contextmanager
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from dfml.zoo.store import Zoo
+
+NAMED = 8  # classes of a model, in a table
 
 
 @contextmanager
@@ -32,13 +35,17 @@ def zoo_progress() -> Iterator[Callable[[int, int, float], None]]:
 
 def zoo_table(zoo: Zoo) -> Table:
     """For ``dfml zoo list``: one line a model, from the index alone."""
-    mean = sum(m.accuracy.get("mean", 0.0) for m in zoo.index.models) / len(zoo)
-    table = Table(title=f"{zoo.name}: {len(zoo)} models, {len(zoo.class_ids)} classes, mean accuracy {mean:.1f} %")
+    known = [m.accuracy["mean"] for m in zoo.index.models if "mean" in m.accuracy]
+    mean = f"mean accuracy {sum(known) / len(known):.1f} %" if known else "no accuracies known"
+    table = Table(title=f"{zoo.name}: {len(zoo)} models, {len(zoo.class_ids)} classes, {mean}")
     for column in ("model", "architecture", "classes", "accuracy %", "images"):
         table.add_column(column, justify="right" if column in ("accuracy %", "images") else "left")
     for model in zoo.index.models:
         accuracy = model.accuracy
-        shown = f"{accuracy['mean']:.1f} ± {accuracy['ci95']:.1f}" if accuracy else "unknown"
-        names = ", ".join(zoo.index.classes[c] for c in model.class_ids)
-        table.add_row(model.id, model.architecture, names, shown, str(int(accuracy.get("n", 0)) or "-"))
+        shown = f"{accuracy['mean']:.1f}" if "mean" in accuracy else "unknown"
+        shown += f" ± {accuracy['ci95']:.1f}" if "ci95" in accuracy else ""
+        names = ", ".join(zoo.index.classes[c] for c in model.class_ids[:NAMED])
+        names += f" and {len(model.class_ids) - NAMED} more" if len(model.class_ids) > NAMED else ""
+        names = f"set aside: {model.aside}" if model.aside else names
+        table.add_row(model.id, model.architecture, Text(names), shown, str(int(accuracy.get("n", 0)) or "-"))
     return table

@@ -1,0 +1,137 @@
+"""Commands that take models into a zoo and look at them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tyro.conf import Positional
+
+from dfml.cli.show import say, visible
+from dfml.errors import InputError, PartialFailure
+
+
+def zoo_add(
+    zoo: Positional[Path],
+    sources: Positional[tuple[str, ...]],
+    /,
+    *,
+    id: str | None = None,
+    like: str | None = None,
+    weights: Path | None = None,
+    classes: str | None = None,
+    size: int | None = None,
+    width: int | None = None,
+    channels: int | None = None,
+    mean: tuple[float, ...] = (),
+    std: tuple[float, ...] = (),
+    interpolation: str | None = None,
+    crop: float | None = None,
+    arguments: str | None = None,
+    licence: str | None = None,
+    accuracy: float | None = None,
+    shared_classes: bool = False,
+    trust: bool = False,
+) -> None:
+    """Add anybody's models to a zoo: by name, by import path, or from files of most kinds.
+
+    Args:
+        zoo: its folder; made where there is none.
+        sources: ``timm:NAME``, ``torchvision:NAME``, ``transformers:NAME``, ``python:module:function``; files of
+            weights, ``.pt2`` and ``.onnx`` files, folders of timm and transformers, cards of other zoos.
+        id: of the model; its file's or network's name unless given.
+        like: the network that a file of weights belongs to, as ``timm:resnet18``.
+        weights: the weights of a network by name: a file or folder.
+        classes: names in the order of the outputs: a file with a name a line (or JSON), ``cat,dog,...``, or their
+            number where they have no names.
+        size: height of its images in pixels, and width where --width is not given.
+        width: of its images.
+        channels: of its images.
+        mean: of each channel, of images in [0, 1]; one for all, or one each.
+        std: of each channel.
+        interpolation: bilinear, bicubic or nearest.
+        crop: the middle part of an image that it looks at, as a share of the sides.
+        arguments: of the function that builds it, as JSON: ``{"width": 64}``.
+        licence: of the weights.
+        accuracy: in percent, where you know it.
+        shared_classes: of a new zoo: equal names in its models are the same class.
+        trust: run code that is not dfml's: of an import path, in a pickle, in a .pt2 file.
+    """
+    from dfml.zoo import add
+
+    images: dict[str, Any] = {
+        "size": size,
+        "width": width,
+        "channels": channels,
+        "interpolation": interpolation,
+        "crop": crop,
+    }
+    images |= {"mean": mean or None, "std": std or None}
+    given: dict[str, Any] = {"id": id, "like": like, "weights": weights, "class_names": _classes(classes)}
+    given |= {"images": {k: v for k, v in images.items() if v is not None}, "arguments": _json(arguments)}
+    given |= {"licence": licence, "shared_classes": shared_classes, "trust": trust}
+    given["accuracy"] = None if accuracy is None else {"mean": accuracy}
+    if len(sources) > 1 and (id or weights):
+        raise InputError(f"--id or --weights for {len(sources)} models", "one model", "add them one by one")
+    left_out: list[tuple[str, InputError]] = []
+    for source in sources:
+        try:
+            card = add(zoo, source, **given)
+        except InputError as error:
+            if len(sources) == 1:
+                raise
+            left_out.append((source, error))
+            continue
+        say(f"added {visible(card.id)}: {card.source}, {len(card.class_ids)} classes, {', '.join(card.capabilities)}")
+        for finding in card.findings:
+            say(f"  {finding}")
+    if left_out:
+        told = "\n".join(f"  {visible(source)}: {error}" for source, error in left_out)
+        raise PartialFailure(f"{len(left_out)} of {len(sources)} not added:\n{told}")
+
+
+def _classes(text: str | None) -> list[str] | Path | int | None:
+    if text is None:
+        return None
+    if text.isdigit():
+        return int(text)
+    return Path(text) if Path(text).is_file() else [name.strip() for name in text.split(",")]
+
+
+def _json(text: str | None) -> dict[str, Any] | None:
+    try:
+        values = json.loads(text) if text else None
+    except ValueError as error:
+        raise InputError(f"--arguments {text} ({error})", 'JSON: {"width": 64}', "correct it") from error
+    if values is not None and not isinstance(values, dict):
+        raise InputError(f"--arguments {text}", 'a JSON object: {"width": 64}', "correct it")
+    return values
+
+
+def trust(folder: Positional[Path], /) -> None:
+    """Agree to the code that a zoo, learner or predictor from elsewhere runs, after showing it.
+
+    Args:
+        folder: of the zoo, run or predictor.
+    """
+    from dfml.consent import give_consent, models_in
+    from dfml.nn.foreign import SOURCES, source_of
+
+    if not (files := sorted(folder.glob("*.json"))):
+        raise InputError(f"{folder}: no JSON files in it", "the folder of a zoo, run or predictor", "check the path")
+    agreed = set()
+    for file in files:
+        try:
+            values = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise InputError(f"{file}: cannot be read ({error})", "JSON", "copy it again") from error
+        for model in models_in(values):
+            if model["source"].partition(":")[0] not in SOURCES:
+                continue
+            source, name = source_of(model["source"])
+            if what := source.runs(name, model["options"]):
+                give_consent(model, what)
+                agreed.add(what)
+    for what in sorted(agreed):
+        say(f"trusted: {visible(what)}")
+    if not agreed:
+        say("nothing in it runs code that is not dfml's")
