@@ -52,7 +52,7 @@ class ToyZoo(Zoo):
         self.tally = Tally()
         own = [toy_teacher(f"t{i}", ids, seed=i) for i, ids in enumerate(CLASSES)]
         self.teachers = {teacher.card.id: Counted(teacher, self.tally) for teacher in own}
-        self.name, self.ids = "toys", list(self.teachers)
+        self.name, self.ids, self.aside = "toys", list(self.teachers), {}
         self.cards = {name: t.card for name, t in self.teachers.items()}
         self._entries = {n: Entry(n, c.source, c.class_ids, c.sha256, c.accuracy) for n, c in self.cards.items()}
 

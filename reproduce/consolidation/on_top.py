@@ -42,7 +42,7 @@ LR, FAST_LR, TEACHERS, PER_CLASS = 3e-4, 0.03, 4, 20
 def recovered(method: Consolidate, state: ConsolidateState, zoo: Zoo) -> tuple[Bank, dict[str, Tensor]]:
     """Images of every teacher, by class for episodes and by teacher for alignment."""
     bank, own = Bank(classes=len(zoo.class_ids), capacity=400, shape=tuple(state.bank.images.shape[1:])), {}
-    for number, name in enumerate(state.outputs_of):
+    for number, name in enumerate(state.answering.outputs_of):
         shown = method.recovery.show(state.recovery, [zoo.teacher(name)], PER_CLASS, Rng(0).at("on top", name))[0]
         bank.add(shown.images, zoo.rows(name)[shown.labels], number)
         own[name] = shown.images
@@ -51,13 +51,13 @@ def recovered(method: Consolidate, state: ConsolidateState, zoo: Zoo) -> tuple[B
 
 def aligned(state: ConsolidateState, student: Encoder, zoo: Zoo, own: dict[str, Tensor], rng: Rng) -> list[Tensor]:
     """The direction of sequential steps over some teachers, each on images of its own."""
-    names = list(state.outputs_of)
+    names = list(state.answering.outputs_of)
     chosen = torch.randperm(len(names), generator=rng.generator("teachers"))[:TEACHERS].tolist()
 
     def loss(name: str, parameters: Parameters) -> Tensor:
         images = shift_and_flip(own[name], rng.generator("augment", name))
         logits = functional_call(_Logits(student), parameters, (images,))
-        return kl_divergence(zoo.teacher(name).answers(images), logits[:, state.outputs_of[name]])
+        return kl_divergence(zoo.teacher(name).answers(images), logits[:, state.answering.outputs_of[name]])
 
     parameters = dict(_Logits(student).named_parameters())
     direction, _ = sequential_displacement([partial(loss, names[i]) for i in chosen], parameters, lr=FAST_LR)

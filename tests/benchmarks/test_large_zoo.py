@@ -13,7 +13,7 @@ from dfml.randomness import Rng
 from dfml.recipes.resolving import resolve
 from dfml.runs.run_folder import describe_zoo
 from dfml.training.pseudo_validation import PseudoValidation
-from dfml.zoo import ModelCard, Zoo, loaders, store
+from dfml.zoo import Capability, ModelCard, Zoo, loaders, store
 from dfml.zoo.teacher import LocalTeacher, OnDemand
 from large_zoo import write_large_zoo
 
@@ -90,7 +90,7 @@ def test_opening_and_questions_about_the_whole_read_the_index_alone(folders, tmp
 
 def test_validation_teachers_are_held_out_by_the_index(folders, cards_read):
     zoo = Zoo.open(folders[2000])
-    held_out = PseudoValidation(zoo, count=3, images_per_class=2, rng=Rng(0))
+    held_out = PseudoValidation(zoo, count=3, images_per_class=2, needs=Capability.LOGITS, rng=Rng(0))
     assert len(held_out.ids) == 3
     assert not set(held_out.ids) & set(held_out.training_ids)
     assert not cards_read, "the index knows the size of the images"
@@ -150,7 +150,7 @@ def test_answering_teachers_that_do_not_fit_the_cache_stream_through_it(folders,
     zoo, method = Zoo.open(folders[20]), method_of("consolidate")
     state = method.init(zoo, Rng(0))
     method.step(state, teachers_of(zoo, method.plan(state, zoo, Rng(0))), Rng(0))
-    assert set(state.outputs_of) <= set(loaded)
+    assert set(state.answering.outputs_of) <= set(loaded)
     assert len(most) == 12
     assert max(most) <= 2, "the one that answers and the one before it"
 

@@ -29,10 +29,12 @@ def test_what_the_bank_holds_is_every_members_own_answer(zoo):
     asked = zoo.tally.queries
     (metrics,) = run_steps(method, state, zoo, 0, 1)
     assert metrics["images"] == len(state.bank) == 4 * 18
-    assert zoo.tally.queries - asked == 4 * 18 * len(state.outputs_of) + 2 * 4 * 18  # answers; one step and a reading
+    assert (
+        zoo.tally.queries - asked == 4 * 18 * len(state.answering.outputs_of) + 2 * 4 * 18
+    )  # answers; one step and a reading
     images = as_floats(state.bank.images[: len(state.bank)])
     with torch.no_grad():
-        for name, outputs in state.outputs_of.items():
+        for name, outputs in state.answering.outputs_of.items():
             given = state.bank.answers[: len(state.bank), outputs].float()
             torch.testing.assert_close(
                 given, zoo.teacher(name).forward(images).logits, rtol=0.05, atol=0.05
@@ -52,10 +54,10 @@ def test_the_student_learns_the_answers(zoo):
 def test_a_number_bounds_who_answers_but_not_who_is_visited(zoo):
     method = _method(answering_teachers=2, validation_teachers=0, teachers_per_step=4)
     state = method.init(zoo, Rng(0))
-    assert len(state.outputs_of) == 2
+    assert len(state.answering.outputs_of) == 2
     plan = method.plan(state, zoo, Rng(0))
     assert len(plan[Role.VISIT]) == 4
-    assert plan[Role.ANSWER] == list(state.outputs_of)
+    assert plan[Role.ANSWER] == list(state.answering.outputs_of)
     run_steps(method, state, zoo, 0, 2)
     assert state.bank.answers.shape[1] == 6
 

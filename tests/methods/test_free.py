@@ -73,7 +73,9 @@ def test_a_small_zoo_visits_each_teacher_once_and_loses_no_round(zoo, monkeypatc
     assert sorted(plan[Role.REVIEW]) == sorted(3 * there)
     monkeypatch.setattr("dfml.methods.free.align", lambda model, tasks, *_, **__: aligned.append(len(tasks)) or 0.0)
     report = method.step(state, teachers_of(zoo, plan), Rng(0))
-    assert report.images == sum(6 * len(state.validation.training_labels(zoo.cards[i])) // 6 for i in there)
+    assert report.images == sum(
+        6 * len(state.validation.training_labels(zoo.cards[i], 5, torch.Generator())) // 6 for i in there
+    )
     assert aligned == 4 * [len(there)]
 
 

@@ -4,10 +4,12 @@ import copy
 import torch
 
 from dfml.functional.priors import class_prior
+from dfml.nn import Classifier, Encoder, inference_copy
 from dfml.randomness import Rng
 from dfml.recovery import MetaGenerator, Visit
 from dfml.recovery.engines import LoopEngine
 from dfml.zoo.card import Capability
+from dfml.zoo.teacher import LocalTeacher
 from toys import SPEC, toy_teacher
 
 LABELS = torch.arange(3).repeat(8)
@@ -141,6 +143,12 @@ def test_a_recovery_may_be_started_twice_and_each_state_learns_for_itself():
     assert any(not torch.equal(v, before["generator"][k]) for k, v in first.generator.state_dict().items())
 
 
-def test_it_needs_statistics_only_where_a_weight_asks_for_them():
-    assert Capability.BN_STATISTICS in MetaGenerator().requires()
-    assert MetaGenerator(bn_weight=0.0).requires() == Capability.LOGITS | Capability.GRADIENTS
+def test_a_teacher_without_batchnorm_is_recovered_without_its_term():
+    assert MetaGenerator().requires() == Capability.LOGITS | Capability.GRADIENTS
+    teacher = toy_teacher()
+    network = inference_copy(Encoder(teacher.backbone, SPEC)).backbone  # BatchNorm is folded into the convolutions
+    bare = LocalTeacher(teacher.card, Classifier(network, 3, teacher.network.head))
+    recovery = MetaGenerator(latent=8, steps=1)
+    shown = recovery.recover(recovery.init(SPEC, Rng(0)), [Visit(bare, torch.arange(3))], rng=Rng(0))[0]
+    assert shown.terms["bn"] == 0
+    assert shown.terms["class"] > 0

@@ -75,6 +75,8 @@ class AbstractState(ABC):
     """The part of the run's budget that is used, 0 to 1, for schedules; the loop sets it before each step."""
     ranks: AbstractRanks = field(default=SERIAL_RANKS, init=False)
     """The processes that share the run; the loop sets them after `AbstractMethod.init`."""
+    notes: tuple[str, ...] = field(default=(), init=False)
+    """What `AbstractMethod.init` left out or cut, in plain sentences, for whoever starts the run."""
     aside: dict[str, str] = field(default_factory=dict, init=False)
     """Teachers that are asked no more, with the reason: their answers were NaN or infinite."""
 

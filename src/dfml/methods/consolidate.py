@@ -14,7 +14,6 @@ from torch import Tensor
 from dfml.bounds import Amount, Count, Decay, Positive, Share, StepSize, Weight
 from dfml.compute.devices import compiled
 from dfml.functional.augmentation import distort_images, mix_images, shift_and_flip
-from dfml.functional.divergences import grouped_kl_divergence
 from dfml.functional.schedules import cosine
 from dfml.learners import AbstractLearner, FrozenLearner, Metrics
 from dfml.methods.base import AbstractMethod, AbstractState, Plan, Role, StepReport, Teachers
@@ -22,12 +21,15 @@ from dfml.nn import AnsweringBackbone, Encoder, as_floats, build_backbone
 from dfml.nn.precision import mixed_precision
 from dfml.randomness import Rng
 from dfml.recovery import AbstractRecovery, Recovered, RecoveryState, Visit, mean_terms
+from dfml.training.answering import Answering, answering_teachers
+from dfml.training.answers import coded_divergence
 from dfml.training.bank import AnswerBank, as_bytes
 from dfml.training.meta_model import update_average
 from dfml.training.pseudo_validation import PseudoValidation
 from dfml.zoo.card import Capability
 from dfml.zoo.store import Zoo
 from dfml.zoo.teacher import Teacher
+from dfml.zoo.views import logit_answers
 
 Logits = Callable[[Encoder, Tensor], Tensor]
 WARM_UP = 0.05  # of the run, in which the step size rises
@@ -43,7 +45,7 @@ class ConsolidateState(AbstractState):
     recovery: RecoveryState
     bank: AnswerBank
     validation: PseudoValidation
-    outputs_of: dict[str, slice]  # answering teacher -> its outputs among all
+    answering: Answering
     updates: int = 0
     logits: Logits = field(default_factory=lambda: student_logits)
     kept = ("student", "average", "optimiser", "recovery", "bank", "validation")
@@ -84,13 +86,16 @@ class Consolidate(AbstractMethod[ConsolidateState]):
         meta_batch: visits that share one step of the meta-generator. More than one are computed at once on a GPU and
             divided among processes; the generator learns more from a step for each.
         images_per_class: recovered images per class and visit.
+        classes_per_visit: of a teacher that knows more, so many are drawn for a visit.
         distortion: strength of zooms, turns and changes of colour; the teachers answer on the result.
         mixed: share of the images that is mixed with another one before the teachers answer.
         flip: mirror images; False where mirroring changes the class.
-        answering_teachers: so many answer; None is all of them, a number bounds the cost in a large zoo. Those that do
-            not fit the zoo's cache (256 MiB: 1,100 Conv4 of width 32, but 3 ResNet-18 of width 64) are read from the
-            disk at every step, one after the other: memory stays bounded, and a ResNet-18 is read in a tenth of the
-            time in which it answers on 400 images.
+        answering_teachers: so many answer; None is all of them, as far as the student's outputs go
+            (`dfml.training.answering`). Those that do not fit the zoo's cache are read from the disk at every step, one
+            after the other: memory stays bounded, and a ResNet-18 is read in a tenth of the time in which it answers on
+            400 images.
+        answers_per_step: so many of them answer in a step, drawn anew; None is all of them, or fewer where their
+            answers would cost many times as much as the student's updates.
         updates: of the student, a step.
         batch_size: images of an update.
         lr: Adam's highest step size; over the run it rises and falls to zero, as a cosine.
@@ -114,10 +119,12 @@ class Consolidate(AbstractMethod[ConsolidateState]):
         teachers_per_step: Amount = 4,
         meta_batch: Amount = 1,
         images_per_class: Amount = 20,
+        classes_per_visit: Amount = 5,
         distortion: Weight = 1.0,
         mixed: Share = 0.3,
         flip: bool = True,
         answering_teachers: Amount | None = None,
+        answers_per_step: Amount | None = None,
         updates: Amount = 40,
         batch_size: Amount = 128,
         lr: StepSize = 1e-2,
@@ -129,49 +136,55 @@ class Consolidate(AbstractMethod[ConsolidateState]):
     ):
         self.recovery, self.network, self.width, self.hidden = recovery, network, width, hidden
         self.uses_data = recovery.uses_data
-        self.teachers_per_step, self.meta_batch, self.images_per_class = teachers_per_step, meta_batch, images_per_class
+        self.teachers_per_step, self.meta_batch = teachers_per_step, meta_batch
+        self.images_per_class, self.classes_per_visit = images_per_class, classes_per_visit
+        self.answers_per_step = answers_per_step
         self.distortion, self.mixed, self.flip, self.answering_teachers = distortion, mixed, flip, answering_teachers
         self.updates, self.batch_size, self.lr, self.temperature = updates, batch_size, lr, temperature
         self.average_decay, self.capacity = average_decay, capacity
         self.validation_teachers, self.validation_episodes = validation_teachers, validation_episodes
 
     def requires(self) -> dict[Role, Capability]:
-        """Logits of those that answer, and what the recovery needs of those that are visited."""
-        return {Role.VISIT: self.recovery.requires(), Role.ANSWER: Capability.LOGITS}
+        """Anything at all of those that answer, and what the recovery needs of those that are visited."""
+        return {Role.VISIT: self.recovery.requires(), Role.ANSWER: Capability.LABELS}
 
     def init(self, zoo: Zoo, rng: Rng) -> ConsolidateState:
         """A random student, an empty bank, the answering teachers and the validation teachers."""
         canvas = zoo.canvas
         validation = PseudoValidation(
-            zoo, count=self.validation_teachers, images_per_class=self.images_per_class, rng=rng
+            zoo,
+            count=self.validation_teachers,
+            images_per_class=self.images_per_class,
+            needs=self.recovery.requires(),
+            rng=rng,
         )
-        ids = validation.training_ids
-        drawn = torch.randperm(len(ids), generator=rng.generator("committee"))[: self.answering_teachers].sort().values
-        outputs_of: dict[str, slice] = {}
-        outputs = 0
-        for name in (ids[i] for i in drawn.tolist()):
-            outputs_of[name] = slice(outputs, outputs := outputs + len(zoo.entry(name).class_ids))
+        answering = answering_teachers(zoo, validation.training_ids, self.answering_teachers, rng)
         with rng.seeded("student"):
             backbone = build_backbone(self.network, image_size=canvas.size, channels=canvas.channels, width=self.width)
-            classes = [zoo.rows(name).tolist() for name in outputs_of]
+            classes = [zoo.rows(name).tolist() for name in answering.outputs_of]
             student = Encoder(AnsweringBackbone(backbone, classes, hidden=self.hidden), canvas)
         student = student.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return ConsolidateState(
+        images = self.teachers_per_step * self.images_per_class * self.classes_per_visit
+        answering.choose(self.answers_per_step, zoo, student, images=images, updated=self.updates * self.batch_size)
+        state = ConsolidateState(
             step=0,
             student=student,
             average=copy.deepcopy(student),
             optimiser=torch.optim.Adam(student.parameters(), lr=self.lr, fused=True),
             recovery=self.recovery.init(canvas, rng.at("recovery")),
-            bank=AnswerBank(capacity=self.capacity, shape=canvas.shape, outputs=outputs),
+            bank=AnswerBank(capacity=self.capacity, shape=canvas.shape, outputs=answering.width),
             validation=validation,
-            outputs_of=outputs_of,
+            answering=answering,
         )
+        state.notes = (*answering.notes, *state.bank.notes)
+        return state
 
     def plan(self, state: ConsolidateState, zoo: Zoo, rng: Rng) -> Plan:
         """The teachers to visit, and those that answer."""
-        ids = state.sound(state.validation.training_ids)
+        ids = state.sound(state.validation.visited_ids)
         chosen = torch.randperm(len(ids), generator=rng.generator("select"))[: self.teachers_per_step]
-        return {Role.VISIT: [ids[i] for i in chosen.tolist()], Role.ANSWER: state.sound(state.outputs_of)}
+        asked = state.answering.drawn(state.sound(state.answering.outputs_of), rng.generator("answering"))
+        return {Role.VISIT: [ids[i] for i in chosen.tolist()], Role.ANSWER: asked}
 
     def step(self, state: ConsolidateState, teachers: Teachers, rng: Rng) -> StepReport:
         """Recover from a few teachers, ask all of them, learn."""
@@ -181,7 +194,8 @@ class Consolidate(AbstractMethod[ConsolidateState]):
         start = time.perf_counter()
         recovered: list[Recovered] = []
         for i in range(0, len(visited), self.meta_batch):
-            visits = [self._visit(state, teacher) for teacher in visited[i : i + self.meta_batch]]
+            several = enumerate(visited[i : i + self.meta_batch], i)
+            visits = [self._visit(state, teacher, rng.generator("classes", number)) for number, teacher in several]
             recovered += self.recovery.recover(state.recovery, visits, rng=rng.at("visit", i), ranks=state.ranks)
         shown = torch.cat([r.images for r in recovered])
         report = StepReport(mean_terms(recovered), {}, len(shown), recover_seconds=time.perf_counter() - start)
@@ -190,10 +204,8 @@ class Consolidate(AbstractMethod[ConsolidateState]):
         varied = shift_and_flip(shown, rng.generator("augment"), flip=self.flip)
         varied = distort_images(varied, rng.generator("distort"), strength=self.distortion)
         images = as_bytes(mix_images(varied, rng.generator("mix"), share=self.mixed))
-        said = state.ranks.map(lambda teacher: [teacher.answers(as_floats(images))], teachers[Role.ANSWER])
-        answers = torch.zeros(len(images), state.bank.answers.shape[1], device=images.device)
-        for name, (answer,) in zip(state.sound(state.outputs_of), said, strict=True):
-            answers[:, state.outputs_of[name]] = answer  # who is set aside says nothing: all classes equally likely
+        said = state.ranks.map(lambda teacher: [logit_answers(teacher, as_floats(images))], teachers[Role.ANSWER])
+        answers = state.answering.joined(teachers[Role.ANSWER].ids, [answer for (answer,) in said], self.temperature)
         state.bank.add(images, answers)
 
         # Learn: one student, all answers so far.
@@ -201,21 +213,23 @@ class Consolidate(AbstractMethod[ConsolidateState]):
         state.step += 1
         return report
 
-    def _visit(self, state: ConsolidateState, teacher: Teacher) -> Visit:
+    def _visit(self, state: ConsolidateState, teacher: Teacher, generator: torch.Generator) -> Visit:
         """To a teacher's training classes, the student in its place; none before it has learned, or without a head."""
-        outputs = state.outputs_of.get(teacher.card.id) if state.updates else None
+        outputs = state.answering.outputs_of.get(teacher.card.id) if state.updates else None
         student = partial(_head, state.student, outputs) if outputs else None
-        return Visit(teacher, state.validation.training_labels(teacher.card), student)
+        labels = state.validation.training_labels(teacher.card, self.classes_per_visit, generator)
+        return Visit(teacher, labels, student)
 
     def learn(self, state: ConsolidateState, rng: Rng) -> float:
         """``updates`` of the student on random images of the bank; their mean divergence."""
         losses = []
         state.optimiser.param_groups[0]["lr"] = self.lr * cosine(state.progress, warm_up=WARM_UP)
         state.student.train()
+        all_asked = state.answering.per_step is None and not state.aside
         for update in range(self.updates):
             images, wanted = state.bank.sample(self.batch_size, rng.generator("batch", update))
             state.optimiser.zero_grad()
-            loss = self.loss(state.student, images, wanted, state.logits)
+            loss = self.loss(state.student, images, wanted, state.logits, all_asked=all_asked)
             loss.backward()
             state.optimiser.step()
             update_average(state.average, state.student, decay=self.average_decay, step=state.updates)
@@ -230,12 +244,14 @@ class Consolidate(AbstractMethod[ConsolidateState]):
         images: Float[Tensor, "n c h w"],
         wanted: Float[Tensor, "n outputs"],
         logits: Logits | None = None,
+        *,
+        all_asked: bool = True,
     ) -> Float[Tensor, ""]:
         """Mean divergence of the student's heads from the answers, at the temperature (Hinton et al. 2015)."""
         with mixed_precision():
             given = (logits or student_logits)(student, images)
-        sizes, t = cast(AnsweringBackbone, student.backbone).sizes, self.temperature
-        return t**2 * grouped_kl_divergence(wanted / t, given.float() / t, sizes)  # t^2: gradients keep their size
+        sizes = cast(AnsweringBackbone, student.backbone).sizes
+        return coded_divergence(wanted, given.float(), sizes, temperature=self.temperature, all_asked=all_asked)
 
     def learner(self, state: ConsolidateState) -> AbstractLearner:
         """Ridge regression on all heads' answers and the layer under them."""

@@ -81,6 +81,7 @@ class FREE(AbstractMethod[FreeState]):
         replay: episodes from the bank.
         teachers_per_step: visited teachers a step (4 in the published code).
         images_per_class: recovered images per class and visit (20 in the published code).
+        classes_per_visit: of a teacher that knows more, so many are drawn for a visit.
         warmup_steps: steps that train the generator alone (19 in the published code).
         rounds: alignment rounds a step; the first on the fresh images, the others on images from the bank.
         distil_on: a teacher answers on its ``own`` images, or on images of all teachers from the ``bank``.
@@ -104,6 +105,7 @@ class FREE(AbstractMethod[FreeState]):
         replay: ReplayOptions | None = None,
         teachers_per_step: Amount = 4,
         images_per_class: Amount = 20,
+        classes_per_visit: Amount = 5,
         warmup_steps: Count = 19,
         rounds: Amount = 1,
         distil_on: Literal["own", "bank"] = "own",
@@ -118,6 +120,7 @@ class FREE(AbstractMethod[FreeState]):
     ):
         self.recovery, self.model, self.replay = recovery, model or ModelOptions(), replay or ReplayOptions()
         self.teachers_per_step, self.images_per_class = teachers_per_step, images_per_class
+        self.classes_per_visit = classes_per_visit
         self.warmup_steps, self.rounds, self.distil_on, self.alignment = warmup_steps, rounds, distil_on, alignment
         self.fast_lr, self.outer_lr = fast_lr, outer_lr
         self.bank_capacity, self.flip, self.average_decay = bank_capacity, flip, average_decay
@@ -132,7 +135,11 @@ class FREE(AbstractMethod[FreeState]):
     def init(self, zoo: Zoo, rng: Rng) -> FreeState:
         """A random meta-model, an empty bank, and the choice of validation teachers."""
         held_out = PseudoValidation(
-            zoo, count=self.validation_teachers, images_per_class=self.images_per_class, rng=rng
+            zoo,
+            count=self.validation_teachers,
+            images_per_class=self.images_per_class,
+            needs=self.recovery.requires(),
+            rng=rng,
         )
         classes = len(zoo.class_ids)
         self.replay.check(classes=classes - len(held_out.class_ids), capacity=self.bank_capacity)
@@ -151,7 +158,7 @@ class FREE(AbstractMethod[FreeState]):
 
     def plan(self, state: FreeState, zoo: Zoo, rng: Rng) -> Plan:
         """The teachers to visit and, after the warm-up, those to review, as many in each further round."""
-        generator, training = rng.generator("select"), state.sound(state.validation.training_ids)
+        generator, training = rng.generator("select"), state.sound(state.validation.visited_ids)
         visited = _draw(training, self.teachers_per_step, generator)
         if state.step < self.warmup_steps:
             return {Role.VISIT: visited}
@@ -169,7 +176,11 @@ class FREE(AbstractMethod[FreeState]):
 
         # Faster inversion: adapt the meta-generator to each teacher and keep what it shows.
         start = time.perf_counter()
-        labels = [state.validation.training_labels(teacher.card) for teacher in visited]
+        drawn = [rng.generator("classes", i) for i in range(len(visited))]
+        labels = [
+            state.validation.training_labels(teacher.card, self.classes_per_visit, generator)
+            for teacher, generator in zip(visited, drawn, strict=True)
+        ]
         students = [None if warming_up else partial(state.model, rows=state.rows(teacher)) for teacher in visited]
         visits = [Visit(*visit) for visit in zip(visited, labels, students, strict=True)]
         recovered = self.recovery.recover(state.recovery, visits, rng=rng.at("recover"), ranks=state.ranks)
@@ -208,7 +219,8 @@ class FREE(AbstractMethod[FreeState]):
         """A distillation loss for each teacher, on its fresh images or on images from the bank."""
         questions = []
         for i, teacher in enumerate(group):
-            own, count = state.zoo.number_of[teacher.card.id], self.images_per_class * len(teacher.card.class_ids)
+            own = state.zoo.number_of[teacher.card.id]
+            count = self.images_per_class * min(len(teacher.card.class_ids), self.classes_per_visit)
             generator, rows = rng.generator("images", i), state.rows(teacher)
             if self.distil_on == "bank":
                 images = state.bank.sample(count, generator)

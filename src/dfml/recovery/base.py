@@ -15,6 +15,7 @@ from dfml.randomness import Rng
 from dfml.zoo.card import Capability
 from dfml.zoo.teacher import Teacher
 
+SHOWN = 20  # classes of a teacher, on a contact sheet
 Student = Callable[[Tensor], Tensor]
 """Images in [0, 1] on the canvas to logits in one teacher's label order; differentiable."""
 
@@ -111,6 +112,14 @@ class AbstractRecovery(ABC, Generic[R]):
         """
 
     def show(self, state: R, teachers: Sequence[Teacher], images_per_class: int, rng: Rng) -> list[Recovered]:
-        """So many images of every class of each teacher, without learning from the visit, for people to look at."""
-        visits = [Visit(t, torch.arange(len(t.card.class_ids)).repeat(images_per_class)) for t in teachers]
+        """So many images of the classes of each teacher, without learning from the visit, for people to look at.
+
+        Of many classes `SHOWN` are shown, evenly spread.
+        """
+        shown = [_spread(len(t.card.class_ids), SHOWN) for t in teachers]
+        visits = [Visit(t, labels.repeat(images_per_class)) for t, labels in zip(teachers, shown, strict=True)]
         return self.recover(state, visits, rng=rng, learn=False)
+
+
+def _spread(classes: int, limit: int) -> Int[Tensor, " shown"]:
+    return torch.arange(classes) if classes <= limit else torch.arange(limit) * classes // limit

@@ -36,7 +36,7 @@ class DeepInversion(AbstractRecovery[Canvas]):
         steps: of Adam, a batch.
         lr: its step size, in pixel values.
         class_weight: of the class prior.
-        bn_weight: of BatchNorm alignment (relative form); 0 for teachers without BN statistics.
+        bn_weight: of BatchNorm alignment (relative form), with teachers that have BatchNorm.
         tv_weight: of the total variation.
         flip: mirror images when augmenting; False where mirroring changes the class.
     """
@@ -56,9 +56,8 @@ class DeepInversion(AbstractRecovery[Canvas]):
         self.weights = {"class": class_weight, "bn": bn_weight, "tv": tv_weight}
 
     def requires(self) -> Capability:
-        """Gradients of the logits, and statistics where a weight asks for them."""
-        statistics = Capability.BN_STATISTICS if self.weights["bn"] else Capability(0)
-        return Capability.LOGITS | Capability.GRADIENTS | statistics
+        """Gradients of the logits; layer statistics are aligned where a teacher has them."""
+        return Capability.LOGITS | Capability.GRADIENTS
 
     def init(self, canvas: InputSpec, rng: Rng) -> Canvas:
         """The size of the images."""
@@ -110,6 +109,6 @@ class DeepInversion(AbstractRecovery[Canvas]):
         seen = teacher.forward(shown, statistics=bool(self.weights["bn"]))
         terms = {"class": class_prior(seen.logits.float(), labels)}
         if self.weights["bn"]:
-            terms["bn"] = batchnorm_alignment(seen.statistics)
+            terms["bn"] = batchnorm_alignment(seen.statistics) if seen.statistics else terms["class"] * 0
         terms["tv"] = total_variation(images)
         return {name: value for name, value in terms.items() if self.weights[name]}

@@ -73,7 +73,7 @@ class MetaGenerator(AbstractRecovery[MetaGeneratorState]):
         meta: how the shared generator learns from a visit.
         meta_lr: step size of the meta-optimiser (over a zoo of 100 teachers the class loss rises again from 0.005 on).
         class_weight: of the class prior.
-        bn_weight: of BatchNorm alignment; 0 for teachers without BN statistics.
+        bn_weight: of BatchNorm alignment, with teachers that have BatchNorm.
         adversarial_weight: of the disagreement with the student.
         flip: mirror images when augmenting; False where mirroring changes the class, as for characters.
         engine: ``loop`` or ``batched`` (`dfml.recovery.engines`); None is the loop on a CPU, batched elsewhere.
@@ -103,9 +103,8 @@ class MetaGenerator(AbstractRecovery[MetaGeneratorState]):
         self.flip, self.engine = flip, engine
 
     def requires(self) -> Capability:
-        """Gradients of the logits, and statistics where a weight asks for them."""
-        statistics = Capability.BN_STATISTICS if self.weights["bn"] else Capability(0)
-        return Capability.LOGITS | Capability.GRADIENTS | statistics
+        """Gradients of the logits; layer statistics are aligned where a teacher has them."""
+        return Capability.LOGITS | Capability.GRADIENTS
 
     def init(self, canvas: InputSpec, rng: Rng) -> MetaGeneratorState:
         """A random generator and its meta-optimiser."""
@@ -161,7 +160,8 @@ class MetaGenerator(AbstractRecovery[MetaGeneratorState]):
         """Random codes, with the directions of the wanted classes."""
         codes = torch.randn(len(labels), self.latent, generator=rng.generator("codes"))
         if self.conditional:
-            codes += torch.stack([self._direction(c) for c in teacher.card.class_ids])[labels]
+            wanted, places = labels.unique(return_inverse=True)
+            codes += torch.stack([self._direction(teacher.card.class_ids[c]) for c in wanted.tolist()])[places]
         return codes
 
     def _direction(self, class_id: str) -> Float[Tensor, " latent"]:
@@ -179,7 +179,7 @@ class MetaGenerator(AbstractRecovery[MetaGeneratorState]):
         """The un-weighted loss terms on augmented images; a term of weight 0 is left out."""
         terms, logits = {}, seen.logits.float()
         if self.weights["bn"]:
-            terms["bn"] = batchnorm_alignment(seen.statistics)
+            terms["bn"] = batchnorm_alignment(seen.statistics) if seen.statistics else logits.sum() * 0
         terms["class"] = class_prior(logits, labels)
         if self.weights["adversarial"] and student is None:
             terms["adversarial"] = terms["class"] * 0  # skipped: there is no learner to disagree with yet

@@ -13,8 +13,8 @@ from dfml.methods.base import AbstractState, StepReport, Teachers
 from dfml.nn import InputSpec
 from dfml.randomness import Rng
 from dfml.zoo.card import Capability
-from dfml.zoo.teacher import AnswerKind, Teacher
-from dfml.zoo.views import ANSWERS
+from dfml.zoo.teacher import Teacher
+from dfml.zoo.views import most_told
 
 PROBES = 16  # random images that a suspected teacher is asked about
 
@@ -69,7 +69,7 @@ def unsound_teachers(teachers: Teachers, canvas: InputSpec) -> dict[str, str]:
 
 def _unsound(teacher: Teacher, images: Tensor) -> str | None:
     images = images.to(teacher.device)
-    if not bool(teacher.answers(images, _most(teacher)).isfinite().all()):
+    if not bool(teacher.answers(images, most_told(teacher)).isfinite().all()):
         return "its answers are NaN or infinite"
     if Capability.GRADIENTS in teacher.capabilities:
         images = images.requires_grad_()
@@ -77,11 +77,6 @@ def _unsound(teacher: Teacher, images: Tensor) -> str | None:
         if not bool(gradient.isfinite().all()):
             return "gradients through it are NaN or infinite"
     return None
-
-
-def _most(teacher: Teacher) -> AnswerKind:
-    """The most that its answers tell."""
-    return [kind for kind, needed in ANSWERS.items() if needed in teacher.capabilities][-1]
 
 
 def _tensors(tree: Any) -> Iterator[Tensor]:

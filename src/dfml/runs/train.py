@@ -16,7 +16,7 @@ from dfml.runs.loop import Loop
 from dfml.runs.plots import plot_curves
 from dfml.runs.run import Run
 from dfml.runs.run_folder import RunFolder
-from dfml.zoo import Capability, Zoo
+from dfml.zoo import Zoo
 
 
 def train(
@@ -108,19 +108,25 @@ def configure(
 
 
 def check_capabilities(method: AbstractMethod, zoo: Zoo) -> None:
-    """Refuse a zoo in which some model cannot be asked for what the method needs of it, before any work.
+    """Refuse a zoo whose models cannot be asked for what the method needs, before any work.
+
+    A model that fits one of the method's roles and not another is used in the one.
 
     Raises:
-        InputError: names them all, and what each lacks.
+        InputError: a model that fits no role, or a role that no model fits; names them, and what each lacks.
     """
-    needed = Capability(0)
-    for capability in method.requires().values():
-        needed |= capability
-    lacking = {i: needed & ~zoo.capabilities(i) for i in zoo.ids}
-    if problems := [f"{i} cannot give {missing.name}" for i, missing in lacking.items() if missing]:
+    roles = method.requires()
+    able = {i: zoo.capabilities(i) for i in zoo.ids}
+    for role, needed in roles.items():
+        idle = [i for i, has in able.items() if not any(other in has for other in roles.values())]
+        fits = any(needed in has for has in able.values())
+        if fits and not idle:
+            continue
+        named = idle or list(able)
+        problems = [f"{i} cannot give {(needed & ~able[i]).name}" for i in named if needed & ~able[i]]
         more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
         raise InputError(
             f"zoo {zoo.name}: {'; '.join(problems[:5])}{more}",
-            f"teachers that give {needed.name}, for {type(method).__name__} with these hyper-parameters",
+            f"teachers that give {needed.name} ({role.value}), for {type(method).__name__} with these hyper-parameters",
             "choose another recipe, set the weights that need it to 0, or leave those models out of the zoo",
         )

@@ -180,12 +180,15 @@ class AnswerBank:
     """A ring buffer of images, as bytes, with what teachers answered on them, in half precision.
 
     Args:
-        capacity: images kept; the oldest make room.
+        capacity: images kept, in 1 GiB at most; the oldest make room.
         shape: channels, height and width.
         outputs: numbers that an answer consists of.
     """
 
     def __init__(self, *, capacity: int, shape: tuple[int, int, int], outputs: int):
+        fits = max(1, BANK_BYTES // (math.prod(shape) + 2 * outputs))
+        self.notes = [f"The bank keeps {fits:,} answered images, not {capacity:,}: 1 GiB."] if fits < capacity else []
+        capacity = min(capacity, fits)
         self.capacity, self.written = capacity, 0
         self.images = torch.zeros(capacity, *shape, dtype=torch.uint8)
         self.answers = torch.zeros(capacity, outputs, dtype=torch.float16)

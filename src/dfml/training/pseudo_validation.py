@@ -1,7 +1,7 @@
 """Progress without real images: teachers held out with all their classes, and episodes of what they show."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Int
@@ -12,34 +12,41 @@ from dfml.learners import AbstractLearner, Metrics
 from dfml.randomness import Rng
 from dfml.recovery import Recovered, Visit
 from dfml.training.bank import Bank
-from dfml.zoo.card import ModelCard
+from dfml.zoo.card import Capability, ModelCard
 from dfml.zoo.store import Zoo
 
+T = TypeVar("T")
 VISITS = 3  # recoveries from each held-out teacher
+HELD_OUT = 20  # classes of a teacher, at most: one of more goes on to train with the others
 
 
 class PseudoValidation:
     """Held-out teachers, their classes, and images recovered from them once.
 
+    A teacher of many classes is held out with some of them, and trains with the others.
+
     Args:
         zoo: where the held-out teachers are drawn.
         count: how many; 0 for none.
         images_per_class: recovered images per class and visit.
+        needs: what a teacher must give for images to be recovered from it.
         rng: decides which.
 
     Raises:
         InputError: nothing would be left to train on.
     """
 
-    def __init__(self, zoo: Zoo, *, count: int, images_per_class: int, rng: Rng):
+    def __init__(self, zoo: Zoo, *, count: int, images_per_class: int, needs: Capability, rng: Rng):
         order = torch.randperm(len(zoo.ids), generator=rng.generator("held out")).tolist()
         self.zoo, self.images_per_class = zoo, images_per_class
-        self.ids = sorted(zoo.ids[i] for i in order[:count])
-        known = {c for i in self.ids for c in zoo.entry(i).class_ids}
+        able = {i for i in zoo.ids if needs in zoo.capabilities(i)}
+        self.ids = sorted([zoo.ids[i] for i in order if zoo.ids[i] in able][:count])
+        known = {c for i in self.ids for c in _some(zoo.entry(i).class_ids, HELD_OUT, rng.generator("classes", i))}
         self.class_ids = tuple(sorted(known))
-        held_out = set(self.ids)
-        self.training_ids = [i for i in zoo.ids if i not in held_out and not known.issuperset(zoo.entry(i).class_ids)]
-        if not self.training_ids:
+        small = {i for i in self.ids if len(zoo.entry(i).class_ids) <= HELD_OUT}
+        self.training_ids = [i for i in zoo.ids if i not in small and not known.issuperset(zoo.entry(i).class_ids)]
+        self.visited_ids = [i for i in self.training_ids if i in able]
+        if not self.visited_ids:
             raise InputError(
                 f"{count} validation teachers of a zoo of {len(zoo.ids)}",
                 "at least one teacher with classes that the validation teachers do not know",
@@ -49,10 +56,17 @@ class PseudoValidation:
             classes=max(1, len(self.class_ids)), capacity=VISITS * images_per_class, shape=zoo.canvas.shape
         )
 
-    def training_labels(self, card: ModelCard) -> Int[Tensor, " n"]:
-        """A teacher's outputs whose classes training may use, ``images_per_class`` of each."""
-        kept = [i for i, c in enumerate(card.class_ids) if c not in self.class_ids]
-        return torch.tensor(kept).repeat(self.images_per_class)
+    def training_labels(self, card: ModelCard, limit: int, generator: torch.Generator) -> Int[Tensor, " n"]:
+        """A teacher's outputs whose classes training may use, ``images_per_class`` of each.
+
+        Args:
+            card: the teacher's.
+            limit: classes; of a teacher that knows more, so many are drawn.
+            generator: draws them.
+        """
+        known = set(self.class_ids)
+        kept = [i for i, c in enumerate(card.class_ids) if c not in known]
+        return torch.tensor(_some(kept, limit, generator)).repeat(self.images_per_class)
 
     def accuracy(
         self,
@@ -82,8 +96,9 @@ class PseudoValidation:
     def _fill(self, recover: Callable[..., list[Recovered]], rng: Rng) -> None:
         for number, name in enumerate(self.ids):
             teacher = self.zoo.teacher(name)
-            rows = torch.tensor([self.class_ids.index(c) for c in teacher.card.class_ids])
-            labels = torch.arange(len(rows)).repeat(self.images_per_class)
+            row_of = {c: row for row, c in enumerate(self.class_ids)}
+            rows = torch.tensor([row_of.get(c, -1) for c in teacher.card.class_ids])
+            labels = (rows >= 0).nonzero()[:, 0].repeat(self.images_per_class)
             for visit in range(VISITS):
                 shown = recover([Visit(teacher, labels)], rng=rng.at("fill", name, visit), learn=False)[0]
                 self.bank.add(shown.images, rows[shown.labels], number)
@@ -99,3 +114,10 @@ class PseudoValidation:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over a checkpoint."""
         self.bank.load_state_dict(state)
+
+
+def _some(items: Sequence[T], limit: int, generator: torch.Generator) -> list[T]:
+    """All of them, or so many drawn, in their order."""
+    if len(items) <= limit:
+        return list(items)
+    return [items[i] for i in torch.randperm(len(items), generator=generator)[:limit].sort().values.tolist()]

@@ -151,10 +151,10 @@ class OnDemand(Sequence[T]):
     """
 
     def __init__(self, load: Callable[[str], T], ids: Sequence[str]):
-        self._load, self._ids = load, ids
+        self._load, self.ids = load, ids
 
     def __len__(self) -> int:
-        return len(self._ids)
+        return len(self.ids)
 
     @overload
     def __getitem__(self, key: int) -> T: ...
@@ -164,5 +164,5 @@ class OnDemand(Sequence[T]):
 
     def __getitem__(self, key: int | slice) -> "T | OnDemand[T]":
         if isinstance(key, slice):
-            return OnDemand(self._load, self._ids[key])
-        return self._load(self._ids[key])
+            return OnDemand(self._load, self.ids[key])
+        return self._load(self.ids[key])

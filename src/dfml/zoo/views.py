@@ -7,6 +7,7 @@ from jaxtyping import Float, Num, Shaped
 from torch import Tensor
 
 from dfml.errors import InputError
+from dfml.nn.foreign import as_logits
 from dfml.zoo.card import AnswerKind, Capability
 from dfml.zoo.teacher import Forward, LocalTeacher, Teacher
 
@@ -103,6 +104,17 @@ class BlackBox:
             f"no more than {self.kind}",
             "choose a method that needs no more, or a zoo of models whose weights are at hand",
         )
+
+
+def most_told(teacher: Teacher) -> AnswerKind:
+    """The most that its answers tell."""
+    return [kind for kind, needed in ANSWERS.items() if needed in teacher.capabilities][-1]
+
+
+def logit_answers(teacher: Teacher, images: Num[Tensor, "n c h w"]) -> Float[Tensor, "n classes"]:
+    """Logits, or what stands for them (`dfml.nn.foreign.as_logits`) where a teacher tells less."""
+    kind = most_told(teacher)
+    return as_logits(teacher.answers(images, kind), kind, len(teacher.card.class_ids))
 
 
 def local(teacher: Teacher) -> LocalTeacher | None:

@@ -1,16 +1,21 @@
 """The sources of networks, by prefix."""
 
 from dfml.errors import InputError
-from dfml.nn.foreign import exported, onnx, python, timm, torchvision, transformers
 from dfml.nn.foreign.base import Source
+from dfml.nn.foreign.exported import SOURCE as EXPORT
+from dfml.nn.foreign.onnx import SOURCE as ONNX
+from dfml.nn.foreign.python import SOURCE as PYTHON
+from dfml.nn.foreign.timm import SOURCE as TIMM
+from dfml.nn.foreign.torchvision import SOURCE as TORCHVISION
+from dfml.nn.foreign.transformers import SOURCE as TRANSFORMERS
 
 SOURCES: dict[str, Source] = {
-    "export": exported.SOURCE,
-    "onnx": onnx.SOURCE,
-    "python": python.SOURCE,
-    "timm": timm.SOURCE,
-    "torchvision": torchvision.SOURCE,
-    "transformers": transformers.SOURCE,
+    "export": EXPORT,
+    "onnx": ONNX,
+    "python": PYTHON,
+    "timm": TIMM,
+    "torchvision": TORCHVISION,
+    "transformers": TRANSFORMERS,
 }
 """Prefix of a card's source -> how such networks are built."""
 
