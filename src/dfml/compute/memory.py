@@ -1,7 +1,9 @@
-"""How the C library handles the memory of tensors."""
+"""How much memory there is, and how the C library handles that of tensors."""
 
 import ctypes
+import os
 import platform
+from pathlib import Path
 
 TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD = -1, -2, -3  # glibc's names for mallopt
 
@@ -21,3 +23,13 @@ def keep_freed_memory() -> bool:
     fifth of the time of a training step on a CPU. Holds for the whole process; its peak of memory stays what it was.
     """
     return set_allocator({MMAP_THRESHOLD: 1 << 30, TRIM_THRESHOLD: 2**31 - 1, TOP_PAD: 1 << 28})
+
+
+def memory_bytes() -> int:
+    """Memory that this process may use: the machine's, or what its control group allows."""
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 8 * 2**30
+    try:
+        allowed = int(Path("/sys/fs/cgroup/memory.max").read_text())
+    except (OSError, ValueError):  # another system, or no limit
+        return machine
+    return min(machine, allowed)

@@ -12,8 +12,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dfml.bounds import Amount, Count, Decay, Positive, Share, StepSize, Weight
-from dfml.compute.devices import compiled
+from dfml.compute.devices import compiled, send
 from dfml.functional.augmentation import distort_images, mix_images, shift_and_flip
+from dfml.functional.drawing import dead_leaves
 from dfml.functional.schedules import cosine
 from dfml.learners import AbstractLearner, FrozenLearner, Metrics
 from dfml.methods.base import AbstractMethod, AbstractState, Plan, Role, StepReport, Teachers
@@ -87,6 +88,7 @@ class Consolidate(AbstractMethod[ConsolidateState]):
             divided among processes; the generator learns more from a step for each.
         images_per_class: recovered images per class and visit.
         classes_per_visit: of a teacher that knows more, so many are drawn for a visit.
+        drawn: images of shapes that are drawn in a step and asked like those recovered (`dfml.functional.drawing`).
         distortion: strength of zooms, turns and changes of colour; the teachers answer on the result.
         mixed: share of the images that is mixed with another one before the teachers answer.
         flip: mirror images; False where mirroring changes the class.
@@ -120,6 +122,7 @@ class Consolidate(AbstractMethod[ConsolidateState]):
         meta_batch: Amount = 1,
         images_per_class: Amount = 20,
         classes_per_visit: Amount = 5,
+        drawn: Count = 0,
         distortion: Weight = 1.0,
         mixed: Share = 0.3,
         flip: bool = True,
@@ -138,7 +141,7 @@ class Consolidate(AbstractMethod[ConsolidateState]):
         self.uses_data = recovery.uses_data
         self.teachers_per_step, self.meta_batch = teachers_per_step, meta_batch
         self.images_per_class, self.classes_per_visit = images_per_class, classes_per_visit
-        self.answers_per_step = answers_per_step
+        self.answers_per_step, self.drawn = answers_per_step, drawn
         self.distortion, self.mixed, self.flip, self.answering_teachers = distortion, mixed, flip, answering_teachers
         self.updates, self.batch_size, self.lr, self.temperature = updates, batch_size, lr, temperature
         self.average_decay, self.capacity = average_decay, capacity
@@ -164,7 +167,7 @@ class Consolidate(AbstractMethod[ConsolidateState]):
             classes = [zoo.rows(name).tolist() for name in answering.outputs_of]
             student = Encoder(AnsweringBackbone(backbone, classes, hidden=self.hidden), canvas)
         student = student.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        images = self.teachers_per_step * self.images_per_class * self.classes_per_visit
+        images = self.teachers_per_step * self.images_per_class * self.classes_per_visit + self.drawn
         answering.choose(self.answers_per_step, zoo, student, images=images, updated=self.updates * self.batch_size)
         state = ConsolidateState(
             step=0,
@@ -201,6 +204,10 @@ class Consolidate(AbstractMethod[ConsolidateState]):
         report = StepReport(mean_terms(recovered), {}, len(shown), recover_seconds=time.perf_counter() - start)
 
         # Ask: every answering teacher answers on every image, distorted and some of them mixed.
+        if self.drawn:
+            spec = state.student.spec
+            leaves = dead_leaves(self.drawn, spec.channels, spec.size, rng.generator("draw"))
+            shown = torch.cat([shown, send(leaves, shown.device)])
         varied = shift_and_flip(shown, rng.generator("augment"), flip=self.flip)
         varied = distort_images(varied, rng.generator("distort"), strength=self.distortion)
         images = as_bytes(mix_images(varied, rng.generator("mix"), share=self.mixed))

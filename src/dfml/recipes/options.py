@@ -21,6 +21,7 @@ from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
 
+from dfml.bounds import Share
 from dfml.compute.devices import Accelerator
 from dfml.errors import InputError
 from dfml.learners import LEARNERS
@@ -42,13 +43,18 @@ BUDGET = (
     "accelerator",
     "threads",
     "compile",
+    "cache",
 )  # may change on resume
 Sections = dict[str, dict[str, Any]]
 Constructor = Callable[..., Any]  # a class, or a partial of one
 
 
 class RunOptions(BaseModel):
-    """How long, how often, where: everything in ``[run]``, none of it part of a method."""
+    """How long, how often, where: everything in ``[run]``, none of it part of a method.
+
+    ``canvas`` is the size of the images that are recovered and learned from, in pixels (None: what suits the zoo);
+    ``cache`` the share of this machine's memory in which teachers stay, at least 256 MiB.
+    """
 
     model_config = STRICT
     seed: int = Field(0, ge=0)
@@ -60,6 +66,8 @@ class RunOptions(BaseModel):
     accelerator: Accelerator = "cpu"
     threads: int | None = Field(None, gt=0)
     compile: bool = False
+    canvas: int | None = Field(None, ge=8, le=512)
+    cache: Share = 0.1
 
 
 class NetworkOptions(BaseModel):

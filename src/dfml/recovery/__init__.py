@@ -9,13 +9,17 @@ from dfml.recovery.base import (
     Visit,
     mean_terms,
 )
+from dfml.recovery.by_teacher import ByTeacher
 from dfml.recovery.deep_inversion import DeepInversion
+from dfml.recovery.drawn_images import DrawnImages
 from dfml.recovery.meta_generator import MetaGenerator
 from dfml.recovery.published_generator import PublishedMetaGenerator
 from dfml.recovery.real_images import RealImages
 
 RECOVERIES: dict[str, type[AbstractRecovery]] = {
+    "by_teacher": ByTeacher,
     "deep_inversion": DeepInversion,
+    "drawn_images": DrawnImages,
     "meta_generator": MetaGenerator,
     "published_generator": PublishedMetaGenerator,
     "real_images": RealImages,
@@ -24,8 +28,10 @@ RECOVERIES: dict[str, type[AbstractRecovery]] = {
 __all__ = [
     "RECOVERIES",
     "AbstractRecovery",
+    "ByTeacher",
     "Canvas",
     "DeepInversion",
+    "DrawnImages",
     "MetaGenerator",
     "PublishedMetaGenerator",
     "RealImages",

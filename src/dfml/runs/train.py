@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dfml.compute.fabric import launch
+from dfml.compute.memory import memory_bytes
 from dfml.errors import InputError
 from dfml.files import locked
 from dfml.methods.base import AbstractMethod
@@ -67,6 +68,7 @@ def train_configured(
 ) -> Run:
     """`train`, with a configuration that is resolved already."""
     method = config.build()
+    zoo = zoo.set_up(canvas_size=config.run.canvas, cache_bytes=int(config.run.cache * memory_bytes()))
     check_capabilities(method, zoo)
     if config.run.compile and not method.compiles:
         raise InputError(

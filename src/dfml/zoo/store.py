@@ -10,7 +10,7 @@ thousand models reads one file; cards and weights are read when they are first n
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
@@ -64,12 +64,22 @@ class Zoo:
         path: the folder.
         index: its index.
         device: where its teachers answer.
+        canvas_size: see `canvas`; None is what suits the models.
+        cache_bytes: of teachers that stay in memory; None is 256 MiB.
 
     Raises:
         InputError: no model in the index.
     """
 
-    def __init__(self, path: Path, index: Index, device: torch.device | None = None):
+    def __init__(
+        self,
+        path: Path,
+        index: Index,
+        device: torch.device | None = None,
+        *,
+        canvas_size: int | None = None,
+        cache_bytes: int | None = None,
+    ):
         if not index.models:
             raise InputError(
                 f"{path}: a zoo without models",
@@ -77,7 +87,7 @@ class Zoo:
                 "if its build was stopped, run the same `dfml zoo build` again: it continues",
             )
         self.path, self.index, self.name = path, index, index.name
-        self.device = device or torch.device("cpu")
+        self.device, self.canvas_size, self._cache_bytes = device or torch.device("cpu"), canvas_size, cache_bytes
         self._entries = {m.id: m for m in index.models if m.aside is None}
         if not self._entries:
             raise InputError(
@@ -94,7 +104,10 @@ class Zoo:
 
     def __reduce__(self):
         """For another process: from where it may work in another folder, and without models, which it reads itself."""
-        return Zoo, (Path(self.path).resolve(), self.index)
+        return partial(Zoo, canvas_size=self.canvas_size, cache_bytes=self._cache_bytes), (
+            Path(self.path).resolve(),
+            self.index,
+        )
 
     @staticmethod
     def open(source: str | Path) -> "Zoo":
@@ -116,11 +129,21 @@ class Zoo:
         Raises:
             InputError: an unknown model, or none.
         """
-        return Zoo(self.path, replace(self.index, models=tuple(self.entry(i) for i in ids)), self.device)
+        return self._changed(replace(self.index, models=tuple(self.entry(i) for i in ids)), self.device)
 
     def on(self, device: torch.device) -> "Zoo":
         """The same zoo with its teachers on a device."""
-        return self if device == self.device else Zoo(self.path, self.index, device)
+        return self if device == self.device else self._changed(self.index, device)
+
+    def set_up(self, *, canvas_size: int | None, cache_bytes: int | None) -> "Zoo":
+        """The same zoo with another canvas or memory; None leaves it as it is."""
+        if canvas_size is None and cache_bytes is None:
+            return self
+        sizes = {"canvas_size": canvas_size or self.canvas_size, "cache_bytes": cache_bytes or self._cache_bytes}
+        return Zoo(self.path, self.index, self.device, **sizes)
+
+    def _changed(self, index: Index, device: torch.device) -> "Zoo":
+        return Zoo(self.path, index, device, canvas_size=self.canvas_size, cache_bytes=self._cache_bytes)
 
     @staticmethod
     def write_model(folder: str | Path, card: ModelCard, network: Classifier, *, half: bool = True) -> ModelCard:
@@ -172,7 +195,7 @@ class Zoo:
         return {model: number for number, model in enumerate(self.ids)}
 
     def teacher(self, model: str) -> Counted:
-        """The model, its file checked, on the zoo's tally; those asked for last stay in memory: up to 256 MiB, or one.
+        """The model, its file checked, on the zoo's tally; those asked for last stay in memory, or the one alone.
 
         Raises:
             InputError: no such model; a missing, truncated or other weight file; weights that do not fit the card.
@@ -185,7 +208,7 @@ class Zoo:
             teacher = loader_of(card.source).load(Path(self.path), card, self.device)
             self._teachers[model] = Counted(teacher, self.tally), getattr(teacher, "nbytes", 0)
             self._cached_bytes += self._teachers[model][1]
-            while len(self._teachers) > 1 and self._cached_bytes > CACHE_BYTES:
+            while len(self._teachers) > 1 and self._cached_bytes > (self._cache_bytes or CACHE_BYTES):
                 self._cached_bytes -= self._teachers.popitem(last=False)[1][1]
         return self._teachers[model][0]
 
@@ -215,11 +238,12 @@ class Zoo:
     def canvas(self) -> InputSpec:
         """Channels and size of the images to recover and learn from: what all models take, where they agree.
 
-        Else three channels as soon as one model has three, the median of the sizes, `CANVAS_SIZE` at most, and the
-        models' normalisation where they share one.
+        Else three channels as soon as one model has three, the largest size that most models resolve, `CANVAS_SIZE` at
+        most unless ``canvas_size`` says another, and the models' normalisation where they share one.
         """
         specs = [self.entry(model).input_spec or self.cards[model].input_spec for model in self.ids]
-        size = min(CANVAS_SIZE, sorted(spec.size for spec in specs)[(len(specs) - 1) // 2])
+        resolved = sorted(min(spec.shape[1:]) for spec in specs)[(len(specs) - 1) // 2]
+        size = self.canvas_size or min(CANVAS_SIZE, resolved)
         channels = max(spec.channels for spec in specs)
         normalisations = {(spec.mean, spec.std) for spec in specs}
         mean, std = normalisations.pop() if len(normalisations) == 1 else ((0.5,) * channels, (0.25,) * channels)

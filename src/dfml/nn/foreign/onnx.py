@@ -93,7 +93,9 @@ def whole(path: str) -> bytes:
 
 def build(name: str, options: Options, classes: int) -> nn.Module:
     """An empty one; its state brings the file."""
-    return Archived(int(options["bytes"]), OnnxGraph if options.get("translated") else Onnxruntime)
+    if not options.get("translated"):
+        return Archived(int(options["bytes"]), Onnxruntime)
+    return Archived(int(options["bytes"]), OnnxGraph, Onnxruntime)
 
 
 SOURCE = Source(build)

@@ -1,0 +1,147 @@
+"""From each teacher in the way that suits it, found by trying."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+
+from dfml.bounds import Amount, Count, Share, StepSize, Weight
+from dfml.compute.devices import send
+from dfml.compute.ranks import SERIAL_RANKS, AbstractRanks
+from dfml.nn import InputSpec
+from dfml.randomness import Rng
+from dfml.recovery.base import AbstractRecovery, Canvas, Recovered, Visit
+from dfml.recovery.deep_inversion import DeepInversion
+from dfml.recovery.drawn_images import DrawnImages
+from dfml.recovery.meta_generator import MetaGenerator, MetaGeneratorState
+from dfml.zoo.card import Capability
+
+Way = Literal["meta_generator", "pixels", "drawn"]
+
+
+@dataclass
+class ByTeacherState:
+    """The meta-generator, and what was found of each teacher."""
+
+    canvas: Canvas
+    meta_generator: MetaGeneratorState
+    visits: int = 0  # that the meta-generator learned from
+    wanted: dict[str, float] = field(default_factory=dict)  # teacher -> share of its images in the wanted class
+    ways: dict[str, Way] = field(default_factory=dict)  # teacher -> settled
+
+    def to(self, device: torch.device) -> None:
+        """Move the generator."""
+        self.meta_generator.to(device)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Generator, and what was found."""
+        found = {"visits": self.visits, "wanted": dict(self.wanted), "ways": dict(self.ways)}
+        return {"meta_generator": self.meta_generator.state_dict()} | found
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over a checkpoint."""
+        self.meta_generator.load_state_dict(state["meta_generator"])
+        self.visits, self.wanted, self.ways = state["visits"], dict(state["wanted"]), dict(state["ways"])
+
+
+class ByTeacher(AbstractRecovery[ByTeacherState]):
+    """The meta-generator where it is good enough, pixels from natural noise where it is not, drawn images for the rest.
+
+    The meta-generator takes part in every teacher's first visits. When it has learned from ``trials`` visits, each
+    teacher that sees the wanted class in too few of its images is settled on pixels (`DeepInversion` from natural
+    noise); the others stay. A teacher without gradients gets drawn images. What was found is a score of every step:
+    ``wanted``, and the shares of visits by ``pixels`` and ``drawn``.
+
+    Args:
+        way: for all teachers with gradients; None finds it for each.
+        trials: visits that the meta-generator learns from before it is judged.
+        enough: share of images in the wanted class with which it stays.
+        pixel_steps: of Adam on pixels.
+        pixel_lr: its step size.
+        pixel_classes: classes of a visit by pixels, which takes so much longer; the first of those wanted.
+        class_weight: of the class prior.
+        bn_weight: of BatchNorm alignment, with teachers that have BatchNorm.
+        adversarial_weight: of the disagreement with the student; the meta-generator's alone.
+        flip: mirror images when augmenting; False where mirroring changes the class.
+    """
+
+    def __init__(
+        self,
+        *,
+        way: Way | None = None,
+        trials: Count = 12,
+        enough: Share = 0.5,
+        pixel_steps: Amount = 66,
+        pixel_lr: StepSize = 0.05,
+        pixel_classes: Amount = 5,
+        class_weight: Weight = 1.0,
+        bn_weight: Weight = 1.0,
+        adversarial_weight: Weight = 0.0,
+        flip: bool = True,
+    ):
+        self.way, self.trials, self.enough, self.pixel_classes = way, trials, enough, pixel_classes
+        self.meta_generator = MetaGenerator(
+            class_weight=class_weight, bn_weight=bn_weight, adversarial_weight=adversarial_weight, flip=flip
+        )
+        self.pixels = DeepInversion(start="natural", steps=pixel_steps, lr=pixel_lr, flip=flip)
+        self.drawn = DrawnImages()
+
+    def requires(self) -> Capability:
+        """Labels; with gradients more is made of a teacher."""
+        return Capability.LABELS
+
+    def init(self, canvas: InputSpec, rng: Rng) -> ByTeacherState:
+        """A random generator, and nothing found."""
+        return ByTeacherState(Canvas(canvas), self.meta_generator.init(canvas, rng))
+
+    def way_of(self, state: ByTeacherState, visit: Visit) -> Way:
+        """How this teacher is visited now."""
+        if Capability.GRADIENTS | Capability.LOGITS not in visit.teacher.capabilities:
+            return "drawn"
+        return self.way or state.ways.get(visit.teacher.card.id, "meta_generator")
+
+    def recover(
+        self,
+        state: ByTeacherState,
+        visits: Sequence[Visit],
+        *,
+        rng: Rng,
+        learn: bool = True,
+        ranks: AbstractRanks = SERIAL_RANKS,
+    ) -> list[Recovered]:
+        """Each teacher in its way."""
+        ways = [self.way_of(state, visit) for visit in visits]
+        found: dict[int, Recovered] = {}
+        for way in sorted(set(ways)):
+            numbers = [i for i, each in enumerate(ways) if each == way]
+            group = [visits[i] for i in numbers]
+            at = rng.at(way)
+            if way == "meta_generator":
+                shown = self.meta_generator.recover(state.meta_generator, group, rng=at, learn=learn, ranks=ranks)
+                state.visits += len(group) if learn else 0
+            elif way == "pixels":
+                group = [self._fewer(visit) if learn else visit for visit in group]
+                shown = self.pixels.recover(state.canvas, group, rng=at, learn=learn, ranks=ranks)
+            else:
+                shown = self.drawn.recover(state.canvas, group, rng=at, learn=learn, ranks=ranks)
+            for i, visit, recovered in zip(numbers, group, shown, strict=True):
+                found[i] = self._judged(state, visit, recovered, way, learn)
+        return [found[i] for i in range(len(visits))]
+
+    def _fewer(self, visit: Visit) -> Visit:
+        classes = visit.labels.unique()[: self.pixel_classes]
+        return Visit(visit.teacher, visit.labels[torch.isin(visit.labels, classes)], visit.student)
+
+    def _judged(self, state: ByTeacherState, visit: Visit, shown: Recovered, way: Way, learn: bool) -> Recovered:
+        """Scores in the place of the terms that only some ways have; settles a teacher after the trials."""
+        seen = visit.teacher.answers(shown.images, "labels")
+        wanted = float((seen == send(shown.labels, seen.device)).float().mean()) if len(seen) else 0.0
+        if learn and way == "meta_generator":
+            name = visit.teacher.card.id
+            state.wanted[name] = wanted
+            if self.way is None and state.visits > self.trials and name not in state.ways:
+                state.ways[name] = "meta_generator" if wanted >= self.enough else "pixels"
+        terms = {name: shown.terms.get(name, 0.0) for name in ("bn", "class")}
+        scores = {"wanted": wanted, "pixels": float(way == "pixels"), "drawn": float(way == "drawn")}
+        return Recovered(shown.images, shown.labels, terms | scores)

@@ -1,0 +1,46 @@
+"""Drawn images: the floor that needs nothing of a teacher but its labels."""
+
+from collections.abc import Sequence
+
+from dfml.compute.devices import send
+from dfml.compute.ranks import SERIAL_RANKS, AbstractRanks
+from dfml.functional.drawing import dead_leaves
+from dfml.nn import InputSpec
+from dfml.randomness import Rng
+from dfml.recovery.base import AbstractRecovery, Canvas, Recovered, Visit
+from dfml.zoo.card import Capability
+
+
+class DrawnImages(AbstractRecovery[Canvas]):
+    """Nothing is recovered: overlapping shapes are drawn (`dfml.functional.drawing`), and the teacher names them.
+
+    The labels of the images are those that the teacher gives them, whatever was wanted: a black box cannot be asked
+    for images of a class.
+    """
+
+    def requires(self) -> Capability:
+        """Labels."""
+        return Capability.LABELS
+
+    def init(self, canvas: InputSpec, rng: Rng) -> Canvas:
+        """The size of the images."""
+        return Canvas(canvas)
+
+    def recover(
+        self,
+        state: Canvas,
+        visits: Sequence[Visit],
+        *,
+        rng: Rng,
+        learn: bool = True,
+        ranks: AbstractRanks = SERIAL_RANKS,
+    ) -> list[Recovered]:
+        """As many images as labels are wanted, for each teacher others."""
+        spec, recovered = state.spec, []
+        for number, visit in enumerate(visits):
+            generator = rng.at("visit", number).generator("drawn")
+            images = dead_leaves(len(visit.labels), spec.channels, spec.size, generator)
+            images = send(images, visit.teacher.device)
+            labels = visit.teacher.answers(images, "labels")
+            recovered.append(Recovered(images, labels.to(visit.labels), {"class": 0.0}))
+        return recovered
