@@ -16,7 +16,7 @@ from dfml.errors import InputError
 sys.path.insert(0, str(Path(__file__).parents[1] / "integration"))
 from small import OPTIONS
 
-COMMANDS = ["demo", "data glyphs", "zoo build", "train", "sweep", "evaluate", "adapt", "predict"]
+COMMANDS = ["demo", "data glyphs", "zoo build", "zoo add", "train", "sweep", "evaluate", "adapt", "predict", "trust"]
 
 
 def test_help_is_quick_and_names_every_command():

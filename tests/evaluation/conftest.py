@@ -52,7 +52,7 @@ class FakeZoo(Zoo):
     def __init__(self, teachers: list[LocalTeacher]):
         self._teachers = {t.card.id: t for t in teachers}
         self.cards = {i: t.card for i, t in self._teachers.items()}
-        self.ids = list(self._teachers)
+        self.ids, self.aside = list(self._teachers), {}
         self._entries = {i: Entry(i, c.source, c.class_ids, c.sha256, c.accuracy) for i, c in self.cards.items()}
         names = {c: c for card in self.cards.values() for c in card.class_ids}
         self.index = Index("fake", True, classes=names, models=tuple(self._entries.values()))

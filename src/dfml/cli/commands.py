@@ -11,7 +11,7 @@ from tyro.conf import Positional
 from dfml.cli.show import bar, console, print_json, say, visible
 from dfml.cli.sources import data_glyphs, zoo_build, zoo_edit, zoo_list
 from dfml.cli.sweeps import sweep
-from dfml.cli.zoos import trust, zoo_add
+from dfml.cli.zoos import trust, zoo_add, zoo_audit, zoo_inspect
 from dfml.errors import InputError, PartialFailure
 
 
@@ -152,26 +152,63 @@ def recover(
 
 
 def adapt(
-    learner: Positional[Path], /, *, support: Path, out: Path, ground: str = "white", zoo: str | None = None
+    learner: Positional[Path],
+    /,
+    *,
+    support: Path,
+    out: Path,
+    ground: str = "white",
+    zoo: str | None = None,
+    compare: Literal["features", "answers", "posterior"] | None = None,
+    models: int | None = None,
 ) -> None:
-    """Adapt a learner to a new task and write the predictor.
+    """Adapt a learner, or a whole zoo without training, to a new task and write the predictor.
 
     Args:
-        learner: a run folder, or the learner.json that a run leaves; it needs no zoo.
+        learner: a run folder, or the learner.json that a run leaves, which needs no zoo; or a zoo, whose networks then
+            all look at every image.
         support: a folder that holds a folder of a few images per class.
         out: folder for the predictor.
         ground: the colour behind transparent pixels: white, black or #rrggbb.
         zoo: of a run by an older dfml, which left no learner.json, where the zoo has moved.
+        compare: of a zoo: what of its networks is compared; what tells the support's classes apart, unless given.
+        models: of a zoo: so many of its models, chosen by what it says of itself; all unless given.
     """
     from dfml.learners.learner_file import has_learner, load_learner
     from dfml.learners.predictor_file import adapt_to_folder, save_predictor
     from dfml.runs.run import Run
+    from dfml.zoo.index import INDEX
+    from dfml.zoo.store import EMBEDDED
 
+    if (learner / INDEX).is_file() or (str(learner) in EMBEDDED and not learner.exists()):
+        _adapt_zoo(str(learner), support, out, ground, compare, models)
+        return
+    if compare or models:
+        raise InputError("--compare or --models for a learner", "a zoo", "leave them out, or name a zoo")
     made = load_learner(learner) if has_learner(learner) else Run.open(learner, zoo=zoo).learner
     classifier = adapt_to_folder(made, support, ground=ground)
     save_predictor(classifier.predictor, out, classifier.class_names)
     counts = ", ".join(f"{name} ({n})" for name, n in zip(classifier.class_names, classifier.shots, strict=True))
     say(f"adapted to {len(classifier.class_names)} classes (images of each): {counts}")
+    say(f"written: {out}\nnext:    dfml predict {out} IMAGES...")
+
+
+def _adapt_zoo(zoo: str, support: Path, out: Path, ground: str, compare: Any, models: int | None) -> None:
+    from dfml.learners.predictor_file import save_predictor
+    from dfml.runs.untrained import adapt_zoo
+    from dfml.zoo import Zoo
+
+    opened = Zoo.open(zoo)
+    made = adapt_zoo(opened, support, compare=compare, models=models, ground=ground)
+    classifier, networks = made.classifier, min(models or len(opened), len(opened))
+    save_predictor(classifier.predictor, out, classifier.class_names)
+    for way, score in made.scores.items():
+        say(f"{way}: {score:.0f} % of the support classified rightly from the rest of it")
+    say(f"adapted to {len(classifier.class_names)} classes by the {made.compare} of {networks} networks, untrained")
+    say(
+        f"an image takes all {networks} networks, {made.milliseconds:.0f} ms here: the better choice where that is fast"
+    )
+    say("enough, and for a zoo of few or of one domain's models; `dfml train` makes one network of them, for the rest")
     say(f"written: {out}\nnext:    dfml predict {out} IMAGES...")
 
 
@@ -215,6 +252,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "zoo add": zoo_add,
     "zoo list": zoo_list,
     "zoo edit": zoo_edit,
+    "zoo inspect": zoo_inspect,
+    "zoo audit": zoo_audit,
     "train": train,
     "sweep": sweep,
     "evaluate": evaluate,

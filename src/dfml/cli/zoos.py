@@ -6,7 +6,7 @@ from typing import Any
 
 from tyro.conf import Positional
 
-from dfml.cli.show import say, visible
+from dfml.cli.show import bar, say, visible
 from dfml.errors import InputError, PartialFailure
 
 
@@ -135,3 +135,45 @@ def trust(folder: Positional[Path], /) -> None:
         say(f"trusted: {visible(what)}")
     if not agreed:
         say("nothing in it runs code that is not dfml's")
+
+
+def zoo_audit(zoo: Positional[str], /, *, set_aside: bool = False, seed: int = 0) -> None:
+    """Find the bad models of a zoo, without data: broken, constant, copies, untrained, with wrong labels or mean.
+
+    Args:
+        zoo: its folder, or ``glyphs``.
+        set_aside: write the verdicts into the index; every command skips these models from then on.
+        seed: draws the images.
+    """
+    from dfml.randomness import Rng
+    from dfml.zoo import Zoo
+    from dfml.zoo.edit import set_aside as leave_out
+    from dfml.zoo_building.audit import audit
+
+    opened = Zoo.open(zoo)
+    with bar("auditing") as progress:
+        verdicts = audit(opened, rng=Rng(seed).at("audit"), progress=progress)
+    for verdict in verdicts:
+        say(f"{visible(verdict.id)}  {verdict.kind}: {visible(verdict.evidence)}")
+    for name, reason in opened.aside.items():
+        say(f"{visible(name)}  set aside before: {visible(reason)}")
+    say(f"{len(verdicts)} of {len(opened)} models are bad")
+    if set_aside and verdicts:
+        leave_out(opened.path, {verdict.id: f"{verdict.kind}: {verdict.evidence}" for verdict in verdicts})
+        say(f"set aside in {opened.path / 'zoo.json'}; one is taken back by `dfml zoo edit ZOO ID --set aside=null`")
+
+
+def zoo_inspect(zoo: Positional[str], model: Positional[str], /, *, out: Path | None = None) -> None:
+    """Show a model's card, what it can be asked, how sure it is, and a picture of what it shows of its classes.
+
+    Args:
+        zoo: the zoo's folder, or ``glyphs``.
+        model: its id.
+        out: the picture; MODEL.png in this folder unless given.
+    """
+    from dfml.runs.inspection import inspect
+    from dfml.zoo import Zoo
+
+    found = inspect(Zoo.open(zoo), model, out or Path(f"{model}.png"))
+    for line in found:
+        say(line)

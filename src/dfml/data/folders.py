@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import median_low
 
@@ -118,8 +119,8 @@ def load_image(path: str | Path, spec: InputSpec, *, ground: str = GROUND) -> Fl
         raise InputError(
             f"{path} for a network of {spec.channels} channels", "1 (grey) or 3 (RGB)", "give arrays instead"
         )
-    picture = read_picture(Path(path), spec.channels, side=spec.size, ground=ground)
-    return spec.fit(picture[None])[0].clamp(0, 1)
+    picture = read_picture(Path(path), spec.channels, side=max(spec.shape[1:]), ground=ground)
+    return replace(spec, crop=1.0).fit(picture[None])[0].clamp(0, 1)
 
 
 def load_support(

@@ -52,6 +52,19 @@ def ridge_coefficients(
     return coefficients, kernel.new_zeros(*kernel.shape[:-2], onehot.shape[1])
 
 
+def leave_one_out(
+    kernel: Float[Tensor, "n n"], labels: Int[Tensor, " n"], *, penalty: float = 1.0
+) -> Float[Tensor, "n way"]:
+    """What ridge regression (`ridge_coefficients`) answers for each image of the support from all others.
+
+    In closed form, from one inverse: Rifkin, Lippert 2007, "Notes on Regularized Least Squares", theorem 1.
+    """
+    onehot = F.one_hot(labels).to(kernel.dtype)
+    share = onehot.sum(0)[labels] * onehot.shape[1] / len(labels)
+    inverse = torch.linalg.inv(kernel + penalty * kernel.diagonal().mean() * share.diag())
+    return onehot - (inverse @ onehot) / inverse.diagonal()[:, None]
+
+
 def logistic_coefficients(
     kernel: Float[Tensor, "*episodes n n"], labels: Int[Tensor, " n"], *, penalty: float = 0.003, steps: int = 100
 ) -> tuple[Float[Tensor, "*episodes n way"], Float[Tensor, "*episodes way"]]:

@@ -76,14 +76,14 @@ class FrozenLearner(AbstractLearner):
         with torch.no_grad():
             shown = [write_norm(e, norm, e.spec.fit(support_x)) for e in encoders]
             features = join(shown, normalise=self.normalise)
-            weight, bias = self._linear(features, support_y)
+            weight, bias = self.linear(features, support_y)
         return Predictor(encoders, weight, bias, normalise=self.normalise)
 
     def coefficients(self, kernel: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """See `AbstractLearner.coefficients`."""
         return HEADS[self.head][0](kernel, labels)
 
-    def _linear(self, features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def linear(self, features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Weight and bias, scaled for probabilities; squared distances are averaged over networks."""
         coefficients, bias = self.coefficients(features @ features.T, labels)
         scale = HEADS[self.head][1] / (len(self.encoders) if self.head == "centroid" else 1)
@@ -114,7 +114,7 @@ class FrozenLearner(AbstractLearner):
             embed(self.frozen_encoders, images, normalise=self.normalise)
             for images in (episode.support_x, episode.query_x)
         )
-        logits = F.linear(query, *self._linear(support, episode.support_y))
+        logits = F.linear(query, *self.linear(support, episode.support_y))
         return F.cross_entropy(logits, episode.query_y), percent_right(logits, episode.query_y)
 
     def describe(self) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from dfml.data.pictures import GROUND, check_ground, is_image
 from dfml.errors import InputError
 from dfml.learners.base import AbstractLearner, Predictor
 from dfml.learners.files import build_encoder, describe_encoder, load_pair, save_pair
-from dfml.nn import Encoder
+from dfml.nn import Encoder, InputSpec
 
 PREDICTOR_SCHEMA = 3
 PREDICTOR = "predictor"  # name of its files, before the ending
@@ -57,9 +57,8 @@ class TaskClassifier:
                 "one name for each output, none twice",
                 "give the names in the order of the support labels",
             )
-        specs = [cast(Encoder, encoder).spec for encoder in predictor.encoders]
         self.predictor, self.class_names = predictor, tuple(class_names)
-        self.spec = max(specs, key=lambda spec: (spec.channels, spec.size))
+        self.spec = largest_spec(cast(list[Encoder], list(predictor.encoders)))
         self.shots = tuple(shots)
 
     def predict(self, images: Tensor) -> Prediction:
@@ -116,6 +115,11 @@ class TaskClassifier:
             return error
 
 
+def largest_spec(encoders: Sequence[Encoder]) -> InputSpec:
+    """Of the images that show enough for each of several networks."""
+    return max((encoder.spec for encoder in encoders), key=lambda spec: (spec.channels, spec.size))
+
+
 @dataclass(frozen=True)
 class FileAnswer:
     """What is said of one file: its most probable class and all probabilities, or why it could not be read."""
@@ -156,7 +160,7 @@ def adapt_to_folder(learner: AbstractLearner, support: str | Path, *, ground: st
     Raises:
         InputError: fewer than two classes, a class without images, an unreadable image.
     """
-    images, labels, names = load_support(support, learner.networks[0].spec, ground=ground)
+    images, labels, names = load_support(support, largest_spec(learner.networks), ground=ground)
     return TaskClassifier(learner.adapt(images, labels), names, shots=labels.bincount().tolist())
 
 

@@ -7,7 +7,7 @@ from dfml.bounds import Amount
 from dfml.errors import InputError
 from dfml.learners.frozen import FrozenLearner, HeadName
 from dfml.methods.base import AbstractBaseline, FixedState, Role
-from dfml.nn import AnsweringBackbone, Encoder, SideBySide
+from dfml.nn import AnsweringBackbone, Encoder, InputSpec, SideBySide
 from dfml.randomness import Rng
 from dfml.zoo.card import Capability
 from dfml.zoo.store import Zoo
@@ -44,14 +44,14 @@ class ZooEnsemble(AbstractBaseline):
         self.compare, self.head, self.models = compare, head, models
 
     def requires(self) -> dict[Role, Capability]:
-        """Backbones to start from."""
-        return {Role.START: Capability.FEATURES}
+        """Networks to start from; their features where these are compared."""
+        return {Role.START: Capability.FEATURES if self.compare == "features" else Capability.LABELS}
 
     def init(self, zoo: Zoo, rng: Rng) -> FixedState:
         """Copies of the teachers under one head.
 
         Raises:
-            InputError: too many ``models``; a ``posterior`` of teachers for different images.
+            InputError: too many ``models``.
         """
         ids = zoo.ids if self.models is None else covering(zoo, self.models)
         if self.compare == "posterior":
@@ -67,17 +67,18 @@ class ZooEnsemble(AbstractBaseline):
 
 
 def _together(zoo: Zoo, ids: list[str]) -> Encoder:
-    """One encoder of all these teachers' answers and their joint posterior."""
-    specs = {zoo.cards[i].input_spec for i in ids}
-    if len(specs) > 1:
-        raise InputError(
-            f"zoo {zoo.name}: {len(specs)} sizes or normalisations of images",
-            "one, for a posterior of all teachers",
-            "set --method.compare answers, or choose another zoo",
-        )
+    """One encoder of all these teachers' answers and their joint posterior.
+
+    Where their images differ, it takes images as large as the largest, and each teacher fits them.
+    """
+    specs = [zoo.cards[i].input_spec for i in ids]
     networks = [copy.deepcopy(zoo.network(i)) for i in ids]
     classes = [zoo.rows(i).tolist() for i in ids]
-    return Encoder(AnsweringBackbone(SideBySide(networks), classes, heads=False).eval(), specs.pop())
+    if len(set(specs)) == 1:
+        return Encoder(AnsweringBackbone(SideBySide(networks), classes, heads=False).eval(), specs[0])
+    channels = max(spec.channels for spec in specs)
+    bare = InputSpec(channels, max(max(spec.shape[1:]) for spec in specs), (0.0,) * channels, (1.0,) * channels)
+    return Encoder(AnsweringBackbone(SideBySide(networks, specs), classes, heads=False).eval(), bare)
 
 
 def covering(zoo: Zoo, count: int) -> list[str]:

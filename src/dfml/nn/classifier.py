@@ -1,6 +1,6 @@
 """A classifier is a backbone, which gives a flat feature vector, and a linear head."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import cast
 
 import torch
@@ -11,6 +11,7 @@ from dfml.errors import InputError
 from dfml.nn.answers import AnsweringBackbone
 from dfml.nn.conv4 import Conv4
 from dfml.nn.description import Description, describe, short_name
+from dfml.nn.encoder import InputSpec
 from dfml.nn.foreign import build_foreign
 from dfml.nn.resnet import ResNet
 from dfml.nn.resnet12 import ResNet12
@@ -51,11 +52,17 @@ def _head(backbone: nn.Module, classes: int) -> nn.Module:
 
 
 class SideBySide(nn.Module):
-    """Several classifiers of one input as one backbone: its features are all their logits, one after another."""
+    """Several classifiers as one backbone: its features are all their logits, one after another.
 
-    def __init__(self, networks: Iterable[Classifier]):
+    Args:
+        networks: the classifiers.
+        specs: of each one's images, where they differ: the backbone then takes images in [0, 1], which each fits and
+            normalises itself. Without, it takes images that are normalised already, for all of them.
+    """
+
+    def __init__(self, networks: Iterable[Classifier], specs: Sequence[InputSpec] = ()):
         super().__init__()
-        self.networks = nn.ModuleList(networks)
+        self.networks, self.specs = nn.ModuleList(networks), list(specs)
         self.feature_size = sum(classifier.classes for classifier in self._classifiers)
 
     @property
@@ -66,11 +73,15 @@ class SideBySide(nn.Module):
     def description(self) -> Description:
         """See `build_network`."""
         heads = [{"backbone": describe(c.backbone), "classes": c.classes} for c in self._classifiers]
-        return {"kind": "side_by_side", "classifiers": heads}
+        specs = {"input_specs": [spec.to_dict() for spec in self.specs]} if self.specs else {}
+        return {"kind": "side_by_side", "classifiers": heads} | specs
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n outputs"]:
-        """All logits; inputs are already normalised."""
-        return torch.cat([network(x) for network in self.networks], -1)
+        """All logits."""
+        if not self.specs:
+            return torch.cat([network(x) for network in self.networks], -1)
+        each = zip(self.networks, self.specs, strict=True)
+        return torch.cat([network(spec.normalise(spec.fit(x))) for network, spec in each], -1)
 
 
 def networks_of(backbone: nn.Module) -> list[nn.Module]:
@@ -135,7 +146,8 @@ def _answering(values: Description) -> nn.Module:
 
 
 def _side_by_side(values: Description) -> nn.Module:
-    return SideBySide(Classifier(build_network(c["backbone"]), c["classes"]) for c in values["classifiers"])
+    networks = [Classifier(build_network(c["backbone"]), c["classes"]) for c in values["classifiers"]]
+    return SideBySide(networks, [InputSpec(**spec) for spec in values.get("input_specs", [])])
 
 
 NETWORKS: dict[str, Callable[[Description], nn.Module]] = {

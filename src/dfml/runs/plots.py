@@ -11,6 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from dfml.recovery import Recovered
 from dfml.runs.progress import is_term
 
 INK, LINE, FAINT = "#222222", "#1f5fa8", "#a9c4e4"
@@ -25,6 +26,12 @@ class Sheet:
     images: Tensor
     labels: Tensor
     class_names: Sequence[str]
+
+
+def sheet_of(title: str, recovered: Recovered, class_names: Sequence[str]) -> Sheet:
+    """A sheet of the classes that there are images of."""
+    shown, rows = recovered.labels.unique(return_inverse=True)
+    return Sheet(title, recovered.images, rows, [class_names[c] for c in shown.tolist()])
 
 
 def plot_curves(metrics: list[dict[str, Any]], folder: Path) -> list[Path]:

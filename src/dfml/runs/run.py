@@ -12,7 +12,7 @@ from dfml.learners.predictor_file import TaskClassifier, adapt_to_folder
 from dfml.methods.base import AbstractMethod, AbstractState
 from dfml.randomness import Rng
 from dfml.runs.checkpoint import load_tree, restore
-from dfml.runs.plots import Sheet, contact_sheet
+from dfml.runs.plots import Sheet, contact_sheet, sheet_of
 from dfml.runs.run_folder import RunFolder
 from dfml.zoo import Zoo
 
@@ -136,4 +136,4 @@ class Run:
                 "a run of a method that does",
                 "train with the recipe best or free",
             )
-        return Sheet(name, recovered[0].images, recovered[0].labels, teacher.card.class_names)
+        return sheet_of(name, recovered[0], teacher.card.class_names)

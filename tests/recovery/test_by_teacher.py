@@ -1,0 +1,55 @@
+import torch
+
+from dfml.randomness import Rng
+from dfml.recovery import ByTeacher, Visit
+from dfml.zoo import BlackBox
+from toys import SPEC, toy_teacher
+
+LABELS = torch.arange(3).repeat(4)
+
+
+def recovered(recovery, state, teachers, number=0):
+    return recovery.recover(state, [Visit(t, LABELS) for t in teachers], rng=Rng(0).at("step", number))
+
+
+def test_a_teacher_that_the_meta_generator_does_not_reach_is_settled_on_pixels():
+    recovery = ByTeacher(trials=2, enough=1.0, pixel_steps=3, pixel_classes=2)
+    state, teacher = recovery.init(SPEC, Rng(0)), toy_teacher("t")
+    for number in range(4):
+        (shown,) = recovered(recovery, state, [teacher], number)
+    assert state.visits == 3
+    assert state.ways == {"t": "pixels"}
+    assert shown.terms["pixels"] == 1
+    assert shown.labels.unique().tolist() == [0, 1]
+
+
+def test_one_that_it_reaches_stays():
+    recovery = ByTeacher(trials=1, enough=0.0)
+    state = recovery.init(SPEC, Rng(0))
+    for number in range(3):
+        (shown,) = recovered(recovery, state, [toy_teacher("t")], number)
+    assert state.ways == {"t": "meta_generator"}
+    assert shown.terms["pixels"] == 0
+    assert len(shown.images) == len(LABELS)
+
+
+def test_black_and_white_boxes_are_visited_side_by_side_in_their_order():
+    recovery = ByTeacher(way="pixels", pixel_steps=2)
+    state = recovery.init(SPEC, Rng(0))
+    black, white = BlackBox(toy_teacher("b"), "labels"), toy_teacher("w", seed=1)
+    drawn, pixels = recovered(recovery, state, [black, white])
+    assert drawn.terms["drawn"] == 1
+    assert pixels.terms["pixels"] == 1
+    assert torch.equal(drawn.labels, black.answers(drawn.images, "labels"))
+    assert drawn.terms["wanted"] == 1
+
+
+def test_what_was_found_travels_with_a_checkpoint():
+    recovery = ByTeacher(trials=0, enough=1.0, pixel_steps=1)
+    state = recovery.init(SPEC, Rng(0))
+    recovered(recovery, state, [toy_teacher("t")])
+    other = recovery.init(SPEC, Rng(1))
+    other.load_state_dict(state.state_dict())
+    assert (other.ways, other.visits, other.wanted) == (state.ways, state.visits, state.wanted)
+    again, first = (recovered(recovery, s, [toy_teacher("t")], 1)[0] for s in (other, state))
+    assert torch.equal(again.images, first.images)
