@@ -27,6 +27,8 @@ class Update:
     metrics: Metrics = field(default_factory=dict)
     validation: Metrics = field(default_factory=dict)
     images_per_second: float = 0.0
+    notes: tuple[str, ...] = ()
+    """For people, in plain sentences, before the first step and after it: what was cut, what a step costs."""
 
     @property
     def fraction(self) -> float:

@@ -5,7 +5,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 
@@ -22,6 +22,7 @@ from dfml.recipes.options import RunOptions
 from dfml.runs.budget import OnProgress, Totals, Update, budget_used
 from dfml.runs.checkpoint import restore
 from dfml.runs.determinism import reproducible, seed_strays
+from dfml.runs.forecast import cost_notes
 from dfml.runs.measures import load_average, peak_memory_mb
 from dfml.runs.run_folder import RunFolder
 from dfml.runs.soundness import Snapshot, check_step, unsound_teachers
@@ -60,6 +61,7 @@ class Loop:
         on_progress: called after every step.
         ranks: the processes of the run.
         device: where teachers and state are.
+        on_start: called with the state before its first step, in the process that writes.
     """
 
     def __init__(
@@ -72,9 +74,11 @@ class Loop:
         *,
         ranks: AbstractRanks = SERIAL_RANKS,
         device: torch.device = CPU,
+        on_start: Callable[[AbstractState], None] | None = None,
     ):
         self.method, self.zoo, self.folder, self.options = method, zoo.on(device), folder, options
-        self.on_progress, self.ranks, self.writes = on_progress, ranks, ranks.rank == 0
+        self.on_progress, self.on_start = on_progress, on_start
+        self.ranks, self.writes = ranks, ranks.rank == 0
         self.rng = Rng(options.seed)
         self.device, self.totals = device, Totals(device=device.type)
         self.validation: Metrics = {}
@@ -110,6 +114,8 @@ class Loop:
         keep_freed_memory()
         with reproducible(self.folder.threads), self._listening(), self._losing_no_rank():
             state = self.start()
+            if self.writes and self.on_start:
+                self.on_start(state)
             saved_at, last_saved = time.monotonic(), self.resumed_at
             if self.ranks.world > 1 and last_saved < 0:
                 self.save(state)  # with several processes one may be lost at any time
@@ -222,7 +228,8 @@ class Loop:
         self.folder.log({"step": number, "seconds": round(seconds, 3)} | metrics | validation | aside)
         if self.on_progress:
             rate = self.totals.images / seconds if seconds else 0.0
-            self.on_progress(Update(number, seconds, self.options, metrics, self.validation, rate))
+            notes = cost_notes(self.options, number, seconds) if number == 1 else ()
+            self.on_progress(Update(number, seconds, self.options, metrics, self.validation, rate, notes))
 
     def _sum(self, count: int) -> int:
         """Over all processes, each of which asked its share."""

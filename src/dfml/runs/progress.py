@@ -22,7 +22,13 @@ def console_progress(console: Console | None = None, *, name: str = "training") 
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[facts]}"))
     with Progress(*columns, console=console, refresh_per_second=4) as bar:
         task = bar.add_task(name, total=1.0, facts="starting")
-        yield lambda update: bar.update(task, completed=update.fraction, facts=describe(update))
+
+        def show(update: Update) -> None:
+            for note in update.notes:
+                bar.console.print(note, highlight=False, markup=False)
+            bar.update(task, completed=update.fraction, facts=describe(update))
+
+        yield show
 
 
 class PlainProgress:
@@ -33,7 +39,11 @@ class PlainProgress:
 
     def __call__(self, update: Update) -> None:
         """Hear of a step."""
+        for note in update.notes:
+            self.console.print(note, highlight=False, markup=False, soft_wrap=True)
         now = time.monotonic()
+        if not update.metrics:  # before the first step
+            return
         if now - self.last >= PLAIN_SECONDS or update.fraction >= 1:
             self.last = now
             self.console.print(f"{self.name}  {describe(update)}", highlight=False, soft_wrap=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,11 @@ from dfml.compute.fabric import launch
 from dfml.compute.memory import memory_bytes
 from dfml.errors import InputError
 from dfml.files import locked
-from dfml.methods.base import AbstractMethod
-from dfml.recipes.options import Config
+from dfml.methods.base import AbstractMethod, AbstractState
+from dfml.recipes.options import Config, RunOptions
 from dfml.recipes.resolving import resolve
-from dfml.runs.budget import OnProgress
+from dfml.runs.budget import OnProgress, Update
+from dfml.runs.forecast import start_notes
 from dfml.runs.loop import Loop
 from dfml.runs.plots import plot_curves
 from dfml.runs.run import Run
@@ -86,10 +88,17 @@ def train_configured(
                 RunFolder.reopen(out, config, zoo, override=override)
         fabric.barrier()
         folder = RunFolder(out)
-        Loop(method, zoo, folder, config.run, on_progress, ranks=ranks, device=fabric.device).run()
+        told = partial(_tell, on_progress, config.run, zoo) if on_progress else None
+        Loop(method, zoo, folder, config.run, on_progress, ranks=ranks, device=fabric.device, on_start=told).run()
         if ranks.rank == 0:
             plot_curves(folder.metrics(), folder.plots)
     return Run(folder, zoo)
+
+
+def _tell(on_progress: OnProgress, options: RunOptions, zoo: Zoo, state: AbstractState) -> None:
+    """What was left out and what memory the models take, if anything is worth a word."""
+    if notes := start_notes(zoo, state):
+        on_progress(Update(state.step, 0.0, options, notes=notes))
 
 
 def configure(

@@ -12,14 +12,15 @@ from dfml.errors import InputError
 from dfml.nn import Classifier
 from dfml.nn.foreign import Archived, source_of, take_apart
 from dfml.zoo.card import ModelCard
-from dfml.zoo.files import REPAIR, check_numbers, checked_bytes, checked_state
+from dfml.zoo.files import check_numbers, checked_bytes, checked_state
+from dfml.zoo.index import Entry
 
 FILES = {"export": ".pt2", "onnx": ".onnx"}
 """Sources whose models are files -> ending of the file; all others have ``.safetensors``."""
 NAMED = 3  # tensors that a message names
 
 
-def weight_file(folder: Path, card: ModelCard) -> Path:
+def weight_file(folder: Path, card: ModelCard | Entry) -> Path:
     """Where a model's weights are."""
     return folder / f"{card.id}{FILES.get(card.source.partition(':')[0], '.safetensors')}"
 
@@ -70,6 +71,3 @@ def load_state(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> N
             "name the network that they belong to, and the right number of classes",
         )
     network.load_state_dict(dict(state), strict=False)
-
-
-__all__ = ["FILES", "REPAIR", "describe_foreign", "load_state", "read_foreign", "weight_file"]

@@ -65,7 +65,7 @@ class Zoo:
         index: its index.
         device: where its teachers answer.
         canvas_size: see `canvas`; None is what suits the models.
-        cache_bytes: of teachers that stay in memory; None is 256 MiB.
+        cache_bytes: of teachers that stay in memory; 256 MiB at least.
 
     Raises:
         InputError: no model in the index.
@@ -142,6 +142,11 @@ class Zoo:
         sizes = {"canvas_size": canvas_size or self.canvas_size, "cache_bytes": cache_bytes or self._cache_bytes}
         return Zoo(self.path, self.index, self.device, **sizes)
 
+    @property
+    def cache_bytes(self) -> int:
+        """Of teachers that stay in memory."""
+        return max(self._cache_bytes or 0, CACHE_BYTES)
+
     def _changed(self, index: Index, device: torch.device) -> "Zoo":
         return Zoo(self.path, index, device, canvas_size=self.canvas_size, cache_bytes=self._cache_bytes)
 
@@ -208,7 +213,7 @@ class Zoo:
             teacher = loader_of(card.source).load(Path(self.path), card, self.device)
             self._teachers[model] = Counted(teacher, self.tally), getattr(teacher, "nbytes", 0)
             self._cached_bytes += self._teachers[model][1]
-            while len(self._teachers) > 1 and self._cached_bytes > (self._cache_bytes or CACHE_BYTES):
+            while len(self._teachers) > 1 and self._cached_bytes > self.cache_bytes:
                 self._cached_bytes -= self._teachers.popitem(last=False)[1][1]
         return self._teachers[model][0]
 
