@@ -75,3 +75,32 @@ def test_a_meta_batch_is_visited_together(zoo, monkeypatch, meta_batch, groups):
     (_, metrics) = run_steps(method, method.init(zoo, Rng(0)), zoo, 0, 2)
     assert visited == 2 * groups
     assert metrics["adversarial"] != 0  # the student answers for each of them
+
+
+def test_a_student_may_begin_as_a_copy_of_a_teacher(zoo):
+    method = _method(network="teacher:t1", width=None, validation_teachers=0)
+    state = method.init(zoo, Rng(0))
+    own = zoo.network("t1").backbone.state_dict()
+    copied = state.student.backbone.backbone.state_dict()
+    assert all(torch.equal(copied[name], value) for name, value in own.items())
+    run_steps(method, state, zoo, 0, 2)
+    moved = state.student.backbone.backbone.state_dict()
+    assert any(not torch.equal(moved[name], value) for name, value in own.items())
+    assert all(torch.equal(zoo.network("t1").backbone.state_dict()[name], value) for name, value in own.items())
+
+
+def test_teachers_may_answer_in_turns(zoo):
+    method = _method(answers_per_step=2, validation_teachers=0)
+    state = method.init(zoo, Rng(0))
+    plans = [method.plan(state, zoo, Rng(seed))[Role.ANSWER] for seed in range(6)]
+    assert {len(plan) for plan in plans} == {2}
+    assert len({tuple(plan) for plan in plans}) > 1
+    metrics = run_steps(method, state, zoo, 0, 3)
+    assert all(torch.isfinite(torch.tensor(line["distillation"])) for line in metrics)
+
+
+def test_drawn_images_are_asked_beside_those_recovered(zoo):
+    method = _method(drawn=10, validation_teachers=0)
+    state = method.init(zoo, Rng(0))
+    run_steps(method, state, zoo, 0, 1)
+    assert len(state.bank) == 4 * 18 + 10

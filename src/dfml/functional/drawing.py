@@ -35,16 +35,16 @@ def dead_leaves(n: int, channels: int, size: int, generator: torch.Generator) ->
     y, x = places[:, None], places[None, :]
     images = grain = natural_noise(n, channels, size, generator)
     for _ in range(SHAPES):
-        length = (SMALLEST**-2 + uniform(0, 1) * (LARGEST**-2 - SMALLEST**-2)) ** -0.5  # density as length^-3
-        breadth, angle = length * uniform(0.3, 1), uniform(0, torch.pi)
-        across, down = x - uniform(-1, 1), y - uniform(-1, 1)
+        length = (SMALLEST**-2 + uniform(0.0, 1.0) * (LARGEST**-2 - SMALLEST**-2)) ** -0.5  # density as length^-3
+        breadth, angle = length * uniform(0.3, 1.0), uniform(0.0, torch.pi)
+        across, down = x - uniform(-1.0, 1.0), y - uniform(-1.0, 1.0)
         u = (across * angle.cos() + down * angle.sin()) / length
         v = (down * angle.cos() - across * angle.sin()) / breadth
-        radius = torch.where(uniform(0, 1) < 0.5, torch.hypot(u, v), torch.maximum(u.abs(), v.abs()))
+        radius = torch.where(uniform(0.0, 1.0) < 0.5, torch.hypot(u, v), torch.maximum(u.abs(), v.abs()))
         inside = ((1 - radius) * breadth * size / 2 / SOFT).clamp(0, 1)
-        stripes = torch.where(uniform(0, 1) < 0.3, 0.25 * (uniform(4, 16) * u).sin(), torch.zeros(n, 1, 1))
-        shading = torch.where(uniform(0, 1) < 0.5, uniform(-0.3, 0.3) * v, torch.zeros(n, 1, 1))
-        contrast, colour = uniform(0, 1)[:, None], torch.rand(n, channels, 1, 1, generator=generator)
+        stripes = torch.where(uniform(0.0, 1.0) < 0.3, 0.25 * (uniform(4.0, 16.0) * u).sin(), torch.zeros(n, 1, 1))
+        shading = torch.where(uniform(0.0, 1.0) < 0.5, uniform(-0.3, 0.3) * v, torch.zeros(n, 1, 1))
+        contrast, colour = uniform(0.0, 1.0)[:, None], torch.rand(n, channels, 1, 1, generator=generator)
         moved = torch.randint(size, (2,), generator=generator).tolist()
         noise = grain[torch.randperm(n, generator=generator)].roll(moved, (2, 3))
         surface = colour + contrast * (noise - noise.mean((2, 3), keepdim=True)) + (stripes + shading)[:, None]

@@ -18,7 +18,7 @@ from dfml.functional.drawing import dead_leaves
 from dfml.functional.schedules import cosine
 from dfml.learners import AbstractLearner, FrozenLearner, Metrics
 from dfml.methods.base import AbstractMethod, AbstractState, Plan, Role, StepReport, Teachers
-from dfml.nn import AnsweringBackbone, Encoder, as_floats, build_backbone
+from dfml.nn import AnsweringBackbone, Encoder, as_floats
 from dfml.nn.precision import mixed_precision
 from dfml.randomness import Rng
 from dfml.recovery import AbstractRecovery, Recovered, RecoveryState, Visit, mean_terms
@@ -27,6 +27,7 @@ from dfml.training.answers import coded_divergence
 from dfml.training.bank import AnswerBank, as_bytes
 from dfml.training.meta_model import update_average
 from dfml.training.pseudo_validation import PseudoValidation
+from dfml.training.student import student_backbone
 from dfml.zoo.card import Capability
 from dfml.zoo.store import Zoo
 from dfml.zoo.teacher import Teacher
@@ -80,7 +81,7 @@ class Consolidate(AbstractMethod[ConsolidateState]):
 
     Args:
         recovery: the meta-generator.
-        network: architecture of the student.
+        network: architecture of the student; ``timm:NAME`` is one of timm, ``teacher:ID`` a copy of a teacher.
         width: its channels; None is the architecture's usual width.
         hidden: units of the layer between the student's backbone and its heads; 0 for linear heads.
         teachers_per_step: visited teachers a step.
@@ -163,9 +164,9 @@ class Consolidate(AbstractMethod[ConsolidateState]):
         )
         answering = answering_teachers(zoo, validation.training_ids, self.answering_teachers, rng)
         with rng.seeded("student"):
-            backbone = build_backbone(self.network, image_size=canvas.size, channels=canvas.channels, width=self.width)
+            backbone, spec = student_backbone(self.network, zoo, canvas, width=self.width)
             classes = [zoo.rows(name).tolist() for name in answering.outputs_of]
-            student = Encoder(AnsweringBackbone(backbone, classes, hidden=self.hidden), canvas)
+            student = Encoder(AnsweringBackbone(backbone, classes, hidden=self.hidden), spec)
         student = student.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         images = self.teachers_per_step * self.images_per_class * self.classes_per_visit + self.drawn
         answering.choose(self.answers_per_step, zoo, student, images=images, updated=self.updates * self.batch_size)

@@ -12,7 +12,7 @@ from dfml.nn.answers import AnsweringBackbone
 from dfml.nn.conv4 import Conv4
 from dfml.nn.description import Description, describe, short_name
 from dfml.nn.encoder import InputSpec
-from dfml.nn.foreign import build_foreign
+from dfml.nn.foreign import build_foreign, foreign_features
 from dfml.nn.resnet import ResNet
 from dfml.nn.resnet12 import ResNet12
 
@@ -96,9 +96,13 @@ def networks_of(backbone: nn.Module) -> list[nn.Module]:
 def build_backbone(architecture: str, *, image_size: int, channels: int = 3, width: int | None = None) -> nn.Module:
     """A randomly initialised backbone by name; ``width`` None is the architecture's usual one.
 
+    A network of timm is named as in ``timm:resnet18``.
+
     Raises:
         InputError: an unknown name, or an image size that the network cannot take.
     """
+    if architecture.startswith("timm:"):
+        return foreign_features(architecture, (channels, image_size, image_size))
     if architecture not in ARCHITECTURES:
         known = ", ".join(ARCHITECTURES)
         raise InputError(f"architecture {architecture!r}", f"one of {known}", "change --arch or the model card")

@@ -30,4 +30,6 @@ def short_name(network: nn.Module) -> str:
     """Kind and width, for results: ``conv4-32``."""
     description = describe(network)
     width = description.get("width")
+    if "source" in description:  # of another library
+        return str(description["source"])
     return str(description["kind"]) + (f"-{width}" if width else "")

@@ -17,9 +17,9 @@ from functools import cache
 from importlib.metadata import entry_points
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, cast, get_args, get_origin, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
 
 from dfml.bounds import Share
 from dfml.compute.devices import Accelerator
@@ -70,11 +70,21 @@ class RunOptions(BaseModel):
     cache: Share = 0.1
 
 
+def _network(name: str) -> str:
+    prefix, _, rest = name.partition(":")
+    if name not in ARCHITECTURES and not (prefix in ("timm", "teacher") and rest):
+        raise ValueError(f"one of {', '.join(ARCHITECTURES)}, timm:NAME, or teacher:ID for a copy of a teacher")
+    return name
+
+
 class NetworkOptions(BaseModel):
-    """The learner's backbone; ``width`` None is the architecture's usual one."""
+    """The learner's backbone; ``width`` None is the architecture's usual one.
+
+    ``timm:NAME`` is a network of timm; ``teacher:ID`` begins as a copy of a teacher (consolidation).
+    """
 
     model_config = STRICT
-    name: Literal[tuple(ARCHITECTURES)] = "conv4"  # type: ignore[valid-type]
+    name: Annotated[str, AfterValidator(_network)] = "conv4"
     width: int | None = Field(None, gt=0)
 
 

@@ -4,7 +4,7 @@ A source is a prefix and one file here: how its networks are built without weigh
 and classes. Networks that are files themselves (`torch.export`, ONNX) carry their file along as their state.
 """
 
-from dfml.nn.foreign.backbone import ForeignBackbone, as_logits, as_tensor, build_foreign, take_apart
+from dfml.nn.foreign.backbone import ForeignBackbone, as_logits, as_tensor, build_foreign, foreign_features, take_apart
 from dfml.nn.foreign.base import About, Source
 from dfml.nn.foreign.files import Archived
 from dfml.nn.foreign.sources import SOURCES, source_of
@@ -18,6 +18,7 @@ __all__ = [
     "as_logits",
     "as_tensor",
     "build_foreign",
+    "foreign_features",
     "source_of",
     "take_apart",
 ]

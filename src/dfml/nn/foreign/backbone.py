@@ -106,6 +106,39 @@ def build_foreign(values: Description) -> ForeignBackbone:
     return ForeignBackbone(_headless(network, values["head"])[0], {"kind": "foreign"} | dict(values))
 
 
+def foreign_features(source: str, shape: tuple[int, int, int]) -> ForeignBackbone:
+    """A network of timm without a head, with random weights, for images of this shape.
+
+    Raises:
+        InputError: an unknown name, or images that it cannot take.
+    """
+    channels, height, _ = shape
+    problem: InputError | None = None
+    for arguments in ({"in_chans": channels, "img_size": height}, {"in_chans": channels}):  # of a fixed size, or of any
+        values = {
+            "source": source,
+            "options": {"arguments": arguments},
+            "classes": 0,
+            "head": None,
+            "answers": "logits",
+        }
+        try:
+            backbone = build_foreign(values | {"head": None, "answers": "logits", "feature_size": 0})
+            with torch.no_grad():
+                backbone.feature_size = backbone.eval()(torch.zeros(1, *shape)).shape[1]
+        except InputError as error:
+            problem = error
+            continue
+        except (RuntimeError, AssertionError) as error:
+            problem = InputError(
+                f"{source} on images of {shape} ({error})", "a network that takes them", "set another network or canvas"
+            )
+            continue
+        backbone.description["feature_size"] = backbone.feature_size
+        return backbone
+    raise problem or InputError(source, "a network", "set another")
+
+
 def take_apart(network: nn.Module, values: Description) -> tuple[ForeignBackbone, nn.Module]:
     """Backbone and head of a network with its weights; the description is that of `build_foreign`."""
     network, head = _headless(network, values["head"])
