@@ -2,8 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+VISION := .venv-vision
 
-.PHONY: demo test test-slow bench bench-long lint format clean
+.PHONY: demo test test-slow test-vision bench bench-long lint format clean
 
 $(BIN)/dfml: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -15,6 +16,16 @@ demo: $(BIN)/dfml
 
 test: $(BIN)/dfml lint
 	$(BIN)/python -m pytest -m "not slow" --jaxtyping-packages=dfml,beartype.beartype
+
+# Models of timm, torchvision, transformers and ONNX: in an environment of their own, for torchvision fits no CPU build of torch.
+$(VISION)/bin/dfml: pyproject.toml constraints-vision.txt
+	test -x $(VISION)/bin/python || $(PYTHON) -m venv $(VISION)
+	$(VISION)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-vision.txt torch torchvision
+	$(VISION)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-vision.txt -e ".[dev,vision,onnx]"
+	touch $@
+
+test-vision: $(VISION)/bin/dfml
+	$(VISION)/bin/python -m pytest tests/vision tests/contracts/test_loaders.py tests/zoo tests/test_docs.py
 
 test-slow: $(BIN)/dfml
 	$(BIN)/python -m pytest -m slow
@@ -41,4 +52,4 @@ format: $(BIN)/dfml
 	$(BIN)/ruff format src tests reproduce benchmarks examples
 
 clean:
-	rm -rf $(VENV) build dist
+	rm -rf $(VENV) $(VISION) build dist

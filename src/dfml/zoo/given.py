@@ -127,6 +127,8 @@ def _of_library(
     """A network that timm, torchvision or transformers builds, with its weights."""
     source = SOURCES[prefix]
     about = source.about(name, options)
+    if prefix == "transformers" and weights is not None and weights.is_dir():
+        return Given(f"{prefix}:{name}", options, _from_folder(weights).eval(), Path(called).name, about)
     state = read_weights(weights) if weights is not None else _pretrained(prefix, name)
     count = _classes_of(state) or classes or len(about.class_names)
     if not count:
@@ -138,6 +140,31 @@ def _of_library(
     if len(about.class_names) != count:
         about = replace(about, class_names=())  # of other weights than these
     return Given(f"{prefix}:{name}", options, network.eval(), Path(called).name, about)
+
+
+def _from_folder(folder: Path) -> nn.Module:
+    """By transformers itself, which knows what its older versions called the tensors."""
+    transformers = library("transformers", "vision")
+    try:
+        network, told = transformers.AutoModelForImageClassification.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False, output_loading_info=True
+        )
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise InputError(
+            f"{folder}: a model that transformers cannot read ({str(error).strip().splitlines()[0]})",
+            "an image classifier, as save_pretrained writes it",
+            "save the model again, or give its weights as a file (--weights)",
+        ) from error
+    wrong = sorted(
+        {str(k) for key in ("missing_keys", "mismatched_keys", "unexpected_keys") for k in told.get(key, ())}
+    )
+    if wrong:
+        raise InputError(
+            f"{folder}: weights that do not fit {type(network).__name__} ({'; '.join(wrong[:3])}, {len(wrong)} in all)",
+            "weights of an image classifier, head and all",
+            "save the fine-tuned model again",
+        )
+    return network
 
 
 def _classes_of(state: Mapping[str, Tensor]) -> int:

@@ -1,0 +1,76 @@
+"""What the documentation tells people to type works, in an empty folder, in its order."""
+
+import importlib
+import json
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+import foreign_models
+from dfml.cli import main
+from foreign_models import CLASSES, Net
+
+PAGE = Path(__file__).parents[1] / "docs" / "models.md"
+BLOCK = re.compile(r"(?:<!-- (needs|exit) (\S+) -->\n)?```bash\n(.*?)```", re.S)
+
+
+def has(package: str) -> bool:
+    try:
+        return importlib.import_module(package) is not None
+    except ImportError:
+        return False
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """The folder that the page speaks of: its models and images."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "my_models", foreign_models)
+    torch.save(Net(seed=1).state_dict(), "mine.pth")
+    batch = torch.export.Dim("batch")
+    images, shapes = (torch.rand(2, 3, 16, 16),), ({0: batch},)
+    torch.export.save(torch.export.export(Net(seed=2).eval(), images, dynamic_shapes=shapes), "net.pt2")
+    Path("models").mkdir()
+    torch.save(Net(seed=3).state_dict(), "models/a.pth")
+    Path("models/readme.txt").write_text("models of the year")
+    for name, colour in (("red", (200, 30, 30)), ("blue", (30, 30, 200))):
+        Path("few_images", name).mkdir(parents=True)
+        for number in range(2):
+            Image.new("RGB", (20, 20), colour).save(f"few_images/{name}/{number}.png")
+    if has("onnxscript"):
+        torch.onnx.export(Net(seed=4).eval(), images, "net.onnx", dynamic_shapes=shapes, verbose=False)
+    if has("timm"):
+        timm = importlib.import_module("timm")
+        torch.save(timm.create_model("test_resnet", num_classes=3).state_dict(), "timm_resnet.pth")
+    if has("torchvision"):
+        models = importlib.import_module("torchvision.models")
+        torch.save(models.get_model("mobilenet_v3_small", num_classes=3).state_dict(), "mobilenet.pth")
+    if has("transformers"):
+        transformers = importlib.import_module("transformers")
+        config = transformers.ResNetConfig(embedding_size=8, hidden_sizes=[8], depths=[1], num_labels=3)
+        config.id2label = dict(enumerate(CLASSES))
+        transformers.AutoModelForImageClassification.from_config(config).save_pretrained("transformers_resnet")
+        processor = {"size": {"height": 32, "width": 32}, "image_mean": [0.5] * 3, "image_std": [0.25] * 3}
+        Path("transformers_resnet/preprocessor_config.json").write_text(json.dumps(processor))
+    return tmp_path
+
+
+def test_every_block_of_the_page_on_models_runs(place, capfd):
+    blocks = BLOCK.findall(PAGE.read_text(encoding="utf-8"))
+    assert len(blocks) >= 9
+    for word, value, text in blocks:
+        if word == "needs" and not has(value):
+            continue
+        for line in text.strip().splitlines():
+            words = shlex.split(line)
+            assert words[0] == "dfml"
+            given = [str(p) for w in words[1:] for p in (sorted(Path().glob(w)) if "*" in w else [w])]
+            wanted = int(value) if word == "exit" else 0
+            assert main(given) == wanted, f"{line}\n{capfd.readouterr().err}"
+    assert Path("mine.png").stat().st_size > 1000
+    assert Path("predictor/predictor.json").is_file()
