@@ -104,3 +104,15 @@ def test_a_hidden_layer_obeys_the_batchnorm_policy_and_folds_away():
 
 def test_it_is_named_after_its_backbone():
     assert network_name([_network()]) == "conv4-8"
+
+
+def test_many_classes_are_joined_without_their_matrix(monkeypatch):
+    """Conjugate gradients give what the inverse gives."""
+    generator = torch.Generator().manual_seed(0)
+    classes = [torch.randperm(60, generator=generator)[:12].tolist() for _ in range(25)]
+    logits = torch.randn(7, 12 * 25, generator=generator)
+    dense = JointLogits(classes)(logits)
+    monkeypatch.setattr("dfml.nn.answers.DENSE", 10)
+    stepwise = JointLogits(classes)
+    assert stepwise.inverse is None
+    torch.testing.assert_close(stepwise(logits), dense, rtol=1e-3, atol=1e-3)

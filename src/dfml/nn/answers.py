@@ -16,6 +16,7 @@ from dfml.nn.norm import BatchNorm2d
 HIDDEN_COUNTS = 10  # classifiers
 POSTERIOR_TEMPERATURE = 2.0
 POSTERIOR_RIDGE = 0.01  # of the least squares, beside one observation of a classifier
+DENSE, ITERATIONS = 4096, 40  # classes up to which the least squares are solved by an inverse; steps beyond
 
 
 class AnsweringBackbone(nn.Module):
@@ -94,7 +95,8 @@ class JointLogits(nn.Module):
     The logits of an image say how much better a class fits than another, to those who know both. The joint logits
     agree with all these differences in the least squares, as in ranking from comparisons (Jiang et al. 2011,
     "Statistical ranking and combinatorial Hodge theory"). Their normal equations are as many as there are classes, and
-    their right-hand side is gathered from the outputs, so that no map from outputs to classes is ever made.
+    their right-hand side is gathered from the outputs, so that no map from outputs to classes is ever made. Of many
+    classes they are solved step by step, without their matrix.
 
     Args:
         classes: for each classifier the numbers of its classes.
@@ -108,23 +110,48 @@ class JointLogits(nn.Module):
         self.rows: Tensor
         self.classifier: Tensor
         self.sizes: Tensor
-        self.inverse: Tensor
+        self.knowing: Tensor
+        self.inverse: Tensor | None
         rows = torch.tensor([row_of[c] for each in classes for c in each])
         self.register_buffer("rows", rows, persistent=False)
         self.register_buffer("classifier", torch.arange(len(classes)).repeat_interleave(sizes), persistent=False)
         self.register_buffer("sizes", sizes.float(), persistent=False)
-        normal = POSTERIOR_RIDGE * torch.eye(len(known), dtype=torch.float64)
-        for each in rows.split(sizes.tolist()):  # of each classifier: its logits around their mean, squared
+        self.register_buffer("knowing", rows.bincount(minlength=len(known)).float(), persistent=False)
+        inverse = self._inverse(sizes, len(known)) if len(known) <= DENSE else None
+        self.register_buffer("inverse", inverse, persistent=False)
+
+    def _inverse(self, sizes: Tensor, known: int) -> Float[Tensor, "known known"]:
+        normal = POSTERIOR_RIDGE * torch.eye(known, dtype=torch.float64)
+        for each in self.rows.split(sizes.tolist()):  # of each classifier: its logits around their mean, squared
             normal[each, each] += 1
             normal[each[:, None], each] -= 1 / len(each)
-        self.register_buffer("inverse", torch.linalg.inv(normal).float(), persistent=False)
+        return torch.linalg.inv(normal).float()
+
+    def _around_mean(self, logits: Float[Tensor, "n outputs"]) -> Float[Tensor, "n known"]:
+        """Each classifier's logits around their mean, summed up by class."""
+        totals = logits.new_zeros(len(logits), len(self.sizes)).index_add(1, self.classifier, logits)
+        around_mean = logits - (totals / self.sizes)[:, self.classifier]
+        return logits.new_zeros(len(logits), len(self.knowing)).index_add(1, self.rows, around_mean)
+
+    def _solved(self, right: Float[Tensor, "n known"]) -> Float[Tensor, "n known"]:
+        """The normal equations by conjugate gradients, so that no map between classes is ever made."""
+        scale = self.knowing + POSTERIOR_RIDGE
+        x, residual = torch.zeros_like(right), right
+        turned = direction = residual / scale
+        size = (residual * turned).sum(-1, keepdim=True)
+        for _ in range(ITERATIONS):
+            moved = POSTERIOR_RIDGE * direction + self._around_mean(direction[:, self.rows])
+            step = size / (direction * moved).sum(-1, keepdim=True).clamp(min=1e-20)
+            x, residual = x + step * direction, residual - step * moved
+            turned = residual / scale
+            size, before = (residual * turned).sum(-1, keepdim=True), size
+            direction = turned + size / before.clamp(min=1e-20) * direction
+        return x
 
     def forward(self, logits: Float[Tensor, "n outputs"]) -> Float[Tensor, "n known"]:
         """Joint logits, in the order of the classes' numbers."""
-        totals = logits.new_zeros(len(logits), len(self.sizes)).index_add(1, self.classifier, logits)
-        around_mean = logits - (totals / self.sizes)[:, self.classifier]
-        gathered = logits.new_zeros(len(logits), len(self.inverse)).index_add(1, self.rows, around_mean)
-        return gathered @ self.inverse
+        right = self._around_mean(logits)
+        return self._solved(right) if self.inverse is None else right @ self.inverse
 
 
 def _hidden_layer(features: int, hidden: int) -> nn.Sequential:
