@@ -15,8 +15,8 @@ from dfml.recovery import MetaGenerator
 from dfml.zoo.card import Capability
 from dfml.zoo.store import Zoo
 from dfml.zoo.teacher import Teacher
-from dfml.zoo_building.normalisation import better_constants, misfits
-from dfml.zoo_building.recognition import Gift, Looks, above_chance, ask, look, recover_all
+from dfml.zoo_building.normalisation import wrong_constants
+from dfml.zoo_building.recognition import Gift, Looks, ask, look, recover_all
 from dfml.zoo_building.standing import MISNAMED, Standings, misnaming, standings
 
 Kind = Literal["broken", "constant", "duplicate", "untrained", "labels", "normalisation"]
@@ -25,7 +25,7 @@ Progress = Callable[[int, int], None]
 PROBES = 128  # images of natural noise for what needs no other model
 SAME_EVERYWHERE = 1e-4  # probabilities that differ less from image to image do not depend on the image
 SAME_ANSWERS = 0.03  # of how far answers move from image to image: two models that differ less are one
-UNSURE = 0.45  # of the median confidence: below, a network has not been trained
+UNSURE = 0.6  # of the median confidence: below, a network has not been trained
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ def _unsure(zoo: Zoo, looks: Looks, gifts: dict[str, Gift], ways: Tensor) -> dic
     own = torch.tensor([gifts[model].confidence if model in gifts else torch.nan for model in zoo.ids])
     total = torch.zeros(len(zoo)).index_add(0, looks.judges, looks.sureness)
     count = torch.zeros(len(zoo)).index_add(0, looks.judges, torch.ones_like(looks.sureness))
-    others = above_chance_all(total / count, ways)
+    others = (total / count - 1 / ways) / (1 - 1 / ways)
     found = {}
     for number, model in enumerate(zoo.ids):
         sure, typical = (float(v) for v in (own[number], own.nanmedian()))
@@ -180,37 +180,33 @@ def _unsure(zoo: Zoo, looks: Looks, gifts: dict[str, Gift], ways: Tensor) -> dic
     return found
 
 
-def above_chance_all(share: Tensor, ways: Tensor) -> Tensor:
-    """`above_chance` of many models."""
-    return torch.tensor([above_chance(float(s), int(w)) for s, w in zip(share, ways, strict=True)])
-
-
 def _contradictions(case: _Case, zoo: Zoo, looks: Looks, gifts: dict[str, Gift], standing: Standings) -> None:
     """Models whose labels or normalisation the others contradict."""
     trusted = standing.trusted
-    misfit = misfits(zoo, gifts, trusted, case.rng.at("misfit"))
+    constants = wrong_constants(zoo, gifts, standing, case.rng.at("misfit"))
     for number, model in enumerate(zoo.ids):
         if model in case.verdicts:
             continue
         gain, moved = misnaming(looks, number, trusted, len(zoo.entry(model).class_ids))
-        if better := better_constants(zoo, model, gifts, misfit, standing, case.rng.at("misfit")):
-            case.find(model, "normalisation", better)
-        elif gain > MISNAMED and len(moved) > 1:
-            names = zoo.class_names
-            ids = zoo.entry(model).class_ids
-            place = min(moved)
-            case.find(
-                model,
-                "labels",
-                f"{gain:.0%} more of the images that other models recovered for its classes would be in the right one "
-                f"if {len(moved)} of its {len(ids)} names changed places: {names[ids[place]]!r} images are in "
-                f"{names[ids[moved[place]]]!r}",
-            )
+        if model in constants:
+            case.find(model, "normalisation", constants[model])
+        elif gain > MISNAMED and len(moved) > 1 and bool(standing.doubtful[number]):
+            case.find(model, "labels", _other_names(zoo, model, gain, moved))
         elif bool(standing.low[number]):
-            case.find(model, "labels", _sentence(looks, standing, number))
+            case.find(model, "labels", _contradicted(looks, standing, number))
 
 
-def _sentence(looks: Looks, standing: Standings, number: int) -> str:
+def _other_names(zoo: Zoo, model: str, gain: float, moved: dict[int, int]) -> str:
+    names = [zoo.index.classes[c] for c in zoo.entry(model).class_ids]
+    place = min(moved)
+    return (
+        f"{gain:.0%} more of the images that other models recovered for its classes would be in the right one if "
+        f"{len(moved)} of its {len(names)} names changed places: "
+        f"images of {names[place]!r} are in {names[moved[place]]!r}"
+    )
+
+
+def _contradicted(looks: Looks, standing: Standings, number: int) -> str:
     asked = len(looks.of(number, standing.trusted)) or int((looks.givers == number).sum())
     typical = float(standing.share[standing.trusted].nanmedian())
     return (

@@ -67,7 +67,7 @@ def recover_all(
                     i: _gift(visit.teacher, r.images, r.labels) for i, visit, r in zip(some, visits, found, strict=True)
                 }
             if progress:
-                progress(len(order) * reading + start + len(some), 3 * len(order))
+                progress(len(order) * reading + start + len(some), 3 * len(zoo))
     return gifts
 
 

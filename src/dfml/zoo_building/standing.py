@@ -8,10 +8,11 @@ from torch import Tensor
 
 from dfml.zoo_building.recognition import Looks
 
-CUT = 0.45  # of the trusted models' median standing: below, a model contradicts the others
+CUT = 0.4  # of the trusted models' median standing: below, a model contradicts the others
 PARTNERS_NEEDED = 2  # with a single partner nobody can say which of the two is wrong
 PRIOR_LOOKS = 1.0  # so many looks of middling outcome are added to how well an image or a judge is known
 MISNAMED = 0.2  # share of images that another naming of a model's outputs would have to bring right
+DOUBTFUL = 0.8  # of the median standing: a model above needs no other names
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,11 @@ class Standings:
     def low(self) -> Bool[Tensor, " models"]:
         """Models that contradict the others."""
         return self.score < CUT * self.median
+
+    @property
+    def doubtful(self) -> Bool[Tensor, " models"]:
+        """Models that could do with other names."""
+        return self.score < DOUBTFUL * self.median
 
 
 class _Table:
