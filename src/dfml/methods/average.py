@@ -35,8 +35,14 @@ class Average(AbstractBaseline):
         """The mean backbone under nearest centroids.
 
         Raises:
-            InputError: teachers of different architectures or widths.
+            InputError: teachers of different architectures or widths, or that are not dfml's own.
         """
+        if foreign := [i for i in zoo.ids if not zoo.entry(i).source.startswith("dfml:")]:
+            raise InputError(
+                f"zoo {zoo.name} with {foreign[0]}, a model of {zoo.entry(foreign[0]).source}",
+                "networks of dfml's own, whose weights lie open",
+                "choose another method",
+            )
         kinds = sorted({short_name(zoo.network(i).backbone) for i in zoo.ids})
         if len(kinds) > 1:
             names = ", ".join(kinds)

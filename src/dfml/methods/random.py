@@ -1,10 +1,9 @@
 """Random: the floor under every table."""
 
 from dfml.bounds import Amount
-from dfml.errors import InputError
 from dfml.learners.frozen import FrozenLearner
 from dfml.methods.base import AbstractBaseline, FixedState, Role
-from dfml.nn import ARCHITECTURES, Encoder, build_backbone
+from dfml.nn import Encoder, build_backbone
 from dfml.randomness import Rng
 from dfml.zoo.card import Capability
 from dfml.zoo.store import Zoo
@@ -46,13 +45,12 @@ class Random(AbstractBaseline):
 
 
 def commonest_network(zoo: Zoo) -> tuple[str, int | None]:
-    """Architecture and width that most models of the zoo have, of those that dfml can build; of equals the first.
+    """Architecture and width that most models of the zoo have, of dfml's own; of equals the first.
 
-    Raises:
-        InputError: dfml can build none of them.
+    A Conv4 of its usual width in a zoo that has none.
     """
-    known = [card for card in zoo.cards.values() if card.architecture in ARCHITECTURES]
+    known = [card for card in zoo.cards.values() if card.source.startswith("dfml:")]
     if not known:
-        raise InputError(f"zoo {zoo.name}: no network of dfml's own", "an architecture by name", "set network")
+        return "conv4", None
     kinds = [(card.architecture, card.options.get("width")) for card in known]
     return max(kinds, key=kinds.count)
