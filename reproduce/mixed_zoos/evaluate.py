@@ -23,7 +23,7 @@ from dfml.nn import Encoder
 from dfml.randomness import Rng
 from dfml.zoo import Zoo
 
-PER_CLASS, EPISODES, SHOTS = 100, 2000, (1, 5)
+PER_CLASS, EPISODES, SHOTS = 30, 2000, (1, 5)
 EPISODE = {"way": 5, "queries": 15, "episodes": EPISODES}
 
 
