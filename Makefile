@@ -15,7 +15,7 @@ demo: $(BIN)/dfml
 	$(BIN)/dfml demo
 
 test: $(BIN)/dfml lint
-	$(BIN)/python -m pytest -m "not slow" --jaxtyping-packages=dfml,beartype.beartype
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 -m "not slow" --jaxtyping-packages=dfml,beartype.beartype
 
 # Models of timm, torchvision, transformers and ONNX: in an environment of their own, for torchvision fits no CPU build of torch.
 $(VISION)/bin/dfml: pyproject.toml constraints-vision.txt

@@ -16,6 +16,12 @@ IMAGES = {"size": 16, "mean": (0.5,), "std": (0.25,)}
 NET, ODD = "python:foreign_models:Net", "python:foreign_models:Odd"
 
 
+@pytest.fixture(autouse=True)
+def exact(monkeypatch):
+    """Answers are compared with those of the network itself, in full precision."""
+    monkeypatch.setattr("dfml.nn.precision.bfloat16_is_fast", lambda: False)
+
+
 def odd(folder, kind, **changes):
     options = {"arguments": {"kind": kind}, "class_names": CLASSES, "images": IMAGES, "trust": True}
     return add(folder, ODD, **options | changes)
