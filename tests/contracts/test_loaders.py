@@ -34,6 +34,9 @@ def test_what_a_loader_promises_its_teachers_give(model):
         torch.testing.assert_close(teacher.answers(images, "probabilities").sum(-1), torch.ones(3))
     if Capability.FEATURES in teacher.capabilities:
         assert teacher.features(images).shape == (3, zoo.network(name).backbone.feature_size)
+        logits, features = teacher.answers_and_features(images)
+        torch.testing.assert_close(logits, teacher.answers(images), rtol=1e-2, atol=1e-2)
+        torch.testing.assert_close(features, teacher.features(images), rtol=5e-2, atol=5e-2)  # bfloat16
     if Capability.GRADIENTS in teacher.capabilities:
         (gradient,) = torch.autograd.grad(teacher.forward(images.requires_grad_()).logits.square().sum(), [images])
         assert gradient.abs().sum() > 0

@@ -1,11 +1,13 @@
 import pytest
 import torch
 
+from dfml.errors import InputError
 from dfml.methods.base import Role
 from dfml.methods.consolidate import Consolidate
 from dfml.nn import as_floats
 from dfml.randomness import Rng
 from dfml.recovery import MetaGenerator
+from dfml.zoo.card import Capability
 from toys import ToyZoo, run_steps
 
 QUICK = {
@@ -104,3 +106,37 @@ def test_drawn_images_are_asked_beside_those_recovered(zoo):
     state = method.init(zoo, Rng(0))
     run_steps(method, state, zoo, 0, 1)
     assert len(state.bank) == 4 * 18 + 10
+
+
+def test_what_teachers_see_is_learned_beside_what_they_answer(zoo):
+    method = _method(features=7, answers_weight=0.0, validation_teachers=0, answers_per_step=3, updates=20)
+    state = method.init(zoo, Rng(0))
+    state.progress = 0.2
+    asked = zoo.tally.queries
+    run_steps(method, state, zoo, 0, 1)
+    assert zoo.tally.queries - asked == 4 * 18 * 3 + 2 * 4 * 18  # answers and features in one pass
+    assert state.bank.answers.shape[1] == 15 + 5 * 7
+    images, wanted = as_floats(state.bank.images[: len(state.bank)]), state.bank.answers[: len(state.bank)]
+    for name, kept in zip(state.sight.ids, wanted[:, 15:].float().split(7, -1), strict=True):
+        if bool((kept > -1000).any()):  # was asked
+            seen = state.sight.projected(name, zoo.teacher(name).features(images))
+            torch.testing.assert_close(kept, seen, rtol=0.05, atol=0.05)  # bfloat16
+    metrics = run_steps(method, state, zoo, 1, 8)
+    assert metrics[-1]["distillation"] < 0.9  # 1 explains nothing of what they see
+    assert "sight" in state.state_dict()
+    assert "sight" not in _method().init(zoo, Rng(0)).state_dict()
+
+
+def test_without_answers_the_backbones_features_are_compared(zoo):
+    method = _method(features=7, answers_weight=0.0, validation_teachers=0)
+    (encoder,) = method.learner(method.init(zoo, Rng(0))).networks
+    assert encoder.backbone.description["kind"] == "conv4"
+    with pytest.raises(InputError, match="answers_weight"):
+        _method(answers_weight=0.0)
+
+
+def test_nothing_can_be_learned_of_black_boxes_without_answers(monkeypatch):
+    closed = ToyZoo()
+    monkeypatch.setattr(closed, "capabilities", lambda model: Capability.LOGITS | Capability.GRADIENTS)
+    with pytest.raises(InputError, match="features can be seen"):
+        _method(features=7, answers_weight=0.0, validation_teachers=0).init(closed, Rng(0))

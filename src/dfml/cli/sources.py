@@ -46,7 +46,7 @@ def zoo_build(
     Args:
         data: ``glyphs``, a folder with train, val and test, or one unsplit folder or .npz file.
         out: the zoo's folder.
-        arch: conv4, resnet10, resnet12 or resnet18.
+        arch: conv4, conv4_growing, resnet10, resnet12 or resnet18.
         models: how many.
         way: classes of each.
         seed: draws classes and initial weights.

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from dfml.bounds import Amount, Count, Decay, Positive, Share, StepSize, Weight
 from dfml.compute.devices import compiled, send
+from dfml.errors import InputError
 from dfml.functional.augmentation import distort_images, mix_images, shift_and_flip
 from dfml.functional.drawing import dead_leaves
 from dfml.functional.schedules import cosine
@@ -27,13 +28,14 @@ from dfml.training.answers import coded_divergence
 from dfml.training.bank import AnswerBank, as_bytes
 from dfml.training.meta_model import update_average
 from dfml.training.pseudo_validation import PseudoValidation
+from dfml.training.sight import Sight
 from dfml.training.student import student_backbone
 from dfml.zoo.card import Capability
 from dfml.zoo.store import Zoo
 from dfml.zoo.teacher import Teacher
-from dfml.zoo.views import logit_answers
 
-Logits = Callable[[Encoder, Tensor], Tensor]
+Said = Callable[[Encoder, Sight, Tensor], tuple[Tensor, Tensor]]
+MEASURED = 2048  # images that tell the mean and deviation of what teachers see
 WARM_UP = 0.05  # of the run, in which the step size rises
 
 
@@ -42,6 +44,7 @@ class ConsolidateState(AbstractState):
     """The student and its moving average, the meta-generator, and the bank of answered images."""
 
     student: Encoder  # an AnsweringBackbone over the answering teachers
+    sight: Sight
     average: Encoder
     optimiser: torch.optim.Optimizer
     recovery: RecoveryState
@@ -49,12 +52,16 @@ class ConsolidateState(AbstractState):
     validation: PseudoValidation
     answering: Answering
     updates: int = 0
-    logits: Logits = field(default_factory=lambda: student_logits)
+    said: Said = field(default_factory=lambda: student_said)
     kept = ("student", "average", "optimiser", "recovery", "bank", "validation")
 
+    def parts(self) -> dict[str, Any]:
+        """See `AbstractState.parts`; what teachers see where the student learns it."""
+        return super().parts() | ({"sight": self.sight} if self.sight.width else {})
+
     def compile(self, device: torch.device) -> None:
-        """The student's answers in an update."""
-        self.logits = compiled(student_logits, device)
+        """What the student says in an update."""
+        self.said = compiled(student_said, device)
 
     def state_dict(self) -> dict[str, Any]:
         """The parts, and how often the student was updated."""
@@ -73,7 +80,9 @@ class Consolidate(AbstractMethod[ConsolidateState]):
     A step recovers images from a few teachers, asks every teacher on every image, and trains one student on all
     answers so far: one backbone with a head for each teacher. Images of a new task are compared by what all its
     heads answer (`AnsweringBackbone`): the zoo's probabilities tell new classes apart better than its features do, and
-    best what all of them say together. In a small zoo the layer under the heads counts, too.
+    best what all of them say together. In a small zoo the layer under the heads counts, too. Few teachers of many
+    classes teach more by what they see than by what they answer: ``features`` adds that; where the answers are then
+    left out, the student ships without heads, and the features of its own backbone are compared.
 
     *Deviations from the paper*: there is no paper.
 
@@ -99,6 +108,10 @@ class Consolidate(AbstractMethod[ConsolidateState]):
             400 images.
         answers_per_step: so many of them answer in a step, drawn anew; None is all of them, or fewer where their
             answers would cost many times as much as the student's updates.
+        features: so many projections of each teacher's features are learned beside the answers
+            (`dfml.training.sight.Sight`), of those whose features can be seen; 0 is answers alone.
+        features_weight: of their squared error, in the loss.
+        answers_weight: of the answers' divergence beside it; 0 learns from features alone.
         updates: of the student, a step.
         batch_size: images of an update.
         lr: Adam's highest step size; over the run it rises and falls to zero, as a cosine.
@@ -107,6 +120,9 @@ class Consolidate(AbstractMethod[ConsolidateState]):
         capacity: answered images kept.
         validation_teachers: held out with their classes, to show progress.
         validation_episodes: pseudo-episodes of one validation.
+
+    Raises:
+        InputError: nothing to learn: neither answers nor features; from `init` where no teacher's features can be seen.
     """
 
     compiles = True
@@ -129,6 +145,9 @@ class Consolidate(AbstractMethod[ConsolidateState]):
         flip: bool = True,
         answering_teachers: Amount | None = None,
         answers_per_step: Amount | None = None,
+        features: Count = 0,
+        features_weight: Weight = 1.0,
+        answers_weight: Weight = 1.0,
         updates: Amount = 40,
         batch_size: Amount = 128,
         lr: StepSize = 1e-2,
@@ -138,11 +157,16 @@ class Consolidate(AbstractMethod[ConsolidateState]):
         validation_teachers: Count = 1,
         validation_episodes: Count = 40,
     ):
+        if not answers_weight and not (features and features_weight):
+            raise InputError(
+                "answers_weight 0 without features", "something to learn", "set features, 512 say, or answers_weight 1"
+            )
         self.recovery, self.network, self.width, self.hidden = recovery, network, width, hidden
         self.uses_data = recovery.uses_data
         self.teachers_per_step, self.meta_batch = teachers_per_step, meta_batch
         self.images_per_class, self.classes_per_visit = images_per_class, classes_per_visit
         self.answers_per_step, self.drawn = answers_per_step, drawn
+        self.features, self.features_weight, self.answers_weight = features, features_weight, answers_weight
         self.distortion, self.mixed, self.flip, self.answering_teachers = distortion, mixed, flip, answering_teachers
         self.updates, self.batch_size, self.lr, self.temperature = updates, batch_size, lr, temperature
         self.average_decay, self.capacity = average_decay, capacity
@@ -167,16 +191,26 @@ class Consolidate(AbstractMethod[ConsolidateState]):
             backbone, spec = student_backbone(self.network, zoo, canvas, width=self.width)
             classes = [zoo.rows(name).tolist() for name in answering.outputs_of]
             student = Encoder(AnsweringBackbone(backbone, classes, hidden=self.hidden), spec)
+            seen = [i for i in answering.outputs_of if self.features and Capability.FEATURES in zoo.capabilities(i)]
+            if not seen and not self.answers_weight:
+                raise InputError(
+                    f"answers_weight 0 for zoo {zoo.name}",
+                    "a teacher whose features can be seen",
+                    "set answers_weight 1",
+                )
+            width = self.hidden or int(backbone.feature_size)  # type: ignore[arg-type]
+            sight = Sight(seen, self.features, width)
         student = student.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         images = self.teachers_per_step * self.images_per_class * self.classes_per_visit + self.drawn
         answering.choose(self.answers_per_step, zoo, student, images=images, updated=self.updates * self.batch_size)
         state = ConsolidateState(
             step=0,
             student=student,
+            sight=sight,
             average=copy.deepcopy(student),
-            optimiser=torch.optim.Adam(student.parameters(), lr=self.lr, fused=True),
+            optimiser=torch.optim.Adam([*student.parameters(), *sight.parameters()], lr=self.lr, fused=True),
             recovery=self.recovery.init(canvas, rng.at("recovery")),
-            bank=AnswerBank(capacity=self.capacity, shape=canvas.shape, outputs=answering.width),
+            bank=AnswerBank(capacity=self.capacity, shape=canvas.shape, outputs=answering.width + sight.width),
             validation=validation,
             answering=answering,
         )
@@ -212,9 +246,10 @@ class Consolidate(AbstractMethod[ConsolidateState]):
         varied = shift_and_flip(shown, rng.generator("augment"), flip=self.flip)
         varied = distort_images(varied, rng.generator("distort"), strength=self.distortion)
         images = as_bytes(mix_images(varied, rng.generator("mix"), share=self.mixed))
-        said = state.ranks.map(lambda teacher: [logit_answers(teacher, as_floats(images))], teachers[Role.ANSWER])
-        answers = state.answering.joined(teachers[Role.ANSWER].ids, [answer for (answer,) in said], self.temperature)
-        state.bank.add(images, answers)
+        floats = as_floats(images)
+        ask = partial(state.answering.ask, images=floats, sight=state.sight, temperature=self.temperature)
+        said = state.ranks.map(lambda teacher: [ask(teacher)], teachers[Role.ANSWER])
+        state.bank.add(images, state.answering.joined(teachers[Role.ANSWER].ids, [s for (s,) in said], state.sight))
 
         # Learn: one student, all answers so far.
         report.terms["distillation"] = self.learn(state, rng)
@@ -229,15 +264,18 @@ class Consolidate(AbstractMethod[ConsolidateState]):
         return Visit(teacher, labels, student)
 
     def learn(self, state: ConsolidateState, rng: Rng) -> float:
-        """``updates`` of the student on random images of the bank; their mean divergence."""
+        """``updates`` of the student on random images of the bank; their mean loss."""
         losses = []
         state.optimiser.param_groups[0]["lr"] = self.lr * cosine(state.progress, warm_up=WARM_UP)
         state.student.train()
         all_asked = state.answering.per_step is None and not state.aside
+        if state.sight.width:
+            _, kept = state.bank.sample(MEASURED, rng.generator("sight"))
+            state.sight.measure(kept[:, state.answering.width :])
         for update in range(self.updates):
             images, wanted = state.bank.sample(self.batch_size, rng.generator("batch", update))
             state.optimiser.zero_grad()
-            loss = self.loss(state.student, images, wanted, state.logits, all_asked=all_asked)
+            loss = self.loss(state, images, wanted, all_asked=all_asked)
             loss.backward()
             state.optimiser.step()
             update_average(state.average, state.student, decay=self.average_decay, step=state.updates)
@@ -248,22 +286,31 @@ class Consolidate(AbstractMethod[ConsolidateState]):
 
     def loss(
         self,
-        student: Encoder,
+        state: ConsolidateState,
         images: Float[Tensor, "n c h w"],
         wanted: Float[Tensor, "n outputs"],
-        logits: Logits | None = None,
         *,
         all_asked: bool = True,
     ) -> Float[Tensor, ""]:
-        """Mean divergence of the student's heads from the answers, at the temperature (Hinton et al. 2015)."""
+        """Mean divergence of the student's heads from the answers, at the temperature (Hinton et al. 2015).
+
+        And the error of what it takes the teachers to see.
+        """
         with mixed_precision():
-            given = (logits or student_logits)(student, images)
-        sizes = cast(AnsweringBackbone, student.backbone).sizes
-        return coded_divergence(wanted, given.float(), sizes, temperature=self.temperature, all_asked=all_asked)
+            given, seen = state.said(state.student, state.sight, images)
+        answers, features = wanted.split([state.answering.width, state.sight.width], -1)
+        sizes = cast(AnsweringBackbone, state.student.backbone).sizes
+        loss = coded_divergence(answers, given.float(), sizes, temperature=self.temperature, all_asked=all_asked)
+        if state.sight.width:
+            loss = self.answers_weight * loss + self.features_weight * state.sight.error(features, seen.float())
+        return loss
 
     def learner(self, state: ConsolidateState) -> AbstractLearner:
-        """Ridge regression on all heads' answers and the layer under them."""
-        return FrozenLearner(state.average, head="ridge")
+        """Ridge regression on all heads' answers and the layer under them; on features where no answer was learned."""
+        if self.answers_weight:
+            return FrozenLearner(state.average, head="ridge")
+        backbone = cast(AnsweringBackbone, state.average.backbone).backbone
+        return FrozenLearner(Encoder(backbone, state.average.spec).eval(), head="ridge")
 
     def validate(self, state: ConsolidateState, rng: Rng) -> Metrics:
         """Accuracy on recovered classes that no training step saw."""
@@ -273,6 +320,15 @@ class Consolidate(AbstractMethod[ConsolidateState]):
     def recovered_sheet(self, state: ConsolidateState, teachers: list[Teacher], rng: Rng) -> list[Recovered]:
         """What the meta-generator shows of these teachers now."""
         return self.recovery.show(state.recovery, teachers, self.images_per_class, rng)
+
+
+def student_said(
+    student: Encoder, sight: Sight, images: Float[Tensor, "n c h w"]
+) -> tuple[Float[Tensor, "n outputs"], Float[Tensor, "n numbers"]]:
+    """Logits of all heads on images in [0, 1], and what the student takes the teachers to see."""
+    backbone = cast(AnsweringBackbone, student.backbone)
+    hidden = backbone.trunk(backbone.backbone(student.normalise(images)))
+    return backbone.heads(hidden), sight(hidden)
 
 
 def student_logits(student: Encoder, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n outputs"]:

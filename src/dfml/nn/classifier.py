@@ -18,6 +18,9 @@ from dfml.nn.resnet12 import ResNet12
 
 ARCHITECTURES: dict[str, Callable[[int | None, int, int], nn.Module]] = {
     "conv4": lambda width, size, channels: Conv4(width=width or 32, image_size=size, channels=channels),
+    "conv4_growing": lambda width, size, channels: Conv4(
+        width=width or 32, growth=2, image_size=size, channels=channels
+    ),
     "resnet10": lambda width, size, channels: ResNet(blocks=1, width=width or 64, channels=channels),
     "resnet12": lambda width, size, channels: ResNet12(width=width or 64, channels=channels),
     "resnet18": lambda width, size, channels: ResNet(blocks=2, width=width or 64, channels=channels),

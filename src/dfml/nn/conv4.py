@@ -22,7 +22,8 @@ class Conv4(nn.Module):
     """Four blocks of 3x3 convolution, BatchNorm, ReLU and 2x2 max-pooling; the last block, flattened.
 
     Args:
-        width: channels of every block.
+        width: channels of the first block.
+        growth: of the channels from block to block; at 2 they double where the maps are halved, which costs little.
         image_size: height and width of the images; at least 16, because each block halves them.
         channels: channels of the images.
 
@@ -30,7 +31,7 @@ class Conv4(nn.Module):
         InputError: ``image_size`` below 16.
     """
 
-    def __init__(self, *, width: int = 32, image_size: int = 32, channels: int = 3):
+    def __init__(self, *, width: int = 32, growth: int = 1, image_size: int = 32, channels: int = 3):
         super().__init__()
         if image_size < 16:
             raise InputError(
@@ -39,10 +40,11 @@ class Conv4(nn.Module):
                 "use larger images (--image-size), or a resnet10",
             )
         blocks: list[nn.Module] = []
-        for inputs in (channels, width, width, width):
-            blocks += [nn.Conv2d(inputs, width, 3, padding=1), BatchNorm2d(width), MaxPool2x2(), nn.ReLU()]
+        widths = [width * growth**block for block in range(4)]
+        for inputs, outputs in zip([channels, *widths], widths, strict=False):
+            blocks += [nn.Conv2d(inputs, outputs, 3, padding=1), BatchNorm2d(outputs), MaxPool2x2(), nn.ReLU()]
         self.blocks = nn.Sequential(*blocks)
-        self.feature_size = width * (image_size >> 4) ** 2
+        self.feature_size = widths[-1] * (image_size >> 4) ** 2
         initialise(self)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n features"]:

@@ -4,15 +4,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Num
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from dfml.nn import Encoder
 from dfml.randomness import Rng
-from dfml.training.answers import TOP, WHOLE, code_width, encoded, not_asked
+from dfml.training.answers import NOT_ASKED, TOP, WHOLE, code_width, encoded, not_asked
+from dfml.training.sight import Sight
 from dfml.zoo.store import Zoo
-from dfml.zoo.views import local
+from dfml.zoo.teacher import Teacher
+from dfml.zoo.views import local, logit_answers
 
 OUTPUTS = 20_000  # of the student's heads: more take more memory and time than they teach
 SMALLEST = "dfml:conv4"  # so small that no number of them is costly, and nothing needs to be loaded to know it
@@ -47,18 +49,31 @@ class Answering:
         drawn = torch.randperm(len(sound), generator=generator)[: self.per_step]
         return [sound[i] for i in drawn.sort().values.tolist()]
 
-    def joined(
-        self, asked: Sequence[str], answers: Sequence[Float[Tensor, "n _"]], temperature: float
-    ) -> Float[Tensor, "n width"]:
-        """Their logits on the same images as they are kept; those that were not asked hold `not_asked`."""
-        n, device = len(answers[0]), answers[0].device
-        parts = {name: encoded(answer, temperature) for name, answer in zip(asked, answers, strict=True)}
-        missing = {
-            name: not_asked(n, outputs.stop - outputs.start, device)
-            for name, outputs in self.outputs_of.items()
-            if name not in parts
-        }
-        return torch.cat([(parts | missing)[name] for name in self.outputs_of], -1)
+    def ask(
+        self, teacher: Teacher, images: Num[Tensor, "n c h w"], sight: Sight, temperature: float
+    ) -> Float[Tensor, "n _"]:
+        """A teacher's logits as they are kept; beside them what it sees, where the student learns that."""
+        if (name := teacher.card.id) not in sight.ids:
+            return encoded(logit_answers(teacher, images), temperature)
+        logits, features = teacher.answers_and_features(images)
+        return torch.cat([encoded(logits, temperature), sight.projected(name, features)], -1)
+
+    def joined(self, asked: Sequence[str], said: Sequence[Float[Tensor, "n _"]], sight: Sight) -> Float[Tensor, "n _"]:
+        """What `ask` gave for the same images: all answers, then all that was seen.
+
+        Those that were not asked hold `not_asked`.
+        """
+        n, device = len(said[0]), said[0].device
+        kept, seen = {}, {}
+        for name, outputs in self.outputs_of.items():
+            kept[name] = not_asked(n, outputs.stop - outputs.start, device)
+        for name in sight.ids:
+            seen[name] = torch.full((n, sight.numbers), NOT_ASKED, device=device)
+        for name, part in zip(asked, said, strict=True):
+            kept[name], more = part.split([kept[name].shape[1], part.shape[1] - kept[name].shape[1]], -1)
+            if name in seen:
+                seen[name] = more
+        return torch.cat([*kept.values(), *seen.values()], -1)
 
     def choose(self, per_step: int | None, zoo: Zoo, student: Encoder, *, images: int, updated: int) -> None:
         """Settle how many answer in a step.

@@ -52,6 +52,11 @@ class Teacher(Protocol):
     def answers(self, images: Num[Tensor, "n c h w"], kind: AnswerKind = "logits") -> Shaped[Tensor, "n ..."]:
         """Answers on many images without gradient, in batches: ``labels`` are [n], the others [n, classes]."""
 
+    def answers_and_features(
+        self, images: Num[Tensor, "n c h w"]
+    ) -> tuple[Float[Tensor, "n classes"], Float[Tensor, "n features"]]:
+        """Logits and features of many images in one pass without gradient, where it has FEATURES."""
+
 
 def as_kind(logits: Float[Tensor, "n classes"], kind: AnswerKind) -> Shaped[Tensor, "n ..."]:
     """Logits, or what less they say."""
@@ -103,17 +108,29 @@ class LocalTeacher:
     @torch.no_grad()
     def answers(self, images: Num[Tensor, "n c h w"], kind: AnswerKind = "logits") -> Shaped[Tensor, "n ..."]:
         """See `Teacher.answers`; as fast as this machine can."""
-        batches = images.split(max(1, min(ANSWER_BATCH, ANSWER_PIXELS // math.prod(self.card.input_spec.shape[1:]))))
         if isinstance(self.backbone, ForeignBackbone):
-            parts = [self.backbone.quick_logits(self._normalised(batch)) for batch in batches]
+            parts = [self.backbone.quick_logits(self._normalised(batch)) for batch in self._batches(images)]
             if parts[0] is not None:
                 return as_kind(torch.cat(parts), kind)  # type: ignore[arg-type]
+        return as_kind(self.answers_and_features(images)[0], kind)
+
+    @torch.no_grad()
+    def answers_and_features(
+        self, images: Num[Tensor, "n c h w"]
+    ) -> tuple[Float[Tensor, "n classes"], Float[Tensor, "n features"]]:
+        """See `Teacher.answers_and_features`; as fast as this machine can."""
+        features = torch.cat([self._quick_features(batch) for batch in self._batches(images)])
+        return self.network.head(features), features
+
+    def _batches(self, images: Tensor) -> tuple[Tensor, ...]:
+        return images.split(max(1, min(ANSWER_BATCH, ANSWER_PIXELS // math.prod(self.card.input_spec.shape[1:]))))
+
+    def _quick_features(self, batch: Tensor) -> Tensor:
         if self._fast is None:
             encoder = Encoder(self.backbone, self.card.input_spec).eval()
             self._fast = inference_copy(encoder) if self._copied else encoder
         with mixed_precision():
-            features = torch.cat([self._fast(self._fit(batch)) for batch in batches])
-        return as_kind(self.network.head(features.float()), kind)
+            return self._fast(self._fit(batch)).float()
 
     @property
     def _dtype(self) -> torch.dtype:

@@ -62,6 +62,13 @@ class Counted:
         self.tally.queries += len(images)
         return self.teacher.answers(images, kind)
 
+    def answers_and_features(
+        self, images: Num[Tensor, "n c h w"]
+    ) -> tuple[Float[Tensor, "n classes"], Float[Tensor, "n features"]]:
+        """See `Teacher.answers_and_features`."""
+        self.tally.queries += len(images)
+        return self.teacher.answers_and_features(images)
+
 
 class BlackBox:
     """A teacher of which one sees the answers alone, as through an API.
@@ -97,6 +104,12 @@ class BlackBox:
         if ANSWERS[kind] not in self.capabilities:
             raise self._refused(kind)
         return self.teacher.answers(images, kind)
+
+    def answers_and_features(
+        self, images: Num[Tensor, "n c h w"]
+    ) -> tuple[Float[Tensor, "n classes"], Float[Tensor, "n features"]]:
+        """Refused: an API gives no features."""
+        raise self._refused("features")
 
     def _refused(self, asked: str) -> InputError:
         return InputError(

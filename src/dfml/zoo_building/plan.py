@@ -37,6 +37,7 @@ class TrainingRecipe:
 
 TRAINING = {
     "conv4": TrainingRecipe(),
+    "conv4_growing": TrainingRecipe(),
     "resnet10": TrainingRecipe(epochs=12, batch_size=128, lr=0.1, optimiser="sgd"),
     "resnet12": TrainingRecipe(epochs=12, batch_size=128, lr=0.1, optimiser="sgd"),
     "resnet18": TrainingRecipe(epochs=12, batch_size=128, lr=0.1, optimiser="sgd"),
