@@ -58,6 +58,8 @@ def main() -> None:
         .init(zoo, Rng(0))
         .learner,
     }
+    alone: dict[str, list[dict[str, list[float]]]] = {"val": [], "test": []}
+    read: dict[str, list[list[float]]] = {label: [] for label in learners}
     for source in given.data:
         data = load_data(source)
         parts = {"val": few(data.val), "test": few(data.test)}
@@ -67,19 +69,37 @@ def main() -> None:
             ]
             for split, images in parts.items()
         }
-        alone = {split: teachers(zoo, images, manifests[split]) for split, images in parts.items()}
-        rows: dict[str, list[float]] = {}
-        rows["single teacher, mean"] = [sum(a[i] for a in alone["test"].values()) / len(zoo) for i in range(len(SHOTS))]
-        best = [max(zoo.ids, key=lambda name, i=i: alone["val"][name][i]) for i in range(len(SHOTS))]
-        rows["single teacher, best on val"] = [alone["test"][name][i] for i, name in enumerate(best)]
+        for split, images in parts.items():
+            alone[split].append(teachers(zoo, images, manifests[split]))
+        rows = singles([alone["val"][-1]], [alone["test"][-1]])
         for label, learner in learners.items():
             rows[label] = [evaluate(learner, parts["test"], m).mean for m in manifests["test"]]
-        for label, means in rows.items():
-            row = {"schema": 1, "zoo": zoo.name, "hash": zoo.hash, "data": Path(source).name, "learner": label}
-            row |= {"shots": SHOTS, "means": [round(mean, 2) for mean in means], "episodes": EPISODES, "split": "test"}
-            print(json.dumps(row), flush=True)
-            with given.out.open("a") as file:
-                file.write(json.dumps(row) + "\n")
+            read[label].append(rows[label])
+        write(given.out, zoo, Path(source).name, rows)
+    if len(given.data) > 1:
+        means = {label: [sum(each) / len(each) for each in zip(*of, strict=True)] for label, of in read.items()}
+        write(given.out, zoo, "mean", singles(alone["val"], alone["test"]) | means)
+
+
+def singles(val: list[dict[str, list[float]]], test: list[dict[str, list[float]]]) -> dict[str, list[float]]:
+    """Single teachers in the mean of some sets: of all, and of the one that is best on their validation classes."""
+    rows: dict[str, list[float]] = {"single teacher, mean": [], "single teacher, best on val": []}
+    for i in range(len(SHOTS)):
+        known = {name: sum(each[name][i] for each in val) for name in val[0]}
+        reached = {name: sum(each[name][i] for each in test) / len(test) for name in val[0]}
+        rows["single teacher, mean"].append(sum(reached.values()) / len(reached))
+        rows["single teacher, best on val"].append(reached[max(known, key=lambda name: known[name])])
+    return rows
+
+
+def write(out: Path, zoo: Zoo, data: str, rows: dict[str, list[float]]) -> None:
+    """A line for each learner."""
+    for label, means in rows.items():
+        row = {"schema": 1, "zoo": zoo.name, "hash": zoo.hash, "data": data, "learner": label}
+        row |= {"shots": SHOTS, "means": [round(mean, 2) for mean in means], "episodes": EPISODES, "split": "test"}
+        print(json.dumps(row), flush=True)
+        with out.open("a") as file:
+            file.write(json.dumps(row) + "\n")
 
 
 if __name__ == "__main__":

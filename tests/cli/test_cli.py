@@ -43,7 +43,9 @@ def test_a_learner_needs_neither_run_nor_zoo(place, run, tmp_path, capsys):
     support = place / "data" / "test"
     for given, out in ((tmp_path / "learner.json", "alone"), (run, "run")):
         assert main(["adapt", str(given), "--support", str(support), "--out", str(tmp_path / out)]) == 0
-    assert "adapted to" in capsys.readouterr().out
+        said = capsys.readouterr().out
+        assert "adapted to" in said
+        assert (f"dfml adapt {place / 'zoo'}" in said) == (given == run)  # the other way, where there is one
     alone, of_run = ((tmp_path / out / "predictor.safetensors").read_bytes() for out in ("alone", "run"))
     assert alone == of_run
 

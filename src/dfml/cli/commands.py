@@ -190,7 +190,22 @@ def adapt(
     save_predictor(classifier.predictor, out, classifier.class_names)
     counts = ", ".join(f"{name} ({n})" for name, n in zip(classifier.class_names, classifier.shots, strict=True))
     say(f"adapted to {len(classifier.class_names)} classes (images of each): {counts}")
+    if networks := (about := _zoo_of(learner)).get("models", 0):
+        say(
+            f"one network looks at an image; where {networks} are fast enough, compare what the zoo itself makes "
+            f"of it:\n         dfml adapt {about['path']} --support {support} --out OTHER"
+        )
     say(f"written: {out}\nnext:    dfml predict {out} IMAGES...")
+
+
+def _zoo_of(run: Path) -> dict[str, Any]:
+    """What a run says of its zoo; nothing where there is a learner alone."""
+    from dfml.runs.run_folder import RunFolder
+
+    try:
+        return RunFolder(run).about["zoo"]
+    except InputError:
+        return {}
 
 
 def _adapt_zoo(zoo: str, support: Path, out: Path, ground: str, compare: Any, models: int | None) -> None:
