@@ -101,7 +101,8 @@ class Consolidate(AbstractMethod[ConsolidateState]):
         drawn: images of shapes that are drawn in a step and asked like those recovered (`dfml.functional.drawing`).
         distortion: strength of zooms, turns and changes of colour; the teachers answer on the result.
         mixed: share of the images that is mixed with another one before the teachers answer.
-        flip: mirror images; False where mirroring changes the class.
+        flip: mirror images; False where that changes the class.
+            None is found out by `dfml.train` (`dfml.runs.mirroring`), and True elsewhere.
         answering_teachers: so many answer; None is all of them, as far as the student's outputs go
             (`dfml.training.answering`). Those that do not fit the zoo's cache are read from the disk at every step, one
             after the other: memory stays bounded, and a ResNet-18 is read in a tenth of the time in which it answers on
@@ -142,7 +143,7 @@ class Consolidate(AbstractMethod[ConsolidateState]):
         drawn: Count = 0,
         distortion: Weight = 1.0,
         mixed: Share = 0.3,
-        flip: bool = True,
+        flip: bool | None = None,
         answering_teachers: Amount | None = None,
         answers_per_step: Amount | None = None,
         features: Count = 0,
@@ -167,7 +168,8 @@ class Consolidate(AbstractMethod[ConsolidateState]):
         self.images_per_class, self.classes_per_visit = images_per_class, classes_per_visit
         self.answers_per_step, self.drawn = answers_per_step, drawn
         self.features, self.features_weight, self.answers_weight = features, features_weight, answers_weight
-        self.distortion, self.mixed, self.flip, self.answering_teachers = distortion, mixed, flip, answering_teachers
+        self.distortion, self.mixed, self.answering_teachers = distortion, mixed, answering_teachers
+        self.flip = flip is not False
         self.updates, self.batch_size, self.lr, self.temperature = updates, batch_size, lr, temperature
         self.average_decay, self.capacity = average_decay, capacity
         self.validation_teachers, self.validation_episodes = validation_teachers, validation_episodes

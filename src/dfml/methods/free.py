@@ -89,7 +89,8 @@ class FREE(AbstractMethod[FreeState]):
         fast_lr: step size of the sequential steps.
         outer_lr: Adam's step size along the displacement.
         bank_capacity: images kept per class (400 in the published code), as far as the memory of a `Bank` goes.
-        flip: mirror images when distilling.
+        flip: mirror images when distilling; False where that changes the class.
+            None is found out by `dfml.train` (`dfml.runs.mirroring`), and True elsewhere.
         average_decay: of the moving average that is evaluated and shipped; 0: the last iterate.
         validation_teachers: held out with their classes.
         validation_episodes: pseudo-episodes of one validation.
@@ -113,7 +114,7 @@ class FREE(AbstractMethod[FreeState]):
         fast_lr: StepSize = 0.03,
         outer_lr: StepSize = 3e-3,
         bank_capacity: Amount = 400,
-        flip: bool = True,
+        flip: bool | None = None,
         average_decay: Decay = 0.98,
         validation_teachers: Count = 1,
         validation_episodes: Count = 40,
@@ -123,7 +124,7 @@ class FREE(AbstractMethod[FreeState]):
         self.classes_per_visit = classes_per_visit
         self.warmup_steps, self.rounds, self.distil_on, self.alignment = warmup_steps, rounds, distil_on, alignment
         self.fast_lr, self.outer_lr = fast_lr, outer_lr
-        self.bank_capacity, self.flip, self.average_decay = bank_capacity, flip, average_decay
+        self.bank_capacity, self.flip, self.average_decay = bank_capacity, flip is not False, average_decay
         self.validation_teachers, self.validation_episodes = validation_teachers, validation_episodes
         self.uses_data = recovery.uses_data
         self.ships = "ema-last" if average_decay else "last"

@@ -63,7 +63,8 @@ class ByTeacher(AbstractRecovery[ByTeacherState]):
         class_weight: of the class prior.
         bn_weight: of BatchNorm alignment, with teachers that have BatchNorm.
         adversarial_weight: of the disagreement with the student; the meta-generator's alone.
-        flip: mirror images when augmenting; False where mirroring changes the class.
+        flip: mirror images when augmenting; False where that changes the class.
+            None is found out by `dfml.train` (`dfml.runs.mirroring`), and True elsewhere.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class ByTeacher(AbstractRecovery[ByTeacherState]):
         class_weight: Weight = 1.0,
         bn_weight: Weight = 1.0,
         adversarial_weight: Weight = 0.0,
-        flip: bool = True,
+        flip: bool | None = None,
     ):
         self.way, self.trials, self.enough, self.pixel_classes = way, trials, enough, pixel_classes
         self.meta_generator = MetaGenerator(

@@ -38,7 +38,8 @@ class DeepInversion(AbstractRecovery[Canvas]):
         class_weight: of the class prior.
         bn_weight: of BatchNorm alignment (relative form), with teachers that have BatchNorm.
         tv_weight: of the total variation.
-        flip: mirror images when augmenting; False where mirroring changes the class.
+        flip: mirror images when augmenting; False where that changes the class.
+            None is found out by `dfml.train` (`dfml.runs.mirroring`), and True elsewhere.
     """
 
     def __init__(
@@ -50,9 +51,9 @@ class DeepInversion(AbstractRecovery[Canvas]):
         class_weight: Weight = 1.0,
         bn_weight: Weight = 10.0,
         tv_weight: Weight = 10.0,
-        flip: bool = True,
+        flip: bool | None = None,
     ):
-        self.start, self.steps, self.lr, self.flip = start, steps, lr, flip
+        self.start, self.steps, self.lr, self.flip = start, steps, lr, flip is not False
         self.weights = {"class": class_weight, "bn": bn_weight, "tv": tv_weight}
 
     def requires(self) -> Capability:

@@ -75,7 +75,8 @@ class MetaGenerator(AbstractRecovery[MetaGeneratorState]):
         class_weight: of the class prior.
         bn_weight: of BatchNorm alignment, with teachers that have BatchNorm.
         adversarial_weight: of the disagreement with the student.
-        flip: mirror images when augmenting; False where mirroring changes the class, as for characters.
+        flip: mirror images when augmenting; False where that changes the class.
+            None is found out by `dfml.train` (`dfml.runs.mirroring`), and True elsewhere.
         engine: ``loop`` or ``batched`` (`dfml.recovery.engines`); None is the loop on a CPU, batched elsewhere.
     """
 
@@ -93,14 +94,14 @@ class MetaGenerator(AbstractRecovery[MetaGeneratorState]):
         class_weight: Weight = 1.0,
         bn_weight: Weight = 1.0,
         adversarial_weight: Weight = 1.0,
-        flip: bool = True,
+        flip: bool | None = None,
         engine: Literal["loop", "batched"] | None = None,
     ):
         self.generator, self.latent, self.conditional = generator, latent, conditional
         self.steps, self.lr, self.latent_lr = steps, lr, latent_lr
         self.meta, self.meta_lr = meta, meta_lr
         self.weights = {"class": class_weight, "bn": bn_weight, "adversarial": adversarial_weight}
-        self.flip, self.engine = flip, engine
+        self.flip, self.engine = flip is not False, engine
 
     def requires(self) -> Capability:
         """Gradients of the logits; layer statistics are aligned where a teacher has them."""

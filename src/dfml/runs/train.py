@@ -16,6 +16,7 @@ from dfml.recipes.resolving import resolve
 from dfml.runs.budget import OnProgress, Update
 from dfml.runs.forecast import start_notes
 from dfml.runs.loop import Loop
+from dfml.runs.mirroring import with_mirroring
 from dfml.runs.plots import plot_curves
 from dfml.runs.run import Run
 from dfml.runs.run_folder import RunFolder
@@ -69,9 +70,10 @@ def train_configured(
     on_progress: OnProgress | None = None,
 ) -> Run:
     """`train`, with a configuration that is resolved already."""
-    method = config.build()
     zoo = zoo.set_up(canvas_size=config.run.canvas, cache_bytes=int(config.run.cache * memory_bytes()))
-    check_capabilities(method, zoo)
+    check_capabilities(config.build(), zoo)
+    config, found = with_mirroring(config, zoo)
+    method = config.build()
     if config.run.compile and not method.compiles:
         raise InputError(
             f"compile = true for {type(method).__name__}",
@@ -88,16 +90,16 @@ def train_configured(
                 RunFolder.reopen(out, config, zoo, override=override)
         fabric.barrier()
         folder = RunFolder(out)
-        told = partial(_tell, on_progress, config.run, zoo) if on_progress else None
+        told = partial(_tell, on_progress, config.run, zoo, found) if on_progress else None
         Loop(method, zoo, folder, config.run, on_progress, ranks=ranks, device=fabric.device, on_start=told).run()
         if ranks.rank == 0:
             plot_curves(folder.metrics(), folder.plots)
     return Run(folder, zoo)
 
 
-def _tell(on_progress: OnProgress, options: RunOptions, zoo: Zoo, state: AbstractState) -> None:
-    """What was left out and what memory the models take, if anything is worth a word."""
-    if notes := start_notes(zoo, state):
+def _tell(on_progress: OnProgress, options: RunOptions, zoo: Zoo, found: tuple[str, ...], state: AbstractState) -> None:
+    """What was found and left out, and what memory the models take, if anything is worth a word."""
+    if notes := (*found, *start_notes(zoo, state)):
         on_progress(Update(state.step, 0.0, options, notes=notes))
 
 
