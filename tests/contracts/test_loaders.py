@@ -9,6 +9,7 @@ import torch
 from dfml.errors import InputError
 from dfml.zoo import Capability, Teacher, Zoo
 from dfml.zoo.loaders import LOADERS, loader_of, loaders
+from dfml.zoo.views import answers_and_features
 from foreign_models import zoo_of
 
 
@@ -34,7 +35,7 @@ def test_what_a_loader_promises_its_teachers_give(model):
         torch.testing.assert_close(teacher.answers(images, "probabilities").sum(-1), torch.ones(3))
     if Capability.FEATURES in teacher.capabilities:
         assert teacher.features(images).shape == (3, zoo.network(name).backbone.feature_size)
-        logits, features = teacher.answers_and_features(images)
+        logits, features = answers_and_features(teacher, images)
         torch.testing.assert_close(logits, teacher.answers(images), rtol=1e-2, atol=1e-2)
         torch.testing.assert_close(features, teacher.features(images), rtol=5e-2, atol=5e-2)  # bfloat16
     if Capability.GRADIENTS in teacher.capabilities:

@@ -119,9 +119,13 @@ class RunFolder:
         return [f"{k}: {a!r} there, {b!r} here" for k, a, b in self.changes(config)] + self.other_zoo(zoo)
 
     def changes(self, config: Config) -> list[tuple[str, Any, Any]]:
-        """Hyper-parameters in which a configuration differs from the run's: name, value there, value here."""
+        """Hyper-parameters in which a configuration differs from the run's: name, value there, value here.
+
+        What is left open here was found out there (`dfml.runs.mirroring`).
+        """
         old, new = self._identity(), config.identity()
-        return [(k, old.get(k), new.get(k)) for k in sorted(old | new) if old.get(k) != new.get(k)]
+        open_here = {k for k, value in new.items() if value is None and k.endswith(".flip")}
+        return [(k, old.get(k), new.get(k)) for k in sorted((old | new).keys() - open_here) if old.get(k) != new.get(k)]
 
     def other_zoo(self, zoo: Zoo) -> list[str]:
         """Whether this is another zoo than that of the run, in words."""

@@ -14,7 +14,7 @@ from dfml.training.answers import NOT_ASKED, TOP, WHOLE, code_width, encoded, no
 from dfml.training.sight import Sight
 from dfml.zoo.store import Zoo
 from dfml.zoo.teacher import Teacher
-from dfml.zoo.views import local, logit_answers
+from dfml.zoo.views import answers_and_features, local, logit_answers
 
 OUTPUTS = 20_000  # of the student's heads: more take more memory and time than they teach
 SMALLEST = "dfml:conv4"  # so small that no number of them is costly, and nothing needs to be loaded to know it
@@ -55,7 +55,7 @@ class Answering:
         """A teacher's logits as they are kept; beside them what it sees, where the student learns that."""
         if (name := teacher.card.id) not in sight.ids:
             return encoded(logit_answers(teacher, images), temperature)
-        logits, features = teacher.answers_and_features(images)
+        logits, features = answers_and_features(teacher, images)
         return torch.cat([encoded(logits, temperature), sight.projected(name, features)], -1)
 
     def joined(self, asked: Sequence[str], said: Sequence[Float[Tensor, "n _"]], sight: Sight) -> Float[Tensor, "n _"]:

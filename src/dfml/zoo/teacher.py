@@ -52,11 +52,6 @@ class Teacher(Protocol):
     def answers(self, images: Num[Tensor, "n c h w"], kind: AnswerKind = "logits") -> Shaped[Tensor, "n ..."]:
         """Answers on many images without gradient, in batches: ``labels`` are [n], the others [n, classes]."""
 
-    def answers_and_features(
-        self, images: Num[Tensor, "n c h w"]
-    ) -> tuple[Float[Tensor, "n classes"], Float[Tensor, "n features"]]:
-        """Logits and features of many images in one pass without gradient, where it has FEATURES."""
-
 
 def as_kind(logits: Float[Tensor, "n classes"], kind: AnswerKind) -> Shaped[Tensor, "n ..."]:
     """Logits, or what less they say."""
@@ -118,7 +113,7 @@ class LocalTeacher:
     def answers_and_features(
         self, images: Num[Tensor, "n c h w"]
     ) -> tuple[Float[Tensor, "n classes"], Float[Tensor, "n features"]]:
-        """See `Teacher.answers_and_features`; as fast as this machine can."""
+        """Logits and features of many images in one pass without gradient; as fast as this machine can."""
         features = torch.cat([self._quick_features(batch) for batch in self._batches(images)])
         return self.network.head(features), features
 

@@ -62,13 +62,6 @@ class Counted:
         self.tally.queries += len(images)
         return self.teacher.answers(images, kind)
 
-    def answers_and_features(
-        self, images: Num[Tensor, "n c h w"]
-    ) -> tuple[Float[Tensor, "n classes"], Float[Tensor, "n features"]]:
-        """See `Teacher.answers_and_features`."""
-        self.tally.queries += len(images)
-        return self.teacher.answers_and_features(images)
-
 
 class BlackBox:
     """A teacher of which one sees the answers alone, as through an API.
@@ -105,12 +98,6 @@ class BlackBox:
             raise self._refused(kind)
         return self.teacher.answers(images, kind)
 
-    def answers_and_features(
-        self, images: Num[Tensor, "n c h w"]
-    ) -> tuple[Float[Tensor, "n classes"], Float[Tensor, "n features"]]:
-        """Refused: an API gives no features."""
-        raise self._refused("features")
-
     def _refused(self, asked: str) -> InputError:
         return InputError(
             f"{asked} of {self.card.id}, which gives {self.kind} alone",
@@ -128,6 +115,18 @@ def logit_answers(teacher: Teacher, images: Num[Tensor, "n c h w"]) -> Float[Ten
     """Logits, or what stands for them (`dfml.nn.foreign.as_logits`) where a teacher tells less."""
     kind = most_told(teacher)
     return as_logits(teacher.answers(images, kind), kind, len(teacher.card.class_ids))
+
+
+@torch.no_grad()
+def answers_and_features(
+    teacher: Teacher, images: Num[Tensor, "n c h w"]
+) -> tuple[Float[Tensor, "n classes"], Float[Tensor, "n features"]]:
+    """Logits and features of many images without gradient, of a teacher with FEATURES; one pass where it is local."""
+    if (own := local(teacher)) is None:
+        return logit_answers(teacher, images), teacher.features(images)
+    if isinstance(teacher, Counted):
+        teacher.tally.queries += len(images)
+    return own.answers_and_features(images)
 
 
 def local(teacher: Teacher) -> LocalTeacher | None:
