@@ -21,7 +21,7 @@ from typing import Any
 from scale import in_fresh_process, measure_opening
 
 CANVAS = 96  # pixels: images are recovered no larger unless asked for
-IMAGE_SIZES = {"conv4": (32, 64, 96, 224, 384), "resnet18": (32, 96, 224)}
+IMAGE_SIZES = {"conv4": (32, 64, 96, 224, 384), "resnet18": (32,)}
 LONG = 10.0  # seconds after which a piece is not repeated again
 BEYOND = (100_000, 1_000_000)
 OPTIONS = {

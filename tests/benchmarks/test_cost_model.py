@@ -1,6 +1,8 @@
 """The formulas of costs against real steps: what can be counted is exact."""
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +14,7 @@ from dfml.recipes.resolving import resolve
 from dfml.zoo import Zoo
 from large_zoo import write_large_zoo
 
+RESULTS = Path(cost_model.__file__).with_name("cost_model.jsonl")
 PIECES = {"visit_s": 1e-3, "answer_s": 1e-4, "update_s": 1e-3, "read_s": 1e-2}
 TINY = Setting(models=6, size=16, answering=4, visits=2, images_per_class=2, inner_steps=1)
 
@@ -55,3 +58,13 @@ def test_tables_show_what_the_formulas_say_beside_what_was_measured():
     assert first == f"| 10 | {said.seconds(PIECES):.2f} / 9.90 | {said.questions:,} / 7 | 0 | 0.100 | 1.00 | 500 |"
     assert cost_model.beyond_table(lines).splitlines()[2] == "| 100,000 | 100.1 | 1,001 | 100,490 |"
     assert cost_model.pieces_table(lines).splitlines()[2].startswith("| conv4 | 32 | 1 | 0.1 | 1 | 10 | ")
+
+
+def test_the_page_shows_what_was_measured():
+    lines = [json.loads(line) for line in RESULTS.read_text().splitlines()]
+    page = (RESULTS.parents[1] / "docs" / "scale.md").read_text()
+    for table in (cost_model.pieces_table, cost_model.checked_table, cost_model.beyond_table):
+        assert table(lines) in page
+    for check in cost_model.named(lines, "check"):
+        setting = Setting(check["models"], updates=cost_model.OPTIONS["method.updates"])
+        assert check["questions"] == setting.questions
