@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from dfml.functional.divergences import kl_divergence
-from dfml.training.answers import TOP, WHOLE, code_width, coded_divergence, encoded, not_asked
+from dfml.training.answers import NOT_ASKED, TOP, WHOLE, code_width, coded_divergence, encoded, not_asked
 
 SIZES = [3, 1000, 5, 21_000]
 
@@ -60,3 +60,18 @@ def test_who_was_not_asked_says_nothing_and_moves_nothing(missing):
     (gradient,) = torch.autograd.grad(given, student)
     assert gradient.split(SIZES[:2], -1)[missing].abs().sum() == 0
     assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("sizes", [[5, 5, 5], [3, 2, 5]])
+def test_of_small_answers_those_given_count_alike(sizes):
+    teacher, student = 4 * torch.randn(7, sum(sizes)), torch.randn(7, sum(sizes), requires_grad=True)
+    asked = torch.rand(7, 3) < 0.6
+    kept = teacher.where(asked.repeat_interleave(torch.tensor(sizes), 1), torch.tensor(NOT_ASKED))
+    given = coded_divergence(kept, student, sizes, temperature=2.0, all_asked=False)
+    each = [
+        kl_divergence(t / 2, s / 2, reduce=False)
+        for t, s in zip(teacher.split(sizes, -1), student.split(sizes, -1), strict=True)
+    ]
+    torch.testing.assert_close(given, 4 * torch.stack(each, -1)[asked].mean())
+    (gradient,) = torch.autograd.grad(given, student)
+    assert gradient[kept == NOT_ASKED].abs().sum() == 0

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from dfml.functional.divergences import grouped_kl_divergence
+from dfml.functional.divergences import grouped_kl_divergence, grouped_log_softmax
 
 WHOLE, TOP, BASE = 100, 32, 2048
 NOT_ASKED = -60_000.0  # in the place of an answer: this teacher was not asked about this image
@@ -65,8 +65,10 @@ def coded_divergence(
         all_asked: False where some places hold `not_asked`, which are left out of the mean.
     """
     t = temperature
-    if all_asked and max(sizes) <= WHOLE:
+    if max(sizes) <= WHOLE and all_asked:
         return t**2 * grouped_kl_divergence(coded / t, given / t, sizes)
+    if max(sizes) <= WHOLE:
+        return t**2 * _of_those_asked(coded, given, sizes, t)
     total, count = given.new_zeros(()), given.new_zeros(())
     parts = zip(coded.split(code_widths(sizes), -1), given.split(list(sizes), -1), strict=True)
     for kept, logits in parts:
@@ -77,6 +79,16 @@ def coded_divergence(
         total = total + divergence.where(asked, torch.zeros_like(divergence)).sum()
         count = count + asked.sum()
     return t**2 * total / count.clamp(min=1)
+
+
+def _of_those_asked(
+    coded: Float[Tensor, "n outputs"], given: Float[Tensor, "n outputs"], sizes: Sequence[int], temperature: float
+) -> Float[Tensor, ""]:
+    """`grouped_kl_divergence` over the answers that were given."""
+    asked = (coded > NOT_ASKED / 2).to(given.dtype)
+    firsts = [sum(sizes[:i]) for i in range(len(sizes))]
+    teacher, student = (grouped_log_softmax(each / temperature, sizes) for each in (coded, given))
+    return (asked * teacher.exp() * (teacher - student)).sum() / asked[:, firsts].sum().clamp(min=1)
 
 
 def _whole(teacher: Tensor, student: Tensor) -> Float[Tensor, " n"]:
