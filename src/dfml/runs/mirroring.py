@@ -10,7 +10,7 @@ from dfml.recovery import DeepInversion, Visit
 from dfml.zoo.card import Capability
 from dfml.zoo.store import Zoo
 
-ALIKE = 0.8  # photographs: 0.95 and more; characters: 0.6
+ALIKE = 0.8  # docs/consolidation.md has what zoos of photographs and of characters read
 STEPS = 25
 SMALL = 96  # pixels up to which several teachers are asked; of larger images one, on fewer
 
@@ -39,10 +39,10 @@ def share_alike(zoo: Zoo, seed: int = 0) -> float | None:
     """Share of images, recovered without mirroring, that have the same class in a mirror; None without gradients."""
     able = [i for i in zoo.ids if Capability.LOGITS | Capability.GRADIENTS in zoo.capabilities(i)]
     chosen = [able[i] for i in torch.randperm(len(able), generator=Rng(seed).generator("mirroring")).tolist()]
-    chosen.sort(key=lambda i: max(zoo.cards[i].input_spec.shape[1:]) > SMALL)  # the small ones first
+    chosen.sort(key=lambda i: max(zoo.input_spec(i).shape[1:]) > SMALL)  # the small ones first
     if not chosen:
         return None
-    large = max(zoo.cards[chosen[0]].input_spec.shape[1:]) > SMALL
+    large = max(zoo.input_spec(chosen[0]).shape[1:]) > SMALL
     teachers, classes, images = (1, 4, 2) if large else (3, 5, 4)
     return sum(_alike(zoo, name, classes, images, Rng(seed)) for name in chosen[:teachers]) / len(chosen[:teachers])
 

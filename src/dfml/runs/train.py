@@ -71,15 +71,16 @@ def train_configured(
 ) -> Run:
     """`train`, with a configuration that is resolved already."""
     zoo = zoo.set_up(canvas_size=config.run.canvas, cache_bytes=int(config.run.cache * memory_bytes()))
-    check_capabilities(config.build(), zoo)
-    config, found = with_mirroring(config, zoo)
     method = config.build()
+    check_capabilities(method, zoo)
     if config.run.compile and not method.compiles:
         raise InputError(
             f"compile = true for {type(method).__name__}",
             "a method that trains one network over and over, as free and consolidate do",
             "set --run.compile false",
         )
+    config, found = with_mirroring(config, zoo)
+    method = config.build()
     fabric, ranks = launch(config.run.accelerator)
     with ExitStack() as stack:
         if ranks.rank == 0:

@@ -45,6 +45,11 @@ def not_asked(n: int, classes: int, device: torch.device) -> Float[Tensor, "n wi
     return torch.full((n, code_width(classes)), NOT_ASKED, device=device)
 
 
+def was_asked(kept: Float[Tensor, "*shape"]) -> Bool[Tensor, "*shape"]:
+    """Where a kept number is not that of `not_asked`."""
+    return kept > NOT_ASKED / 2
+
+
 def coded_divergence(
     coded: Float[Tensor, "n width"],
     given: Float[Tensor, "n outputs"],
@@ -72,7 +77,7 @@ def coded_divergence(
     total, count = given.new_zeros(()), given.new_zeros(())
     parts = zip(coded.split(code_widths(sizes), -1), given.split(list(sizes), -1), strict=True)
     for kept, logits in parts:
-        asked = kept[:, 0] > NOT_ASKED / 2
+        asked = was_asked(kept[:, 0])
         divergence = (
             _divergence(kept / t, logits / t, kept) if logits.shape[1] > WHOLE else _whole(kept / t, logits / t)
         )
@@ -85,7 +90,7 @@ def _of_those_asked(
     coded: Float[Tensor, "n outputs"], given: Float[Tensor, "n outputs"], sizes: Sequence[int], temperature: float
 ) -> Float[Tensor, ""]:
     """`grouped_kl_divergence` over the answers that were given."""
-    asked = (coded > NOT_ASKED / 2).to(given.dtype)
+    asked = was_asked(coded).to(given.dtype)
     firsts = [sum(sizes[:i]) for i in range(len(sizes))]
     teacher, student = (grouped_log_softmax(each / temperature, sizes) for each in (coded, given))
     return (asked * teacher.exp() * (teacher - student)).sum() / asked[:, firsts].sum().clamp(min=1)

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dfml.randomness import Rng
-from dfml.training.answers import NOT_ASKED
+from dfml.training.answers import was_asked
 
 
 class Sight(nn.Module):
@@ -26,6 +26,7 @@ class Sight(nn.Module):
         super().__init__()
         self.ids, self.numbers, self.width = list(ids), numbers, len(ids) * numbers
         self.head = nn.Linear(width, self.width) if self.width else None
+        self._directions: dict[str, Tensor] = {}  # of each teacher, drawn when it is first asked
         self.mean: Tensor
         self.std: Tensor
         self.register_buffer("mean", torch.zeros(self.width), persistent=False)
@@ -33,12 +34,14 @@ class Sight(nn.Module):
 
     def projected(self, name: str, features: Float[Tensor, "n features"]) -> Float[Tensor, "n numbers"]:
         """A teacher's features, shorter; always by the same directions."""
-        directions = torch.randn(features.shape[1], self.numbers, generator=Rng(0).generator("sight", name))
-        return features @ directions.to(features) / features.shape[1] ** 0.5
+        if name not in self._directions:
+            generator = Rng(0).generator("sight", name)
+            self._directions[name] = torch.randn(features.shape[1], self.numbers, generator=generator)
+        return features @ self._directions[name].to(features) / features.shape[1] ** 0.5
 
     def measure(self, kept: Float[Tensor, "n numbers"]) -> None:
-        """Take over mean and deviation of what teachers saw in some images; those not asked hold `NOT_ASKED`."""
-        asked = kept > NOT_ASKED / 2
+        """Take over mean and deviation of what teachers saw in some images; not of those not asked."""
+        asked = was_asked(kept)
         count = asked.sum(0).clamp(min=1)
         values = kept.where(asked, torch.zeros_like(kept))
         self.mean = values.sum(0) / count
@@ -51,6 +54,6 @@ class Sight(nn.Module):
 
     def error(self, kept: Float[Tensor, "n numbers"], given: Float[Tensor, "n numbers"]) -> Float[Tensor, ""]:
         """Mean squared error over what was asked, in deviations; zero where nothing was."""
-        asked = kept > NOT_ASKED / 2
+        asked = was_asked(kept)
         wanted = ((kept - self.mean) / self.std).where(asked, given.detach())
         return ((given - wanted) ** 2).sum() / asked.sum().clamp(min=1)

@@ -226,6 +226,10 @@ class Zoo:
         entry = self.entry(model)
         return Capability.named(entry.capabilities) or loader_of(entry.source).capabilities(entry.source)
 
+    def input_spec(self, model: str) -> InputSpec:
+        """The images that a model takes, without reading its card where the index knows them."""
+        return self.entry(model).input_spec or self.cards[model].input_spec
+
     def network(self, model: str) -> Classifier:
         """The model's own network, frozen: for those who look inside (`Capability.FEATURES`).
 
@@ -246,7 +250,7 @@ class Zoo:
         Else three channels as soon as one model has three, the largest size that most models resolve, `CANVAS_SIZE` at
         most unless ``canvas_size`` says another, and the models' normalisation where they share one.
         """
-        specs = [self.entry(model).input_spec or self.cards[model].input_spec for model in self.ids]
+        specs = [self.input_spec(model) for model in self.ids]
         resolved = sorted(min(spec.shape[1:]) for spec in specs)[(len(specs) - 1) // 2]
         size = self.canvas_size or min(CANVAS_SIZE, resolved)
         channels = max(spec.channels for spec in specs)

@@ -121,7 +121,7 @@ def _better(shown: Shown, candidates: list[Constants], median: float) -> str | N
 
 def _candidates(zoo: Zoo) -> list[Constants]:
     """What the cards say, and what is usual."""
-    specs = [zoo.entry(model).input_spec or zoo.cards[model].input_spec for model in zoo.ids]
+    specs = [zoo.input_spec(model) for model in zoo.ids]
     return sorted({(tuple(spec.mean), tuple(spec.std)) for spec in specs} | set(USUAL))
 
 
