@@ -2,7 +2,7 @@
 
     python reproduce/efficientnet/evaluate.py --zoo ZOOS/efficientnet --run RUN --data DATA --out results.jsonl
 
-Reads the test classes of every set once; at most 30 images of a class, the first of each, for the teachers are slow.
+Reads the test classes of every set once; the first images of every class, for the teachers are slow.
 """
 
 import argparse
@@ -15,19 +15,19 @@ import torch
 from dfml.data import ImageSet, load_data
 from dfml.evaluation.evaluate import evaluate
 from dfml.evaluation.manifest import make_manifest
-from dfml.learners import FrozenLearner
+from dfml.learners import AbstractLearner, FrozenLearner
 from dfml.learners.learner_file import load_learner
 from dfml.methods import METHODS
 from dfml.nn import AnsweringBackbone, Encoder, build_network, describe
 from dfml.randomness import Rng
 from dfml.zoo import Zoo
 
-PER_CLASS, EPISODES, SHOT = 30, 2000, 5
+EPISODES, SHOT = 2000, 5
 
 
-def few(images: ImageSet) -> ImageSet:
+def few(images: ImageSet, per_class: int) -> ImageSet:
     """The first images of every class."""
-    kept = torch.cat([images.members[c][:PER_CLASS] for c in range(len(images.class_names))])
+    kept = torch.cat([images.members[c][:per_class] for c in range(len(images.class_names))])
     return ImageSet(images.name, images.images[kept], images.labels[kept], images.class_names)
 
 
@@ -41,25 +41,36 @@ def untrained(learner: FrozenLearner) -> FrozenLearner:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("zoo", "run", "data", "out"):
+    for name in ("zoo", "data", "out"):
         parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--run", type=Path, help="without one, the zoo's features alone")
+    parser.add_argument("--images", type=int, default=30, help="of a class")
     given = parser.parse_args()
-    zoo, student = Zoo.open(given.zoo), load_learner(given.run)
-    ensemble = METHODS["zoo_ensemble"]
-    learners = {
-        "student, random weights": untrained(student),
-        "student, consolidated": student,
+    zoo, ensemble = Zoo.open(given.zoo), METHODS["zoo_ensemble"]
+    learners: dict[str, AbstractLearner] = {
         "one EfficientNet-lite0, features": ensemble(head="ridge").init(zoo.subset(["lite0"]), Rng(0)).learner,
         "zoo, features": ensemble(head="ridge").init(zoo, Rng(0)).learner,
-        "zoo, answers and posterior": ensemble(compare="posterior", head="ridge").init(zoo, Rng(0)).learner,
     }
+    if given.run:
+        student = load_learner(given.run)
+        learners |= {
+            "student, random weights": untrained(student),
+            "student, consolidated": student,
+            "zoo, answers and posterior": ensemble(compare="posterior", head="ridge").init(zoo, Rng(0)).learner,
+        }
     for name in ("cub50_84", "cifar_fs", "glyphs"):
-        images = few(load_data("glyphs" if name == "glyphs" else given.data / name).test)
+        images = few(load_data("glyphs" if name == "glyphs" else given.data / name).test, given.images)
         manifest = make_manifest(images, way=5, shot=SHOT, queries=15, episodes=EPISODES, seed=0, split="test")
         for label, learner in learners.items():
             start = time.perf_counter()
             score = evaluate(learner, images, manifest)
-            row = {"data": name, "learner": label, "shot": SHOT, "images": len(images.labels)} | score.to_dict()
+            row = {
+                "data": name,
+                "learner": label,
+                "networks": len(zoo) if "zoo" in label else 1,
+                "shot": SHOT,
+                "images": len(images.labels),
+            } | score.to_dict()
             row["seconds"] = round(time.perf_counter() - start, 1)
             print(json.dumps(row), flush=True)
             with given.out.open("a") as file:

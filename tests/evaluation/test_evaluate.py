@@ -75,6 +75,22 @@ def test_embed_all_gives_the_features_of_the_encoder(make, image_set, architectu
     assert torch.allclose(features, expected, atol=1e-5)
 
 
+def test_a_network_whose_weights_are_no_parameters_is_evaluated(image_set):
+    """As those that are read from ONNX."""
+    encoder = toy_encoder()
+    expected = evaluate(FrozenLearner(encoder), image_set, manifest_of(image_set)).mean
+    for module_ in list(encoder.modules()):
+        for name, weight in list(module_.named_parameters(recurse=False)):
+            delattr(module_, name)
+            module_.register_buffer(name, weight.detach())
+    assert not list(encoder.parameters())
+    learner = FrozenLearner(encoder)
+    assert evaluate(learner, image_set, manifest_of(image_set)).mean == expected
+    manifest = manifest_of(image_set, episodes=3)
+    expected = naive_accuracies(learner, image_set, manifest, "support")
+    assert torch.allclose(evaluate(learner, image_set, manifest, norm="support").per_episode.double(), expected)
+
+
 def test_evaluation_leaves_the_learner_alone(encoders, image_set):
     learner = FrozenLearner(encoders).train()
     state = copy.deepcopy(learner.state_dict())

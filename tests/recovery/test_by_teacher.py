@@ -53,3 +53,37 @@ def test_what_was_found_travels_with_a_checkpoint():
     assert (other.ways, other.visits, other.wanted) == (state.ways, state.visits, state.wanted)
     again, first = (recovered(recovery, s, [toy_teacher("t")], 1)[0] for s in (other, state))
     assert torch.equal(again.images, first.images)
+
+
+def trained_beside(peer):
+    """What was found of a teacher of a, b, c by the meta-generator, in three visits with one peer."""
+    recovery = ByTeacher(trials=1, enough=0.0)
+    state = recovery.init(SPEC, Rng(0))
+    for number in range(3):
+        visit = Visit(toy_teacher("t"), LABELS, peers=[peer])
+        (shown,) = recovery.recover(state, [visit], rng=Rng(0).at("step", number))
+    return state, shown
+
+
+def test_a_teacher_whose_images_its_peers_do_not_recognise_is_settled_on_pixels():
+    agreeing, _ = trained_beside(toy_teacher("p", ("a", "b", "c")))
+    contradicting, _ = trained_beside(toy_teacher("p", ("b", "c", "a")))
+    assert (agreeing.ways["t"], contradicting.ways["t"]) == ("meta_generator", "pixels")
+    assert agreeing.recognised["t"] > 0 > contradicting.recognised["t"]
+
+
+def test_the_score_of_a_peer_is_above_chance_and_of_common_classes_alone():
+    peer = toy_teacher("p", ("c", "x"), seed=2)
+    _, shown = trained_beside(peer)
+    of_c = shown.images[shown.labels == 2]
+    share = float((peer.answers(of_c, "labels") == 0).float().mean())
+    assert shown.terms["recognised"] == 2 * share - 1
+
+
+def test_peers_that_know_none_of_the_classes_say_nothing():
+    recovery = ByTeacher(trials=0)
+    state = recovery.init(SPEC, Rng(0))
+    visit = Visit(toy_teacher("t"), LABELS, peers=[toy_teacher("p", ("x", "y", "z"))])
+    (shown,) = recovery.recover(state, [visit], rng=Rng(0))
+    assert "recognised" not in shown.terms
+    assert state.recognised == {}

@@ -17,6 +17,7 @@ import torchvision
 import transformers
 
 from dfml import train
+from dfml.errors import InputError
 from dfml.randomness import Rng
 from dfml.recovery import DeepInversion, MetaGenerator, Visit
 from dfml.runs.inspection import inspect
@@ -183,4 +184,36 @@ def test_a_name_without_a_network_or_that_nobody_has_is_refused(tmp_path, monkey
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(Exception, match=words):
         add(tmp_path / "zoo", source, class_names=CLASSES, **options)
+    assert not (tmp_path / "zoo").exists()
+
+
+def onnx_file(path, operator, domain=""):
+    """An ONNX classifier of 4-pixel images that is one operator."""
+    from onnx import TensorProto, helper
+
+    nodes = [helper.make_node(operator, ["x"], ["y"], domain=domain), helper.make_node("Flatten", ["y"], ["z"])]
+    images = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 3, 4, 4])
+    answers = helper.make_tensor_value_info("z", TensorProto.FLOAT, ["batch", 48])
+    sets = [helper.make_opsetid("", 17), *([helper.make_opsetid(domain, 1)] if domain else [])]
+    model = helper.make_model(helper.make_graph(nodes, "g", [images], [answers]), opset_imports=sets, ir_version=9)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+ONNX = {"class_names": 48, "images": {"size": 4, "mean": (0.0,) * 3, "std": (1.0,) * 3}}
+
+
+def test_an_onnx_operator_that_cannot_be_translated_leaves_a_black_box_that_says_so(tmp_path):
+    card = add(tmp_path / "zoo", onnx_file(tmp_path / "celu.onnx", "Celu"), **ONNX)
+    assert "gradients" not in card.capabilities
+    assert any("Celu" in finding for finding in card.findings)
+    images = torch.rand(2, 3, 4, 4)
+    answers = Zoo.open(tmp_path / "zoo").teacher("celu").answers(images)
+    torch.testing.assert_close(answers, images.flatten(1))  # celu of positive numbers
+
+
+@pytest.mark.parametrize(("operator", "domain"), [("MyOwn", "some.domain"), ("NoSuchOperator", "")])
+def test_an_onnx_operator_that_nothing_runs_is_refused_by_name(tmp_path, operator, domain):
+    with pytest.raises(InputError, match=operator):
+        add(tmp_path / "zoo", onnx_file(tmp_path / "net.onnx", operator, domain), **ONNX)
     assert not (tmp_path / "zoo").exists()

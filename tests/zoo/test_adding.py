@@ -1,6 +1,7 @@
 """Anybody's model into a zoo: what is found out about it, and what is refused with nothing written."""
 
 import json
+import sys
 
 import pytest
 import torch
@@ -188,6 +189,25 @@ def test_what_is_missing_is_asked_for_by_the_name_of_its_option(tmp_path, change
 def test_an_import_path_that_gives_no_network_is_refused(tmp_path, source):
     with pytest.raises(InputError, match="module:function"):
         add(tmp_path / "zoo", source, class_names=CLASSES, images=IMAGES, trust=True)
+
+
+@pytest.mark.parametrize(
+    ("source", "module", "extra"),
+    [
+        ("timm:resnet18", "timm", "vision"),
+        ("torchvision:resnet18", "torchvision", "vision"),
+        ("transformers:some/name", "huggingface_hub", "vision"),
+        ("net.onnx", "onnx", "onnx"),
+    ],
+)
+def test_a_source_whose_library_is_missing_names_the_extra(tmp_path, monkeypatch, source, module, extra):
+    monkeypatch.setitem(sys.modules, module, None)  # as if it were not installed
+    if source.endswith(".onnx"):
+        (tmp_path / source).write_bytes(b"\x08\x09\x12\x07pytorch")
+        source = tmp_path / source
+    with pytest.raises(InputError, match=rf"{module} cannot be imported(.|\n)*dfml\[{extra}\]"):
+        add(tmp_path / "zoo", source, class_names=CLASSES, images=IMAGES)
+    assert not (tmp_path / "zoo").exists()
 
 
 def test_two_models_under_one_id_are_refused_and_the_first_stays(tmp_path):

@@ -7,7 +7,7 @@ evaluated by embedding the image set once, one encoder after the other (`dfml.ev
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import count
+from itertools import chain, count
 
 import torch
 from jaxtyping import Float
@@ -109,7 +109,7 @@ def _adapt_and_predict(learner: AbstractLearner, norm: Norm, support: Tensor, la
 
 
 def _device(learner: AbstractLearner) -> torch.device:
-    return next((p.device for p in learner.parameters()), torch.device("cpu"))
+    return next((t.device for t in chain(learner.parameters(), learner.buffers())), torch.device("cpu"))
 
 
 def _one_by_one(

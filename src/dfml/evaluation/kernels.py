@@ -25,7 +25,7 @@ Coefficients = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 @torch.inference_mode()
 def embed_all(encoder: Encoder, image_set: ImageSet, *, normalise: bool) -> Float[Tensor, "images features"]:
     """Features of all images with running statistics, on the CPU; L2-normalised if asked for."""
-    device = next(encoder.parameters()).device
+    device = encoder.mean.device
     cpu = device.type == "cpu"
     network = inference_copy(encoder) if cpu else copy.deepcopy(encoder).eval()
     batches = torch.arange(len(image_set)).split(EMBED_BATCH if cpu else 1024)

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any, ClassVar
 
 import torch
@@ -136,7 +137,8 @@ class AbstractLearner(nn.Module, ABC):
         Raises:
             InputError: images of another type, shape or range; see `dfml.nn.as_images`.
         """
-        dtype = next((p.dtype for p in self.parameters()), torch.float32)
+        tensors = chain(self.parameters(), self.buffers())
+        dtype = next((t.dtype for t in tensors if t.is_floating_point()), torch.float32)
         return self._adapt(as_images(support_x, dtype), support_y, norm=norm or self.norm)
 
     @abstractmethod

@@ -35,7 +35,7 @@ Teachers = Mapping[Role, OnDemand]
 
 def teachers_of(zoo: Zoo, plan: Plan) -> Teachers:
     """The teachers of a plan, each loaded when it is asked for."""
-    return {role: OnDemand(zoo.teacher, plan.get(role, [])) for role in Role}
+    return {role: OnDemand(zoo.teacher, plan.get(role, []), lambda i: zoo.entry(i).class_ids) for role in Role}
 
 
 @dataclass

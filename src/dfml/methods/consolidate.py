@@ -32,7 +32,7 @@ from dfml.training.sight import Sight
 from dfml.training.student import student_backbone
 from dfml.zoo.card import Capability
 from dfml.zoo.store import Zoo
-from dfml.zoo.teacher import Teacher
+from dfml.zoo.teacher import OnDemand, Teacher
 
 Said = Callable[[Encoder, Sight, Tensor], tuple[Tensor, Tensor]]
 MEASURED = 2048  # images that tell the mean and deviation of what teachers see
@@ -235,7 +235,10 @@ class Consolidate(AbstractMethod[ConsolidateState]):
         recovered: list[Recovered] = []
         for i in range(0, len(visited), self.meta_batch):
             several = enumerate(visited[i : i + self.meta_batch], i)
-            visits = [self._visit(state, teacher, rng.generator("classes", number)) for number, teacher in several]
+            visits = [
+                self._visit(state, teacher, teachers[Role.ANSWER], rng.generator("classes", number))
+                for number, teacher in several
+            ]
             recovered += self.recovery.recover(state.recovery, visits, rng=rng.at("visit", i), ranks=state.ranks)
         shown = torch.cat([r.images for r in recovered])
         report = StepReport(mean_terms(recovered), {}, len(shown), recover_seconds=time.perf_counter() - start)
@@ -258,12 +261,14 @@ class Consolidate(AbstractMethod[ConsolidateState]):
         state.step += 1
         return report
 
-    def _visit(self, state: ConsolidateState, teacher: Teacher, generator: torch.Generator) -> Visit:
+    def _visit(
+        self, state: ConsolidateState, teacher: Teacher, answering: OnDemand, generator: torch.Generator
+    ) -> Visit:
         """To a teacher's training classes, the student in its place; none before it has learned, or without a head."""
         outputs = state.answering.outputs_of.get(teacher.card.id) if state.updates else None
         student = partial(_head, state.student, outputs) if outputs else None
         labels = state.validation.training_labels(teacher.card, self.classes_per_visit, generator)
-        return Visit(teacher, labels, student)
+        return Visit(teacher, labels, student, answering.knowing(teacher.card.class_ids, but=teacher.card.id))
 
     def learn(self, state: ConsolidateState, rng: Rng) -> float:
         """``updates`` of the student on random images of the bank; their mean loss."""

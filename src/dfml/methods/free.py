@@ -183,7 +183,8 @@ class FREE(AbstractMethod[FreeState]):
             for teacher, generator in zip(visited, drawn, strict=True)
         ]
         students = [None if warming_up else partial(state.model, rows=state.rows(teacher)) for teacher in visited]
-        visits = [Visit(*visit) for visit in zip(visited, labels, students, strict=True)]
+        known = [teachers[Role.VISIT].knowing(t.card.class_ids, but=t.card.id) for t in visited]
+        visits = [Visit(*visit) for visit in zip(visited, labels, students, known, strict=True)]
         recovered = self.recovery.recover(state.recovery, visits, rng=rng.at("recover"), ranks=state.ranks)
         images = sum(len(r.images) for r in recovered)
         report = StepReport(mean_terms(recovered), {}, images, recover_seconds=time.perf_counter() - start)

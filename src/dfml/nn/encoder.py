@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, dataclass, fields
 from functools import cache
+from itertools import chain
 from typing import Literal, get_args
 
 import torch
@@ -201,7 +202,7 @@ class Encoder(nn.Module):
         self.backbone, self.spec = backbone, spec
         self.mean: Tensor
         self.std: Tensor
-        device = next((p.device for p in backbone.parameters()), None)
+        device = next((t.device for t in chain(backbone.parameters(), backbone.buffers())), None)
         for name, values in (("mean", spec.mean), ("std", spec.std)):
             self.register_buffer(name, torch.tensor(values, device=device)[:, None, None], persistent=False)
 

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any, ClassVar, Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
@@ -22,11 +23,19 @@ Student = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Visit:
-    """What is wanted from a teacher: labels as its output indices, and who is to disagree with it, if anybody."""
+    """What is wanted from a teacher.
+
+    Args:
+        teacher: to recover images from.
+        labels: wanted, as its output indices.
+        student: that is to disagree with it, if anybody.
+        peers: others that know a class of the teacher, to be asked whether they see it, too.
+    """
 
     teacher: Teacher
     labels: Int[Tensor, " n"]
     student: Student | None = None
+    peers: Sequence[Teacher] = ()
 
 
 @dataclass(frozen=True)
@@ -39,9 +48,14 @@ class Recovered:
 
 
 def mean_terms(recovered: Sequence[Recovered]) -> dict[str, float]:
-    """Each loss term, mean over visits."""
-    names = {name for r in recovered for name in r.terms}
-    return {name: sum(r.terms[name] for r in recovered) / len(recovered) for name in sorted(names)}
+    """Each term, mean over the visits that have it."""
+    names = sorted({name for r in recovered for name in r.terms})
+    return {name: fmean(r.terms[name] for r in recovered if name in r.terms) for name in names}
+
+
+def above_chance(share: float, classes: int) -> float:
+    """A share as 0 where it is what guessing gives, and 1 where it is all."""
+    return (share - 1 / classes) / (1 - 1 / classes) if classes > 1 else share
 
 
 @runtime_checkable

@@ -1,7 +1,8 @@
 """From each teacher in the way that suits it, found by trying."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from statistics import fmean
 from typing import Any, Literal
 
 import torch
@@ -11,12 +12,14 @@ from dfml.compute.devices import send
 from dfml.compute.ranks import SERIAL_RANKS, AbstractRanks
 from dfml.nn import InputSpec
 from dfml.randomness import Rng
-from dfml.recovery.base import AbstractRecovery, Canvas, Recovered, Visit
+from dfml.recovery.base import AbstractRecovery, Canvas, Recovered, Visit, above_chance
 from dfml.recovery.deep_inversion import DeepInversion
 from dfml.recovery.drawn_images import DrawnImages
 from dfml.recovery.meta_generator import MetaGenerator, MetaGeneratorState
 from dfml.zoo.card import Capability
+from dfml.zoo.teacher import Teacher
 
+PEERS = 3  # asked about the images of a visit at most
 Way = Literal["meta_generator", "pixels", "drawn"]
 
 
@@ -28,6 +31,7 @@ class ByTeacherState:
     meta_generator: MetaGeneratorState
     visits: int = 0  # that the meta-generator learned from
     wanted: dict[str, float] = field(default_factory=dict)  # teacher -> share of its images in the wanted class
+    recognised: dict[str, float] = field(default_factory=dict)  # teacher -> by its peers, above chance
     ways: dict[str, Way] = field(default_factory=dict)  # teacher -> settled
 
     def to(self, device: torch.device) -> None:
@@ -36,27 +40,31 @@ class ByTeacherState:
 
     def state_dict(self) -> dict[str, Any]:
         """Generator, and what was found."""
-        found = {"visits": self.visits, "wanted": dict(self.wanted), "ways": dict(self.ways)}
+        found = {"visits": self.visits, "ways": dict(self.ways)}
+        found |= {"wanted": dict(self.wanted), "recognised": dict(self.recognised)}
         return {"meta_generator": self.meta_generator.state_dict()} | found
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over a checkpoint."""
         self.meta_generator.load_state_dict(state["meta_generator"])
-        self.visits, self.wanted, self.ways = state["visits"], dict(state["wanted"]), dict(state["ways"])
+        self.visits, self.ways = state["visits"], dict(state["ways"])
+        self.wanted, self.recognised = dict(state["wanted"]), dict(state["recognised"])
 
 
 class ByTeacher(AbstractRecovery[ByTeacherState]):
     """The meta-generator where it is good enough, pixels from natural noise where it is not, drawn images for the rest.
 
-    The meta-generator takes part in every teacher's first visits. When it has learned from ``trials`` visits, each
-    teacher that sees the wanted class in too few of its images is settled on pixels (`DeepInversion` from natural
-    noise); the others stay. A teacher without gradients gets drawn images. What was found is a score of every step:
-    ``wanted``, and the shares of visits by ``pixels`` and ``drawn``.
+    The meta-generator takes part in every teacher's first visits. When it has learned from ``trials`` visits, a
+    teacher is settled on pixels (`DeepInversion` from natural noise) where too few of its images are in the wanted
+    class, as the teacher sees them or as its peers do (others that know the class); the others stay. A teacher without
+    gradients gets drawn images. What was found is a score of every step: ``wanted``, ``recognised`` where there are
+    peers, and the shares of visits by ``pixels`` and ``drawn``.
 
     Args:
         way: for all teachers with gradients; None finds it for each.
         trials: visits that the meta-generator learns from before it is judged.
         enough: share of images in the wanted class with which it stays.
+        enough_recognised: of them in that class for its peers, above chance, with which it stays.
         pixel_steps: of Adam on pixels.
         pixel_lr: its step size.
         pixel_classes: classes of a visit by pixels, which takes so much longer; the first of those wanted.
@@ -73,6 +81,7 @@ class ByTeacher(AbstractRecovery[ByTeacherState]):
         way: Way | None = None,
         trials: Count = 12,
         enough: Share = 0.5,
+        enough_recognised: Share = 0.1,
         pixel_steps: Amount = 66,
         pixel_lr: StepSize = 0.05,
         pixel_classes: Amount = 5,
@@ -81,7 +90,8 @@ class ByTeacher(AbstractRecovery[ByTeacherState]):
         adversarial_weight: Weight = 0.0,
         flip: bool | None = None,
     ):
-        self.way, self.trials, self.enough, self.pixel_classes = way, trials, enough, pixel_classes
+        self.way, self.trials, self.pixel_classes = way, trials, pixel_classes
+        self.enough, self.enough_recognised = enough, enough_recognised
         self.meta_generator = MetaGenerator(
             class_weight=class_weight, bn_weight=bn_weight, adversarial_weight=adversarial_weight, flip=flip
         )
@@ -132,17 +142,42 @@ class ByTeacher(AbstractRecovery[ByTeacherState]):
 
     def _fewer(self, visit: Visit) -> Visit:
         classes = visit.labels.unique()[: self.pixel_classes]
-        return Visit(visit.teacher, visit.labels[torch.isin(visit.labels, classes)], visit.student)
+        return replace(visit, labels=visit.labels[torch.isin(visit.labels, classes)])
 
     def _judged(self, state: ByTeacherState, visit: Visit, shown: Recovered, way: Way, learn: bool) -> Recovered:
         """Scores in the place of the terms that only some ways have; settles a teacher after the trials."""
-        seen = visit.teacher.answers(shown.images, "labels")
-        wanted = float((seen == send(shown.labels, seen.device)).float().mean()) if len(seen) else 0.0
+        scores = {"wanted": _wanted(visit.teacher, shown)}
+        looks = [_recognised(visit.teacher, peer, shown) for peer in visit.peers[:PEERS]]
+        if seen := [look for look in looks if look is not None]:
+            scores["recognised"] = fmean(seen)
         if learn and way == "meta_generator":
-            name = visit.teacher.card.id
-            state.wanted[name] = wanted
-            if self.way is None and state.visits > self.trials and name not in state.ways:
-                state.ways[name] = "meta_generator" if wanted >= self.enough else "pixels"
+            self._settle(state, visit.teacher.card.id, **scores)
         terms = {name: shown.terms.get(name, 0.0) for name in ("bn", "class")}
-        scores = {"wanted": wanted, "pixels": float(way == "pixels"), "drawn": float(way == "drawn")}
-        return Recovered(shown.images, shown.labels, terms | scores)
+        ways = {"pixels": float(way == "pixels"), "drawn": float(way == "drawn")}
+        return Recovered(shown.images, shown.labels, terms | scores | ways)
+
+    def _settle(self, state: ByTeacherState, name: str, wanted: float, recognised: float | None = None) -> None:
+        state.wanted[name] = wanted
+        good = wanted >= self.enough
+        if recognised is not None:
+            state.recognised[name] = recognised
+            good &= recognised >= self.enough_recognised
+        if self.way is None and state.visits > self.trials and name not in state.ways:
+            state.ways[name] = "meta_generator" if good else "pixels"
+
+
+def _wanted(teacher: Teacher, shown: Recovered) -> float:
+    """Share of the images that their teacher sees in the class that was asked for."""
+    seen = teacher.answers(shown.images, "labels")
+    return float((seen == send(shown.labels, seen.device)).float().mean()) if len(seen) else 0.0
+
+
+def _recognised(teacher: Teacher, peer: Teacher, shown: Recovered) -> float | None:
+    """Share of the images of classes that both know which the peer sees in theirs, above chance; None without any."""
+    place_of = {class_id: place for place, class_id in enumerate(peer.card.class_ids)}
+    places = torch.tensor([place_of.get(teacher.card.class_ids[label], -1) for label in shown.labels.tolist()])
+    known = places >= 0
+    if not bool(known.any()):
+        return None
+    seen = peer.answers(shown.images[send(known, shown.images.device)], "labels")
+    return above_chance(float((seen == send(places[known], seen.device)).float().mean()), len(place_of))

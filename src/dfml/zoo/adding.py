@@ -168,6 +168,8 @@ def _card(
         content = save_tensors({k: v.detach().contiguous().clone() for k, v in given.network.state_dict().items()})
     model = id or _file_name(given.name)
     findings = list(found.findings)
+    if "untranslated" in given.options:
+        findings.append(f"Not translated from ONNX to torch ({given.options['untranslated']}).")
     if "difference" in given.options:
         findings.append(f"Translated from ONNX to torch: answers differ by {given.options['difference']:.1e} at most.")
     card = ModelCard(

@@ -20,6 +20,7 @@ from dfml.zoo.foreign_files import load_state
 from dfml.zoo.recognise import Found, read_weights, recognise, sha256_of
 
 LIBRARIES = ("timm", "torchvision", "transformers")
+REASON = 200  # characters of why a graph could not be translated
 HEADS = ("classifier", "head", "fc", "heads")  # beginnings of the names of a head's weights, where a library has one
 
 
@@ -229,27 +230,27 @@ def _onnx(path: Path) -> Given:
     asked = Archived.of(content, onnx_graphs.Onnxruntime)
     shape = (batch or 2, channels or 3, height or 224, width or height or 224)
     options: dict[str, Any] = {"bytes": len(content)}
-    difference = _difference(content, asked, shape)
-    if difference is not None:
-        options |= {"translated": True, "difference": difference}
+    try:
+        options |= {"translated": True, "difference": _difference(content, asked, shape)}
         asked = Archived.of(content, onnx_graphs.OnnxGraph)
+    except Exception as error:  # of images of another size than the graph takes, or a translation that does not run
+        what = error.given if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+        options |= {"untranslated": what[:REASON]}
     return Given("onnx", options, asked.eval(), path.stem, about, content, batch)
 
 
-def _difference(content: bytes, asked: nn.Module, shape: tuple[int, ...]) -> float | None:
-    """Largest difference of the translation's answers, relative to the largest; None where it is of no use."""
+def _difference(content: bytes, asked: nn.Module, shape: tuple[int, ...]) -> float:
+    """Largest difference of the translation's answers, relative to the largest; an error where it is of no use."""
     images = natural_noise(shape[0], shape[1], max(shape[2:]), torch.Generator().manual_seed(0))
     images = 4 * (images[..., : shape[2], : shape[3]] - 0.5)
-    try:
-        with torch.no_grad():
-            wanted, given = as_tensor(asked(images)), as_tensor(onnx_graphs.OnnxGraph(content)(images))
-    except Exception:  # of images of another size than the graph takes, or a translation that does not run
-        return None
-    scale = max(1.0, float(wanted.abs().max()))
+    with torch.no_grad():
+        wanted, given = as_tensor(asked(images)), as_tensor(onnx_graphs.OnnxGraph(content)(images))
     if given.shape != wanted.shape or not wanted.is_floating_point():
-        return None
-    difference = float((given - wanted).abs().max()) / scale
-    return difference if difference <= onnx_graphs.AGREEMENT else None
+        raise ValueError(f"it gives {tuple(given.shape)}, onnxruntime {tuple(wanted.shape)} of {wanted.dtype}")
+    difference = float((given - wanted).abs().max()) / max(1.0, float(wanted.abs().max()))
+    if difference > onnx_graphs.AGREEMENT:
+        raise ValueError(f"answers differ by {difference:.1e}")
+    return difference
 
 
 def _unpickled(found: Found) -> Given:

@@ -1,7 +1,7 @@
 """A teacher: one frozen model of the zoo, and what it can be asked."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Protocol, TypeVar, overload, runtime_checkable
@@ -158,16 +158,21 @@ def _first_tensor(network: nn.Module) -> Tensor:
 T = TypeVar("T")
 
 
+def _none(_: str) -> Sequence[str]:
+    return ()
+
+
 class OnDemand(Sequence[T]):
     """The teachers of a step, each loaded when it is asked for; how many stay in memory is the zoo's affair.
 
     Args:
         load: gives a teacher by its id, as `Zoo.teacher` does.
         ids: of the teachers, in order.
+        classes: of each id, what the index says that it knows; nothing where that is left out.
     """
 
-    def __init__(self, load: Callable[[str], T], ids: Sequence[str]):
-        self._load, self.ids = load, ids
+    def __init__(self, load: Callable[[str], T], ids: Sequence[str], classes: Callable[[str], Sequence[str]] = _none):
+        self._load, self.ids, self._classes = load, ids, classes
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -180,5 +185,11 @@ class OnDemand(Sequence[T]):
 
     def __getitem__(self, key: int | slice) -> "T | OnDemand[T]":
         if isinstance(key, slice):
-            return OnDemand(self._load, self.ids[key])
+            return OnDemand(self._load, self.ids[key], self._classes)
         return self._load(self.ids[key])
+
+    def knowing(self, class_ids: Collection[str], *, but: str) -> "OnDemand[T]":
+        """Those that know one of these classes, without the one teacher; none is loaded to find out."""
+        wanted = set(class_ids)
+        ids = [i for i in self.ids if i != but and not wanted.isdisjoint(self._classes(i))]
+        return OnDemand(self._load, ids, self._classes)

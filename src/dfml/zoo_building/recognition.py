@@ -10,7 +10,7 @@ from torch import Tensor
 from dfml.nn import InputSpec
 from dfml.randomness import Rng
 from dfml.recovery import MetaGenerator
-from dfml.recovery.base import Visit
+from dfml.recovery.base import Visit, above_chance
 from dfml.zoo.card import Capability
 from dfml.zoo.store import Zoo
 from dfml.zoo.teacher import Teacher
@@ -37,11 +37,6 @@ class Gift:
     images: UInt8[Tensor, "n c h w"]
     labels: Int[Tensor, " n"]
     confidence: float
-
-
-def above_chance(share: float, classes: int) -> float:
-    """A share as 0 where it is what guessing gives, and 1 where it is all."""
-    return (share - 1 / classes) / (1 - 1 / classes)
 
 
 def recover_all(
