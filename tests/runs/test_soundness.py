@@ -184,13 +184,18 @@ class Given(FakeZoo):
 
 
 def test_every_model_is_checked_for_what_the_method_and_its_recovery_need():
-    """Not the first one alone; one that cannot be visited may answer, and nobody needs layer statistics."""
+    """Not the first one alone; one that cannot be visited may answer, and nobody needs layer statistics.
+
+    Where each teacher is visited in the way that suits it, labels are enough.
+    """
     white, box = Capability.WHITE_BOX, Capability.LABELS | Capability.PROBABILITIES
     bare = white & ~Capability.BN_STATISTICS
     best = resolve("best")
-    check_capabilities(best.build(), Given(a=white, b=bare, c=box))
+    check_capabilities(best.build(), Given(a=box, b=box))
+    by_generator = resolve("best", {"recovery": "meta_generator"})
+    check_capabilities(by_generator.build(), Given(a=white, b=bare, c=box))
     with pytest.raises(InputError, match=r"a cannot give LOGITS\|GRADIENTS; b cannot give .*GRADIENTS"):
-        check_capabilities(best.build(), Given(a=box, b=box))
+        check_capabilities(by_generator.build(), Given(a=box, b=box))
     with pytest.raises(InputError, match="b cannot give FEATURES"):
         check_capabilities(resolve("best", {"method": "zoo_ensemble"}).build(), Given(a=white, b=box))
     with pytest.raises(InputError, match="a cannot give FEATURES"):

@@ -1,5 +1,6 @@
 """From each teacher in the way that suits it, found by trying."""
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean
@@ -11,6 +12,7 @@ from dfml.bounds import Amount, Count, Share, StepSize, Weight
 from dfml.compute.devices import send
 from dfml.compute.ranks import SERIAL_RANKS, AbstractRanks
 from dfml.nn import InputSpec
+from dfml.nn.generators import GeneratorName
 from dfml.randomness import Rng
 from dfml.recovery.base import AbstractRecovery, Canvas, Recovered, Visit, above_chance
 from dfml.recovery.deep_inversion import DeepInversion
@@ -30,9 +32,8 @@ class ByTeacherState:
     canvas: Canvas
     meta_generator: MetaGeneratorState
     visits: int = 0  # that the meta-generator learned from
-    wanted: dict[str, float] = field(default_factory=dict)  # teacher -> share of its images in the wanted class
-    recognised: dict[str, float] = field(default_factory=dict)  # teacher -> by its peers, above chance
     ways: dict[str, Way] = field(default_factory=dict)  # teacher -> settled
+    found: dict[str, dict[str, float]] = field(default_factory=dict)  # teacher -> why
 
     def to(self, device: torch.device) -> None:
         """Move the generator."""
@@ -40,60 +41,88 @@ class ByTeacherState:
 
     def state_dict(self) -> dict[str, Any]:
         """Generator, and what was found."""
-        found = {"visits": self.visits, "ways": dict(self.ways)}
-        found |= {"wanted": dict(self.wanted), "recognised": dict(self.recognised)}
+        found = {"visits": self.visits, "ways": dict(self.ways), "found": copy.deepcopy(self.found)}
         return {"meta_generator": self.meta_generator.state_dict()} | found
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over a checkpoint."""
         self.meta_generator.load_state_dict(state["meta_generator"])
         self.visits, self.ways = state["visits"], dict(state["ways"])
-        self.wanted, self.recognised = dict(state["wanted"]), dict(state["recognised"])
+        self.found = copy.deepcopy(state["found"])
 
 
 class ByTeacher(AbstractRecovery[ByTeacherState]):
     """The meta-generator where it is good enough, pixels from natural noise where it is not, drawn images for the rest.
 
-    The meta-generator takes part in every teacher's first visits. When it has learned from ``trials`` visits, a
-    teacher is settled on pixels (`DeepInversion` from natural noise) where too few of its images are in the wanted
-    class, as the teacher sees them or as its peers do (others that know the class); the others stay. A teacher without
-    gradients gets drawn images. What was found is a score of every step: ``wanted``, ``recognised`` where there are
-    peers, and the shares of visits by ``pixels`` and ``drawn``.
+    The meta-generator takes part in every teacher's first visits. At the next visit after it has learned from
+    ``trials`` of them, a teacher is settled on pixels (`DeepInversion` from natural noise) where too few images are in
+    the wanted class, as the teacher sees them or as its peers do (others that know the class); the others stay. A
+    teacher without gradients gets drawn images. A step says what it found (``wanted``, and ``recognised`` where there
+    are peers), and the shares of its visits by ``pixels`` and ``drawn``.
 
     Args:
-        way: for all teachers with gradients; None finds it for each.
+        only: way for all teachers with gradients; None finds it for each.
         trials: visits that the meta-generator learns from before it is judged.
         enough: share of images in the wanted class with which it stays.
         enough_recognised: of them in that class for its peers, above chance, with which it stays.
         pixel_steps: of Adam on pixels.
         pixel_lr: its step size.
         pixel_classes: classes of a visit by pixels, which takes so much longer; the first of those wanted.
-        class_weight: of the class prior.
-        bn_weight: of BatchNorm alignment, with teachers that have BatchNorm.
-        adversarial_weight: of the disagreement with the student; the meta-generator's alone.
-        flip: mirror images when augmenting; False where that changes the class.
-            None is found out by `dfml.train` (`dfml.runs.mirroring`), and True elsewhere.
+        generator: this and all that follow are the meta-generator's (`MetaGenerator`).
+        latent: see there.
+        conditional: see there.
+        steps: see there.
+        lr: see there.
+        latent_lr: see there.
+        meta: see there.
+        meta_lr: see there.
+        class_weight: see there.
+        bn_weight: see there.
+        adversarial_weight: see there.
+        flip: see there; holds for pixels, too.
+        engine: see there.
     """
 
     def __init__(
         self,
         *,
-        way: Way | None = None,
+        only: Way | None = None,
         trials: Count = 12,
         enough: Share = 0.5,
         enough_recognised: Share = 0.1,
         pixel_steps: Amount = 66,
         pixel_lr: StepSize = 0.05,
         pixel_classes: Amount = 5,
+        generator: GeneratorName = "pixelshuffle",
+        latent: Amount = 256,
+        conditional: bool = True,
+        steps: Amount = 5,
+        lr: StepSize = 3e-3,
+        latent_lr: StepSize = 0.015,
+        meta: Literal["fomaml", "reptile"] = "fomaml",
+        meta_lr: StepSize = 2e-3,
         class_weight: Weight = 1.0,
         bn_weight: Weight = 1.0,
         adversarial_weight: Weight = 0.0,
         flip: bool | None = None,
+        engine: Literal["loop", "batched"] | None = None,
     ):
-        self.way, self.trials, self.pixel_classes = way, trials, pixel_classes
+        self.only, self.trials, self.pixel_classes = only, trials, pixel_classes
         self.enough, self.enough_recognised = enough, enough_recognised
         self.meta_generator = MetaGenerator(
-            class_weight=class_weight, bn_weight=bn_weight, adversarial_weight=adversarial_weight, flip=flip
+            generator=generator,
+            latent=latent,
+            conditional=conditional,
+            steps=steps,
+            lr=lr,
+            latent_lr=latent_lr,
+            meta=meta,
+            meta_lr=meta_lr,
+            class_weight=class_weight,
+            bn_weight=bn_weight,
+            adversarial_weight=adversarial_weight,
+            flip=flip,
+            engine=engine,
         )
         self.pixels = DeepInversion(start="natural", steps=pixel_steps, lr=pixel_lr, flip=flip)
         self.drawn = DrawnImages()
@@ -110,7 +139,7 @@ class ByTeacher(AbstractRecovery[ByTeacherState]):
         """How this teacher is visited now."""
         if Capability.GRADIENTS | Capability.LOGITS not in visit.teacher.capabilities:
             return "drawn"
-        return self.way or state.ways.get(visit.teacher.card.id, "meta_generator")
+        return self.only or state.ways.get(visit.teacher.card.id, "meta_generator")
 
     def recover(
         self,
@@ -137,33 +166,27 @@ class ByTeacher(AbstractRecovery[ByTeacherState]):
             else:
                 shown = self.drawn.recover(state.canvas, group, rng=at, learn=learn, ranks=ranks)
             for i, visit, recovered in zip(numbers, group, shown, strict=True):
-                found[i] = self._judged(state, visit, recovered, way, learn)
+                trial = self._settle(state, visit, recovered) if learn and way == "meta_generator" else {}
+                share = {"pixels": float(way == "pixels"), "drawn": float(way == "drawn")}
+                found[i] = Recovered(recovered.images, recovered.labels, recovered.terms | trial | share)
         return [found[i] for i in range(len(visits))]
 
     def _fewer(self, visit: Visit) -> Visit:
         classes = visit.labels.unique()[: self.pixel_classes]
         return replace(visit, labels=visit.labels[torch.isin(visit.labels, classes)])
 
-    def _judged(self, state: ByTeacherState, visit: Visit, shown: Recovered, way: Way, learn: bool) -> Recovered:
-        """Scores in the place of the terms that only some ways have; settles a teacher after the trials."""
-        scores = {"wanted": _wanted(visit.teacher, shown)}
+    def _settle(self, state: ByTeacherState, visit: Visit, shown: Recovered) -> dict[str, float]:
+        """Judge the meta-generator's images of a teacher once it has learned from enough visits; what was found."""
+        name = visit.teacher.card.id
+        if self.only or name in state.ways or state.visits <= self.trials:
+            return {}
+        found = {"wanted": _wanted(visit.teacher, shown)}
         looks = [_recognised(visit.teacher, peer, shown) for peer in visit.peers[:PEERS]]
         if seen := [look for look in looks if look is not None]:
-            scores["recognised"] = fmean(seen)
-        if learn and way == "meta_generator":
-            self._settle(state, visit.teacher.card.id, **scores)
-        terms = {name: shown.terms.get(name, 0.0) for name in ("bn", "class")}
-        ways = {"pixels": float(way == "pixels"), "drawn": float(way == "drawn")}
-        return Recovered(shown.images, shown.labels, terms | scores | ways)
-
-    def _settle(self, state: ByTeacherState, name: str, wanted: float, recognised: float | None = None) -> None:
-        state.wanted[name] = wanted
-        good = wanted >= self.enough
-        if recognised is not None:
-            state.recognised[name] = recognised
-            good &= recognised >= self.enough_recognised
-        if self.way is None and state.visits > self.trials and name not in state.ways:
-            state.ways[name] = "meta_generator" if good else "pixels"
+            found["recognised"] = fmean(seen)
+        good = found["wanted"] >= self.enough and found.get("recognised", 1.0) >= self.enough_recognised
+        state.ways[name], state.found[name] = "meta_generator" if good else "pixels", found
+        return found
 
 
 def _wanted(teacher: Teacher, shown: Recovered) -> float:
