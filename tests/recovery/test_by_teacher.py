@@ -86,3 +86,13 @@ def test_peers_that_know_none_of_the_classes_say_nothing():
     (shown,) = recovery.recover(state, [visit], rng=Rng(0))
     assert "recognised" not in shown.terms
     assert state.found["t"].keys() == {"wanted"}
+
+
+def test_a_share_of_the_visits_is_by_pixels_all_the_same():
+    recovery = ByTeacher(trials=100, pixel_share=0.5, pixel_steps=1, steps=1)
+    state, teachers = recovery.init(SPEC, Rng(0)), [toy_teacher(f"t{i}") for i in range(4)]
+    shares = [r.terms["pixels"] for number in range(4) for r in recovered(recovery, state, teachers, number)]
+    assert 4 <= sum(shares) <= 12
+    assert state.visits == 16 - sum(shares)
+    (shown,) = recovery.recover(state, [Visit(teachers[0], LABELS)], rng=Rng(0), learn=False)
+    assert shown.terms["pixels"] == 0, "people look at what the meta-generator shows"

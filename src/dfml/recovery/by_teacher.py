@@ -65,6 +65,8 @@ class ByTeacher(AbstractRecovery[ByTeacherState]):
         trials: visits that the meta-generator learns from before it is judged.
         enough: share of images in the wanted class with which it stays.
         enough_recognised: of them in that class for its peers, above chance, with which it stays.
+        pixel_share: of the visits to teachers that stay with the meta-generator, those by pixels all the same: images
+            of two kinds teach more than as many of one.
         pixel_steps: of Adam on pixels.
         pixel_lr: its step size.
         pixel_classes: classes of a visit by pixels, which takes so much longer; the first of those wanted.
@@ -90,6 +92,7 @@ class ByTeacher(AbstractRecovery[ByTeacherState]):
         trials: Count = 12,
         enough: Share = 0.5,
         enough_recognised: Share = 0.1,
+        pixel_share: Share = 0.0,
         pixel_steps: Amount = 66,
         pixel_lr: StepSize = 0.05,
         pixel_classes: Amount = 5,
@@ -107,7 +110,7 @@ class ByTeacher(AbstractRecovery[ByTeacherState]):
         flip: bool | None = None,
         engine: Literal["loop", "batched"] | None = None,
     ):
-        self.only, self.trials, self.pixel_classes = only, trials, pixel_classes
+        self.only, self.trials, self.pixel_classes, self.pixel_share = only, trials, pixel_classes, pixel_share
         self.enough, self.enough_recognised = enough, enough_recognised
         self.meta_generator = MetaGenerator(
             generator=generator,
@@ -152,6 +155,12 @@ class ByTeacher(AbstractRecovery[ByTeacherState]):
     ) -> list[Recovered]:
         """Each teacher in its way."""
         ways = [self.way_of(state, visit) for visit in visits]
+        if learn and self.pixel_share:
+            drawn = torch.rand(len(visits), generator=rng.generator("share")) < self.pixel_share
+            ways = [
+                "pixels" if by_pixels and way == "meta_generator" else way
+                for way, by_pixels in zip(ways, drawn.tolist(), strict=True)
+            ]
         found: dict[int, Recovered] = {}
         for way in sorted(set(ways)):
             numbers = [i for i, each in enumerate(ways) if each == way]
