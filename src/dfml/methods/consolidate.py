@@ -19,7 +19,7 @@ from dfml.functional.drawing import dead_leaves
 from dfml.functional.schedules import cosine
 from dfml.learners import AbstractLearner, FrozenLearner, Metrics
 from dfml.methods.base import AbstractMethod, AbstractState, Plan, Role, StepReport, Teachers
-from dfml.nn import AnsweringBackbone, Encoder, as_floats
+from dfml.nn import AnsweringBackbone, Encoder, InputSpec, as_floats
 from dfml.nn.precision import mixed_precision
 from dfml.randomness import Rng
 from dfml.recovery import AbstractRecovery, Recovered, RecoveryState, Visit, mean_terms
@@ -99,7 +99,8 @@ class Consolidate(AbstractMethod[ConsolidateState]):
         images_per_class: recovered images per class and visit.
         classes_per_visit: of a teacher that knows more, so many are drawn for a visit.
         drawn: images of shapes that are drawn in a step and asked like those recovered (`dfml.functional.drawing`).
-        distortion: strength of zooms, turns and changes of colour; the teachers answer on the result.
+        distortion: strength of zooms, turns and changes of colour; the teachers answer on the result. Images that are
+            `varied` by themselves stay as they are.
         mixed: share of the images that is mixed with another one before the teachers answer.
         flip: mirror images; False where that changes the class.
             None is found out by `dfml.train` (`dfml.runs.mirroring`), and True elsewhere.
@@ -240,17 +241,11 @@ class Consolidate(AbstractMethod[ConsolidateState]):
                 for number, teacher in several
             ]
             recovered += self.recovery.recover(state.recovery, visits, rng=rng.at("visit", i), ranks=state.ranks)
-        shown = torch.cat([r.images for r in recovered])
-        report = StepReport(mean_terms(recovered), {}, len(shown), recover_seconds=time.perf_counter() - start)
+        count = sum(len(r.images) for r in recovered)
+        report = StepReport(mean_terms(recovered), {}, count, recover_seconds=time.perf_counter() - start)
 
         # Ask: every answering teacher answers on every image, distorted and some of them mixed.
-        if self.drawn:
-            spec = state.student.spec
-            leaves = dead_leaves(self.drawn, spec.channels, spec.size, rng.generator("draw"))
-            shown = torch.cat([shown, send(leaves, shown.device)])
-        varied = shift_and_flip(shown, rng.generator("augment"), flip=self.flip)
-        varied = distort_images(varied, rng.generator("distort"), strength=self.distortion)
-        images = as_bytes(mix_images(varied, rng.generator("mix"), share=self.mixed))
+        images = as_bytes(self._varied(recovered, state.student.spec, rng))
         floats = as_floats(images)
         ask = partial(state.answering.ask, images=floats, sight=state.sight, temperature=self.temperature)
         said = state.ranks.map(lambda teacher: [ask(teacher)], teachers[Role.ANSWER])
@@ -260,6 +255,21 @@ class Consolidate(AbstractMethod[ConsolidateState]):
         report.terms["distillation"] = self.learn(state, rng)
         state.step += 1
         return report
+
+    def _varied(self, recovered: list[Recovered], canvas: InputSpec, rng: Rng) -> Float[Tensor, "n c h w"]:
+        """All images shifted and mirrored; those that are much alike, and drawn ones, also distorted and mixed."""
+        alike = [r.images for r in recovered if not r.varied]
+        parts = [r.images for r in recovered if r.varied]
+        if self.drawn:
+            leaves = dead_leaves(self.drawn, canvas.channels, canvas.size, rng.generator("draw"))
+            alike.append(send(leaves, recovered[0].images.device))
+        if parts:
+            parts = [shift_and_flip(torch.cat(parts), rng.generator("augment varied"), flip=self.flip)]
+        if alike:
+            images = shift_and_flip(torch.cat(alike), rng.generator("augment"), flip=self.flip)
+            images = distort_images(images, rng.generator("distort"), strength=self.distortion)
+            parts.append(mix_images(images, rng.generator("mix"), share=self.mixed))
+        return torch.cat(parts)
 
     def _visit(
         self, state: ConsolidateState, teacher: Teacher, answering: OnDemand, generator: torch.Generator

@@ -40,11 +40,19 @@ class Visit:
 
 @dataclass(frozen=True)
 class Recovered:
-    """Images of one visit: float32 in [0, 1] on the canvas, their labels, and the un-weighted loss terms."""
+    """Images of one visit.
+
+    Args:
+        images: float32 in [0, 1], on the canvas.
+        labels: that were wanted.
+        terms: un-weighted losses, and whatever else is worth a curve.
+        varied: the images of a class differ by themselves, so that nobody need distort them.
+    """
 
     images: Float[Tensor, "n c h w"]
     labels: Int[Tensor, " n"]
     terms: dict[str, float]
+    varied: bool = False
 
 
 def mean_terms(recovered: Sequence[Recovered]) -> dict[str, float]:

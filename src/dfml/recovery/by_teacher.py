@@ -177,7 +177,7 @@ class ByTeacher(AbstractRecovery[ByTeacherState]):
             for i, visit, recovered in zip(numbers, group, shown, strict=True):
                 trial = self._settle(state, visit, recovered) if learn and way == "meta_generator" else {}
                 share = {"pixels": float(way == "pixels"), "drawn": float(way == "drawn")}
-                found[i] = Recovered(recovered.images, recovered.labels, recovered.terms | trial | share)
+                found[i] = replace(recovered, terms=recovered.terms | trial | share)
         return [found[i] for i in range(len(visits))]
 
     def _fewer(self, visit: Visit) -> Visit:

@@ -75,9 +75,10 @@ class DeepInversion(AbstractRecovery[Canvas]):
     ) -> list[Recovered]:
         """Every teacher's images from noise of their own."""
         names = [name for name, weight in self.weights.items() if weight]
+        varied = self.start == "natural"
         read = ranks.map(partial(self._visit, state, visits, rng), range(len(visits)))
         return [
-            Recovered(images, visit.labels, dict(zip(names, terms.tolist(), strict=True)))
+            Recovered(images, visit.labels, dict(zip(names, terms.tolist(), strict=True)), varied=varied)
             for (images, terms), visit in zip(read, visits, strict=True)
         ]
 
