@@ -87,7 +87,7 @@ def sample_indices(
         raise InputError(
             f"{len(members)} classes, of which {len(ready)} have at least {needed} images",
             f"{way} classes with {needed} images each ({max(per_class)} support + {queries} query)",
-            "give more images per class, or lower --way, --shot or --queries",
+            "give more images per class, or lower --way, --shots or --queries",
         )
     chosen = [ready[i] for i in torch.randperm(len(ready), generator=generator)[:way].tolist()]
     support, query = [], []

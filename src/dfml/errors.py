@@ -18,6 +18,10 @@ class InputError(ValueError):
         return type(self), (self.given, self.wanted, self.do)
 
 
+class NotInstalled(InputError):
+    """What is needed is not at hand on this machine: a library, a module of the user's own, or consent to run it."""
+
+
 class PartialFailure(Exception):
     """Some of many inputs could not be used, which the message names; the others were."""
 

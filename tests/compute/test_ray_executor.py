@@ -117,7 +117,7 @@ def test_what_a_dead_machine_was_doing_is_done_again(machines, tmp_path):
 
 def test_without_ray_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(InputError, match=r'pip install "dfml\[cluster\]"'), start_executor("ray"):
+    with pytest.raises(InputError, match=r"pip install -e .\.\[cluster\]"), start_executor("ray"):
         pass
 
 

@@ -7,10 +7,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from dfml.errors import InputError
+from dfml.errors import InputError, NotInstalled
 from dfml.functional.priors import capture_statistics
 from dfml.nn import Encoder
+from dfml.randomness import Rng
 from dfml.zoo import Capability, Zoo, add
+from dfml.zoo_building.audit import audit
 from foreign_models import CLASSES, Net
 
 IMAGES = {"size": 16, "mean": (0.5,), "std": (0.25,)}
@@ -88,6 +90,31 @@ def test_an_exported_graph_has_gradients_statistics_and_a_head(tmp_path, batch):
     (gradient,) = torch.autograd.grad(logits[:, 0].sum(), images)
     (wanted,) = torch.autograd.grad(truth(images, Net(seed=3))[:, 0].sum(), images)
     torch.testing.assert_close(gradient, wanted, rtol=1e-3, atol=1e-6)
+
+
+def test_the_images_that_a_graph_was_exported_with_stay_out_of_the_zoo(tmp_path):
+    training_set = torch.rand(500, 3, 16, 16)
+    program = torch.export.export(Net(seed=3).eval(), (training_set[:2],))  # brings its whole storage
+    torch.export.save(program, tmp_path / "graph.pt2")
+    assert (tmp_path / "graph.pt2").stat().st_size > training_set.nbytes
+    add(tmp_path / "zoo", tmp_path / "graph.pt2", class_names=CLASSES, images=IMAGES, trust=True)
+    assert (tmp_path / "zoo" / "graph.pt2").stat().st_size < training_set.nbytes / 10
+    images = torch.rand(2, 3, 16, 16)
+    answers = Zoo.open(tmp_path / "zoo").teacher("graph").answers(images)
+    torch.testing.assert_close(answers, truth(images, Net(seed=3)), rtol=1e-4, atol=1e-5)
+
+
+def test_a_module_in_the_current_folder_is_found_and_elsewhere_the_model_is_named(tmp_path, monkeypatch):
+    (tmp_path / "in_here.py").write_text("from foreign_models import Net\n")
+    monkeypatch.chdir(tmp_path)
+    add("zoo", "python:in_here:Net", id="mine", class_names=CLASSES, images=IMAGES, trust=True)
+    monkeypatch.chdir(tmp_path / "zoo")
+    monkeypatch.delitem(sys.modules, "in_here")
+    zoo = Zoo.open(tmp_path / "zoo")
+    with pytest.raises(NotInstalled, match=r"model mine: python:in_here:Net(.|\n)*module's folder"):
+        zoo.teacher("mine")
+    with pytest.raises(NotInstalled):  # nothing can be said of it here, so that it is not called broken
+        audit(zoo, rng=Rng(0))
 
 
 def test_a_predictor_of_exported_networks_is_whole_without_its_zoo(tmp_path):
@@ -205,7 +232,7 @@ def test_a_source_whose_library_is_missing_names_the_extra(tmp_path, monkeypatch
     if source.endswith(".onnx"):
         (tmp_path / source).write_bytes(b"\x08\x09\x12\x07pytorch")
         source = tmp_path / source
-    with pytest.raises(InputError, match=rf"{module} cannot be imported(.|\n)*dfml\[{extra}\]"):
+    with pytest.raises(InputError, match=rf"{module} cannot be imported(.|\n)*\.\[{extra}\]"):
         add(tmp_path / "zoo", source, class_names=CLASSES, images=IMAGES)
     assert not (tmp_path / "zoo").exists()
 

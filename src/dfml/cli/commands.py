@@ -221,9 +221,10 @@ def _adapt_zoo(zoo: str, support: Path, out: Path, ground: str, compare: Any, mo
         say(f"{way}: {score:.0f} % of the support classified rightly from the rest of it")
     say(f"adapted to {len(classifier.class_names)} classes by the {made.compare} of {networks} networks, untrained")
     say(
-        f"an image takes all {networks} networks, {made.milliseconds:.0f} ms here: the better choice where that is fast"
+        f"every image takes all {networks} networks, {made.milliseconds:.0f} ms here; where that is too slow, or where "
+        "models of several domains are mixed,"
     )
-    say("enough, and for a zoo of few or of one domain's models; `dfml train` makes one network of them, for the rest")
+    say("`dfml train` makes one network of them")
     say(f"written: {out}\nnext:    dfml predict {out} IMAGES...")
 
 

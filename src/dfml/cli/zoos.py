@@ -94,7 +94,9 @@ def _classes(text: str | None) -> list[str] | Path | int | None:
         return None
     if text.isdigit():
         return int(text)
-    return Path(text) if Path(text).is_file() else [name.strip() for name in text.split(",")]
+    if Path(text).is_file() or Path(text).suffix in (".txt", ".json"):
+        return Path(text)
+    return [name.strip() for name in text.split(",")]
 
 
 def _json(text: str | None) -> dict[str, Any] | None:
@@ -108,7 +110,7 @@ def _json(text: str | None) -> dict[str, Any] | None:
 
 
 def trust(folder: Positional[Path], /) -> None:
-    """Agree to the code that a zoo, learner or predictor from elsewhere runs, after showing it.
+    """Agree to the code that a zoo, learner or predictor from elsewhere runs, and list it.
 
     Args:
         folder: of the zoo, run or predictor.

@@ -117,7 +117,7 @@ def _import_ray() -> Any:
         raise InputError(
             f"--executor ray, and no Ray to import ({error})",
             "Ray, which is an extra",
-            'pip install "dfml[cluster]", or leave --executor out',
+            "in the clone of dfml: pip install -e '.[cluster]'; or leave --executor out",
         ) from error
 
 

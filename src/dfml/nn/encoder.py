@@ -48,20 +48,20 @@ class InputSpec:
             raise InputError(
                 f"mean {self.mean} and std {self.std} for {self.channels} channels",
                 "one mean and one positive std per channel",
-                "correct the input_spec of the model card",
+                "correct them (--mean, --std; input_spec of a model's card)",
             )
 
         if not all(0 <= m <= 1 for m in self.mean) or max(self.std) > 1:
             raise InputError(
                 f"mean {self.mean} and std {self.std}",
                 "means from 0 to 1 and stds of at most 1, since images are in [0, 1]",
-                "divide them by 255 if they belong to images in 0..255; correct the input_spec of the model card",
+                "divide them by 255 if they belong to images in 0..255 (--mean, --std; input_spec of a model's card)",
             )
         if self.interpolation not in get_args(Interpolation) or not 0.1 <= self.crop <= 1:
             raise InputError(
                 f"interpolation {self.interpolation!r} and crop {self.crop}",
                 f"one of {', '.join(get_args(Interpolation))}, and a share of the sides from 0.1 to 1",
-                "correct the input_spec of the model card",
+                "correct them (--interpolation, --crop; input_spec of a model's card)",
             )
 
     @property

@@ -1,5 +1,6 @@
 """Training from Python: one call from a zoo and a recipe to a run."""
 
+import shutil
 from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import partial
@@ -92,7 +93,13 @@ def train_configured(
         fabric.barrier()
         folder = RunFolder(out)
         told = partial(_tell, on_progress, config.run, zoo, found) if on_progress else None
-        Loop(method, zoo, folder, config.run, on_progress, ranks=ranks, device=fabric.device, on_start=told).run()
+        loop = Loop(method, zoo, folder, config.run, on_progress, ranks=ranks, device=fabric.device, on_start=told)
+        try:
+            loop.run()
+        except InputError:
+            if ranks.rank == 0 and not resume and not folder.metrics():
+                shutil.rmtree(folder.path)  # so that the corrected command may be given again
+            raise
         if ranks.rank == 0:
             plot_curves(folder.metrics(), folder.plots)
     return Run(folder, zoo)

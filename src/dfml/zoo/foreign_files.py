@@ -39,8 +39,11 @@ def read_foreign(folder: Path, card: ModelCard) -> Classifier:
             installed; code that the user has not agreed to.
     """
     source, name = source_of(card.source)
-    require_consent({"source": card.source, "options": card.options}, source.runs(name, card.options))
-    network = source.build(name, card.options, len(card.class_ids))
+    try:
+        require_consent({"source": card.source, "options": card.options}, source.runs(name, card.options))
+        network = source.build(name, card.options, len(card.class_ids))
+    except InputError as error:
+        raise type(error)(f"model {card.id}: {error.given}", error.wanted, error.do) from error
     path = weight_file(folder, card)
     if isinstance(network, Archived):
         network.take(checked_bytes(path, card))

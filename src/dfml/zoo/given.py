@@ -208,13 +208,20 @@ def _offline(name: str, error: Exception) -> InputError:
 
 
 def _exported(content: bytes, name: str, trust: bool) -> Given:
-    options = {"bytes": len(content), "sha256": sha256_of(content)}
-    source, _ = source_of("export")
-    agreed({"source": "export", "options": options}, source.runs("", options), trust)
+    _agreed_graph(content, trust)
+    content = exported_graphs.without_examples(content)
+    options = _agreed_graph(content, trust=True)  # to what is kept, as well
     network = Archived.of(content, exported_graphs.opened)
     batch, channels, height, width = exported_graphs.images_of(cast(fx.GraphModule, network.network))
     about = About(_known(channels, height, width))
     return Given("export", options, network.eval(), name, about, content, batch)
+
+
+def _agreed_graph(content: bytes, trust: bool) -> dict[str, Any]:
+    source, _ = source_of("export")
+    options = {"bytes": len(content), "sha256": sha256_of(content)}
+    agreed({"source": "export", "options": options}, source.runs("", options), trust)
+    return options
 
 
 def _known(channels: int | None, height: int | None, width: int | None) -> dict[str, Any]:
@@ -265,7 +272,11 @@ def _unpickled(found: Found) -> Given:
         ) from error
     if not isinstance(network, nn.Module):
         read_weights(found.path)  # says what is wrong with them
-        raise InputError(f"{found.path}: a pickle of {type(network).__name__}", "a module", "give like (--like)")
+        raise InputError(
+            f"{found.path}: weights without their network",
+            "a whole module, or which network they belong to",
+            "give like (--like), as --like timm:resnet18 or --like python:module:function",
+        )
     return Given("pickle", {}, network.eval(), found.path.stem)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from dfml.errors import InputError
+from dfml.errors import InputError, NotInstalled
 
 Options = Mapping[str, Any]
 """Plain values of a model card."""
@@ -54,10 +54,10 @@ def library(module: str, extra: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise InputError(
+        raise NotInstalled(
             f"{module.partition('.')[0]} cannot be imported ({error})",
             f"it is needed for models of this source, and comes with the extra {extra!r}",
-            f"pip install 'dfml[{extra}]'",
+            f"in the clone of dfml: pip install -c constraints-vision.txt -e '.[{extra}]'",
         ) from error
 
 

@@ -21,6 +21,23 @@ BATCH_NORM = {  # the operator -> places of its input, weight, bias, running mea
 HEAD = "head"
 
 
+def without_examples(content: bytes) -> bytes:
+    """The same program without the images that it was exported with, which may be somebody's data.
+
+    A tensor is saved with its whole storage: two images that were cut from a training set bring all of it.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    program = _program(content)
+    if program.example_inputs is None:
+        return content
+    program._example_inputs = None
+    without = io.BytesIO()
+    torch.export.save(program, without)
+    return without.getvalue()
+
+
 def opened(content: bytes) -> nn.Module:
     """The network of a ``.pt2`` file's bytes.
 
@@ -29,14 +46,7 @@ def opened(content: bytes) -> nn.Module:
     Raises:
         InputError: it cannot be read.
     """
-    try:
-        program = torch.export.load(io.BytesIO(content)).module(check_guards=False)
-    except Exception as error:  # whatever a damaged file makes of torch's reader
-        raise InputError(
-            f"a .pt2 file that torch.export cannot read ({type(error).__name__}: {str(error).splitlines()[0]})",
-            "a file written by torch.export.save, by a version of torch that this one can read",
-            "export the model again with this version of torch",
-        ) from error
+    program = _program(content).module(check_guards=False)
     graph = fx.Graph()
     graph.output(graph.graph_copy(program.graph, {}))
     network = fx.GraphModule(program, graph)  # a plain module: the exported one refuses eval()
@@ -50,6 +60,17 @@ def opened(content: bytes) -> nn.Module:
     network.delete_all_unused_submodules()
     network.recompile()
     return network.eval()
+
+
+def _program(content: bytes) -> torch.export.ExportedProgram:
+    try:
+        return torch.export.load(io.BytesIO(content))
+    except Exception as error:  # whatever a damaged file makes of torch's reader
+        raise InputError(
+            f"a .pt2 file that torch.export cannot read ({type(error).__name__}: {str(error).splitlines()[0]})",
+            "a file written by torch.export.save, by a version of torch that this one can read",
+            "export the model again with this version of torch",
+        ) from error
 
 
 def images_of(network: fx.GraphModule) -> tuple[int | None, int | None, int | None, int | None]:

@@ -2,13 +2,15 @@
 
 import importlib
 import json
+import sys
 from collections.abc import Callable
 from functools import reduce
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from dfml.errors import InputError
+from dfml.errors import InputError, NotInstalled
 from dfml.nn.foreign.base import Options, Source
 
 WANTED = "module:function, whose call gives a torch.nn.Module"
@@ -30,13 +32,20 @@ def build(name: str, options: Options, classes: int) -> nn.Module:
 
 def _found(name: str) -> Callable[..., Any]:
     module, _, path = name.partition(":")
+    sys.path.append(here := str(Path.cwd()))  # last, so that it hides nothing
     try:
         found: Any = importlib.import_module(module)
         return reduce(getattr, path.split("."), found)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(
-            f"python:{name} ({type(error).__name__}: {error})", WANTED, "install the package, or correct the path"
+    except ImportError as error:
+        raise NotInstalled(
+            f"python:{name} ({type(error).__name__}: {error})",
+            f"{WANTED}, in a module that Python finds from here",
+            "correct the path, install the package, or run in the module's folder",
         ) from error
+    except (AttributeError, ValueError) as error:
+        raise InputError(f"python:{name} ({type(error).__name__}: {error})", WANTED, "correct the path") from error
+    finally:
+        sys.path.remove(here)
 
 
 SOURCE = Source(build, runs=runs)
