@@ -101,7 +101,7 @@ def compiled(zoo: Zoo, device: torch.device) -> Comparison:
         state.to(device)
         if compile_it:
             state.compile(device)
-        return Side(name, lambda: method.learn(state, Rng(0)))
+        return Side(name, lambda: method.learn(state, Rng(0), updates=method.updates, done=0.5))
 
     others = [side("not compiled", compile_it=False)]
     return Comparison("compiled-update", side("compiled", compile_it=True), others, facts={"updates": 10})

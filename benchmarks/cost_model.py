@@ -25,6 +25,7 @@ IMAGE_SIZES = {"conv4": (32, 64, 96, 224, 384), "resnet18": (32,)}
 LONG = 10.0  # seconds after which a piece is not repeated again
 BEYOND = (100_000, 1_000_000)
 OPTIONS = {
+    "recovery": "meta_generator",
     "method.validation_teachers": 0,
     "method.updates": 10,
     "run.steps": 4,
@@ -141,7 +142,9 @@ def time_pieces(folder: Path, network: str, size: int) -> dict[str, float]:
             "visit_s": timed(lambda: method.recovery.recover(state.recovery, [Visit(teacher, labels)], rng=Rng(0)))
             / passes,
             "answer_s": timed(lambda: teacher.answers(images)) / len(images),
-            "update_s": timed(lambda: method.learn(state, Rng(0))) / method.updates / method.batch_size,
+            "update_s": timed(lambda: method.learn(state, Rng(0), updates=method.updates, done=0.5))
+            / method.updates
+            / method.batch_size,
             "read_s": timed(lambda: Zoo.open(folder).teacher("m")),
         }
 
@@ -162,6 +165,7 @@ def measure(folder: Path, steps: int) -> dict[str, float]:
     zoo, method, taken = Zoo.open(folder), resolve("fast", OPTIONS).build(), []
     with reproducible(1):
         state = method.init(zoo, Rng(0))
+        state.progress = 0.5  # where a step costs what it does in the mean
         for step in range(steps + 1):
             rng, asked, read, start = Rng(0).at("step", step), zoo.tally.queries, len(loaded), time.process_time()
             method.step(state, teachers_of(zoo, method.plan(state, zoo, rng)), rng)

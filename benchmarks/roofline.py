@@ -117,7 +117,11 @@ def make_tasks(zoo: Zoo, device: torch.device) -> list[Task]:
     return [
         # A step reads and writes parameters, their gradients and two moments.
         ("visits", lambda: recovery.recover(learned, visits, rng=Rng(1)), 4 * 6 * (7 * own + 2 * shown)),
-        ("consolidate", lambda: method.learn(state, Rng(0)), 7 * student + 128 * (3 * 32 * 32 + 1000)),
+        (
+            "consolidate",
+            lambda: method.learn(state, Rng(0), updates=method.updates, done=0.5),
+            7 * student + 128 * (3 * 32 * 32 + 1000),
+        ),
         ("replay", lambda: learner.meta_loss(drawn)[0].backward(), 12 * nbytes(list(learner.parameters()))),
         (
             "zoo-build-step",

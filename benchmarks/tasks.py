@@ -230,8 +230,14 @@ def consolidate(zoo: Zoo) -> Comparison:
     state.bank = bank
     return Comparison(
         "consolidate",
-        Side("ours", lambda: method.learn(state, Rng(0))),
-        [Side("the same with the published arithmetic", lambda: method.learn(state, Rng(0)), inside=as_published)],
+        Side("ours", lambda: method.learn(state, Rng(0), updates=method.updates, done=0.5)),
+        [
+            Side(
+                "the same with the published arithmetic",
+                lambda: method.learn(state, Rng(0), updates=method.updates, done=0.5),
+                inside=as_published,
+            )
+        ],
         facts={"updates": method.updates},
     )
 

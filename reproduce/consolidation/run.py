@@ -189,9 +189,8 @@ class Bench:
         banked = self.bank_with_features if cell.relations else self.bank
         state.bank = banked(cell.kind, cell.images, cell.distortion, cell.mixed)
         for done in range(0, cell.updates, UPDATES_A_ROUND):
-            progress = done / cell.updates  # of the step size's schedule
-            state.progress = progress if cell.decay else min(progress, WARM_UP)
-            divergence = method.learn(state, Rng(1).at(done))
+            share = done / cell.updates if cell.decay else min(done / cell.updates, WARM_UP)
+            divergence = method.learn(state, Rng(1).at(done), updates=UPDATES_A_ROUND, done=share)
         return state, divergence
 
     def scores(self, features: Tensor) -> dict[str, list[float]]:

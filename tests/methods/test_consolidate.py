@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from dfml.errors import InputError
-from dfml.methods.base import Role
+from dfml.methods.base import Role, teachers_of
 from dfml.methods.consolidate import Consolidate
 from dfml.nn import as_floats
 from dfml.randomness import Rng
@@ -51,6 +51,19 @@ def test_the_student_learns_the_answers(zoo):
     assert metrics[-1]["distillation"] < 0.7 * metrics[0]["distillation"]
     assert metrics[0]["adversarial"] == 0
     assert metrics[-1]["adversarial"] != 0
+
+
+def test_updates_grow_with_the_bank(zoo):
+    method = _method(updates=10, validation_teachers=0)
+    state, made, rates = method.init(zoo, Rng(0)), [], []
+    for step in range(20):
+        state.progress, before = step / 20, state.updates
+        method.step(state, teachers_of(zoo, method.plan(state, zoo, Rng(step))), Rng(step))
+        made.append(state.updates - before)
+        rates.append(state.optimiser.param_groups[0]["lr"])
+    assert made == [1, *range(1, 20)]  # twice ten in the end, ten in the mean
+    assert rates.index(max(rates)) < 10
+    assert rates[-1] < 0.1 * max(rates)
 
 
 def test_a_number_bounds_who_answers_but_not_who_is_visited(zoo):

@@ -114,7 +114,7 @@ class Consolidate(AbstractMethod[ConsolidateState]):
             (`dfml.training.sight.Sight`), of those whose features can be seen; 0 is answers alone.
         features_weight: of their squared error, in the loss.
         answers_weight: of the answers' divergence beside it; 0 learns from features alone.
-        updates: of the student, a step.
+        updates: of the student, a step, in the mean of the run: few at first, twice as many in the end.
         batch_size: images of an update.
         lr: Adam's highest step size; over the run it rises and falls to zero, as a cosine.
         temperature: of the answers while they are learned (Hinton et al.).
@@ -251,8 +251,9 @@ class Consolidate(AbstractMethod[ConsolidateState]):
         said = state.ranks.map(lambda teacher: [ask(teacher)], teachers[Role.ANSWER])
         state.bank.add(images, state.answering.joined(teachers[Role.ANSWER].ids, [s for (s,) in said], state.sight))
 
-        # Learn: one student, all answers so far.
-        report.terms["distillation"] = self.learn(state, rng)
+        # Learn: one student, all answers so far; more as they become more, so that each is learned about as often.
+        grown = max(1, round(2 * self.updates * state.progress))
+        report.terms["distillation"] = self.learn(state, rng, updates=grown, done=state.progress**2)
         state.step += 1
         return report
 
@@ -280,16 +281,20 @@ class Consolidate(AbstractMethod[ConsolidateState]):
         labels = state.validation.training_labels(teacher.card, self.classes_per_visit, generator)
         return Visit(teacher, labels, student, answering.knowing(teacher.card.class_ids, but=teacher.card.id))
 
-    def learn(self, state: ConsolidateState, rng: Rng) -> float:
-        """``updates`` of the student on random images of the bank; their mean loss."""
+    def learn(self, state: ConsolidateState, rng: Rng, *, updates: int, done: float) -> float:
+        """So many updates of the student on random images of the bank, of all that it will get a share being done.
+
+        Returns:
+            Their mean loss.
+        """
         losses = []
-        state.optimiser.param_groups[0]["lr"] = self.lr * cosine(state.progress, warm_up=WARM_UP)
+        state.optimiser.param_groups[0]["lr"] = self.lr * cosine(done, warm_up=WARM_UP)
         state.student.train()
         all_asked = state.answering.per_step is None and not state.aside
         if state.sight.width:
             _, kept = state.bank.sample(MEASURED, rng.generator("sight"))
             state.sight.measure(kept[:, state.answering.width :])
-        for update in range(self.updates):
+        for update in range(updates):
             images, wanted = state.bank.sample(self.batch_size, rng.generator("batch", update))
             state.optimiser.zero_grad()
             loss = self.loss(state, images, wanted, all_asked=all_asked)

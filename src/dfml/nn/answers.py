@@ -13,7 +13,7 @@ from dfml.nn.description import describe
 from dfml.nn.norm import BatchNorm2d
 
 # Chosen on validation classes with 5 to 100 classifiers: docs/consolidation.md.
-HIDDEN_COUNTS = 10  # classifiers
+HIDDEN_COUNTS = 30  # classifiers
 POSTERIOR_TEMPERATURE = 2.0
 POSTERIOR_RIDGE = 0.01  # of the least squares, beside one observation of a classifier
 DENSE, ITERATIONS = 4096, 40  # classes up to which the least squares are solved by an inverse; steps beyond

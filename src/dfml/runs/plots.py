@@ -127,5 +127,5 @@ def _label(name: str) -> str:
 
 def _save(figure: Figure, path: Path, dpi: int = 130) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    FigureCanvasAgg(figure).print_figure(path, dpi=dpi, facecolor="white")
+    FigureCanvasAgg(figure).print_figure(path, dpi=dpi, facecolor="white", bbox_inches="tight", pad_inches=0.1)
     return path
