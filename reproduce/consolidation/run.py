@@ -27,6 +27,7 @@ from dfml.data import DataSplits, load_data
 from dfml.evaluation.kernels import EpisodeKernels, embed_all, joined_kernels
 from dfml.evaluation.manifest import make_manifest
 from dfml.functional.augmentation import distort_images, mix_images, shift_and_flip
+from dfml.functional.drawing import dead_leaves
 from dfml.functional.heads import centroid_coefficients, ridge_coefficients
 from dfml.functional.priors import batchnorm_norms
 from dfml.methods.consolidate import WARM_UP, Consolidate, ConsolidateState
@@ -50,12 +51,14 @@ class Cell:
     images: int = 12_800
     distortion: float = 1.6
     mixed: float = 0.6
+    beside: str | None = None  # as many images of another kind, only shifted and mirrored
     updates: int = 1500
     decay: bool = True  # of the step size
     relations: tuple[Relations, float] | None = None  # a second target, and its weight
     method: dict[str, Any] = field(default_factory=dict)
 
 
+GROWING = {"network": "conv4_growing"}
 CELLS = {
     "recovered": Cell(),
     "hidden-0": Cell(method={"hidden": 0}),
@@ -83,6 +86,10 @@ CELLS = {
     "mixed-0": Cell(mixed=0.0),
     "real": Cell("real"),
     "real-plain": Cell("real", distortion=0.0, mixed=0.0),
+    "growing": Cell(method=GROWING),
+    "growing-beside-natural": Cell(beside="natural-start", method=GROWING),
+    "growing-beside-leaves": Cell(beside="leaves", method=GROWING),
+    "growing-real-plain": Cell("real", distortion=0.0, mixed=0.0, method=GROWING),
     "glyphs": Cell("glyphs"),
     "noise": Cell("noise"),
 }
@@ -122,12 +129,18 @@ def recovered(bench: "Bench", images: int, *, recovery: AbstractRecovery | None 
     return torch.cat(shown)
 
 
+def leaves(bench: "Bench", images: int) -> Tensor:
+    """Overlapping shapes, as `--method.drawn` draws them."""
+    canvas = bench.zoo.canvas
+    return dead_leaves(images, canvas.channels, canvas.size, Rng(0).generator("leaves"))
+
+
 def late(bench: "Bench", images: int) -> Tensor:
     """Of twice as many visits the second half."""
     return bench.images("recovered", 2 * images)[images:]
 
 
-KINDS = {"noise": noise, "glyphs": glyphs, "recovered": recovered, "real": real, "late": late}
+KINDS = {"noise": noise, "glyphs": glyphs, "recovered": recovered, "real": real, "late": late, "leaves": leaves}
 KINDS |= {f"bn-{w:g}": partial(recovered, recovery=MetaGenerator(bn_weight=w)) for w in (0.0, 0.3, 3.0)}
 KINDS["natural-start"] = partial(recovered, recovery=DeepInversion(start="natural", steps=66, lr=0.02))
 
@@ -188,6 +201,8 @@ class Bench:
         state = method.init(self.zoo, Rng(0))
         banked = self.bank_with_features if cell.relations else self.bank
         state.bank = banked(cell.kind, cell.images, cell.distortion, cell.mixed)
+        if cell.beside:
+            state.bank = joined(state.bank, self._bank(cell.beside, cell.images, 0.0, 0.0))
         for done in range(0, cell.updates, UPDATES_A_ROUND):
             share = done / cell.updates if cell.decay else min(done / cell.updates, WARM_UP)
             divergence = method.learn(state, Rng(1).at(done), updates=UPDATES_A_ROUND, done=share)
@@ -229,6 +244,14 @@ class Bench:
         return self.by_head(joined_kernels(encoders, self.data.val, self.manifests, normalise=True))
 
 
+def joined(one: AnswerBank, other: AnswerBank) -> AnswerBank:
+    """The images and answers of both."""
+    both = AnswerBank(capacity=len(one) + len(other), shape=tuple(one.images.shape[1:]), outputs=one.answers.shape[1])
+    for bank in (one, other):
+        both.add(bank.images, bank.answers.float())
+    return both
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--zoo", required=True)
@@ -245,7 +268,7 @@ def main() -> None:
             row["val"] = {compare: bench.zoo_itself(compare) for compare in ("features", "answers")}
         else:
             state, divergence = bench.student(CELLS[name])
-            row |= {"images": CELLS[name].images, "updates": CELLS[name].updates, "divergence": round(divergence, 4)}
+            row |= {"images": len(state.bank), "updates": CELLS[name].updates, "divergence": round(divergence, 4)}
             row |= {"val": bench.compared(state.average), "answers": bench.image_facts(state.bank)}
         print(json.dumps(row), flush=True)
         with path.open("a") as file:
