@@ -99,7 +99,7 @@ def measure_steps(folder: Path, name: str, steps: int, threads: int) -> dict[str
     with reproducible(threads):
         start = time.perf_counter()
         state = method.init(zoo, rng.at("init"))
-        state.progress = 0.5  # where a step costs what it does in the mean
+        state.progress = 0.63  # where a step costs what it does in the mean
         init_s, wall, cpu = time.perf_counter() - start, [], []
         for step in range(steps + 1):
             here, start, cpu_start = rng.at("step", step), time.perf_counter(), time.process_time()

@@ -36,6 +36,7 @@ from dfml.zoo.teacher import OnDemand, Teacher
 
 Said = Callable[[Encoder, Sight, Tensor], tuple[Tensor, Tensor]]
 MEASURED = 2048  # images that tell the mean and deviation of what teachers see
+LATE = 3  # power of the run's progress that the number of updates grows with
 WARM_UP = 0.05  # of the run, in which the step size rises
 
 
@@ -114,7 +115,9 @@ class Consolidate(AbstractMethod[ConsolidateState]):
             (`dfml.training.sight.Sight`), of those whose features can be seen; 0 is answers alone.
         features_weight: of their squared error, in the loss.
         answers_weight: of the answers' divergence beside it; 0 learns from features alone.
-        updates: of the student, a step, in the mean of the run: few at first, twice as many in the end.
+        updates: of the student, a step, in the mean of the run: few at first, four times as many in the end. What has
+            been learned well from few images stands in the way of learning from many (Ash, Adams, NeurIPS 2020, "On
+            warm-starting neural network training").
         batch_size: images of an update.
         lr: Adam's highest step size; over the run it rises and falls to zero, as a cosine.
         temperature: of the answers while they are learned (Hinton et al.).
@@ -251,9 +254,9 @@ class Consolidate(AbstractMethod[ConsolidateState]):
         said = state.ranks.map(lambda teacher: [ask(teacher)], teachers[Role.ANSWER])
         state.bank.add(images, state.answering.joined(teachers[Role.ANSWER].ids, [s for (s,) in said], state.sight))
 
-        # Learn: one student, all answers so far; more as they become more, so that each is learned about as often.
-        grown = max(1, round(2 * self.updates * state.progress))
-        report.terms["distillation"] = self.learn(state, rng, updates=grown, done=state.progress**2)
+        # Learn: one student, all answers so far, and most of it when there are many.
+        grown = max(1, round((1 + LATE) * self.updates * state.progress**LATE))
+        report.terms["distillation"] = self.learn(state, rng, updates=grown, done=state.progress ** (1 + LATE))
         state.step += 1
         return report
 
