@@ -47,7 +47,7 @@ def test_what_is_joined_to_the_answers_and_how_much_it_counts(classifiers, count
         posterior = (JointLogits(classes)(logits) / 2).softmax(-1).sqrt() - known**-0.5
     assert network.feature_size == features.shape[1] == 3 * classifiers + known + 16
     answers, all_classes, layer = (F.normalize(part, dim=-1) for part in (roots.flatten(1), posterior, hidden))
-    expected = answers @ answers.T + counts * (all_classes @ all_classes.T) + 10 / classifiers * (layer @ layer.T)
+    expected = answers @ answers.T + counts * (all_classes @ all_classes.T) + 30 / classifiers * (layer @ layer.T)
     torch.testing.assert_close(features @ features.T, expected, atol=1e-5, rtol=1e-4)
 
 
