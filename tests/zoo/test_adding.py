@@ -228,7 +228,8 @@ def test_an_import_path_that_gives_no_network_is_refused(tmp_path, source):
     ],
 )
 def test_a_source_whose_library_is_missing_names_the_extra(tmp_path, monkeypatch, source, module, extra):
-    monkeypatch.setitem(sys.modules, module, None)  # as if it were not installed
+    for name in {module, *(name for name in sys.modules if name.startswith(f"{module}."))}:
+        monkeypatch.setitem(sys.modules, name, None)  # as if it were not installed
     if source.endswith(".onnx"):
         (tmp_path / source).write_bytes(b"\x08\x09\x12\x07pytorch")
         source = tmp_path / source
