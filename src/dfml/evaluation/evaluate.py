@@ -7,7 +7,7 @@ evaluated by embedding the image set once, one encoder after the other (`dfml.ev
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import chain, count
+from itertools import count
 
 import torch
 from jaxtyping import Float
@@ -21,6 +21,7 @@ from dfml.evaluation.manifest import Manifest, make_manifest
 from dfml.evaluation.score import Score
 from dfml.learners.base import AbstractLearner
 from dfml.nn import Norm, norm_layers
+from dfml.nn.encoder import tensors_of
 from dfml.zoo.store import Zoo
 
 EPISODES, FROZEN_EPISODES = 600, 10_000
@@ -109,7 +110,7 @@ def _adapt_and_predict(learner: AbstractLearner, norm: Norm, support: Tensor, la
 
 
 def _device(learner: AbstractLearner) -> torch.device:
-    return next((t.device for t in chain(learner.parameters(), learner.buffers())), torch.device("cpu"))
+    return next((t.device for t in tensors_of(learner)), torch.device("cpu"))
 
 
 def _one_by_one(

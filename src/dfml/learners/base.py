@@ -2,7 +2,6 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from itertools import chain
 from typing import Any, ClassVar
 
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from dfml.episode import Episode
 from dfml.functional.heads import centroid_coefficients
 from dfml.nn import Encoder, Norm, as_images, is_transductive
+from dfml.nn.encoder import tensors_of
 
 Metrics = dict[str, float]
 BATCH = 128  # images that a predictor looks at at once
@@ -137,8 +137,7 @@ class AbstractLearner(nn.Module, ABC):
         Raises:
             InputError: images of another type, shape or range; see `dfml.nn.as_images`.
         """
-        tensors = chain(self.parameters(), self.buffers())
-        dtype = next((t.dtype for t in tensors if t.is_floating_point()), torch.float32)
+        dtype = next((t.dtype for t in tensors_of(self) if t.is_floating_point()), torch.float32)
         return self._adapt(as_images(support_x, dtype), support_y, norm=norm or self.norm)
 
     @abstractmethod

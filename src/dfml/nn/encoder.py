@@ -1,5 +1,6 @@
 """What an image must look like to a network, and networks that normalise their own input."""
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from functools import cache
 from itertools import chain
@@ -194,6 +195,11 @@ def _constants(spec: InputSpec, device: torch.device, dtype: torch.dtype) -> Ten
         return torch.tensor([spec.mean, spec.std], device=device, dtype=dtype)[:, :, None, None]
 
 
+def tensors_of(network: nn.Module) -> Iterator[Tensor]:
+    """Parameters, then buffers: a network that was read from ONNX has no parameters."""
+    return chain(network.parameters(), network.buffers())
+
+
 class Encoder(nn.Module):
     """A backbone that normalises its own input: images in [0, 1] to flat features."""
 
@@ -202,7 +208,7 @@ class Encoder(nn.Module):
         self.backbone, self.spec = backbone, spec
         self.mean: Tensor
         self.std: Tensor
-        device = next((t.device for t in chain(backbone.parameters(), backbone.buffers())), None)
+        device = next((t.device for t in tensors_of(backbone)), None)
         for name, values in (("mean", spec.mean), ("std", spec.std)):
             self.register_buffer(name, torch.tensor(values, device=device)[:, None, None], persistent=False)
 

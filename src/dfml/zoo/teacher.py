@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import Protocol, TypeVar, overload, runtime_checkable
 
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from dfml.errors import InputError
 from dfml.functional.priors import BatchNormStatistics, capture_statistics
 from dfml.nn import Classifier, Encoder, as_floats, inference_copy
+from dfml.nn.encoder import tensors_of
 from dfml.nn.foreign import ForeignBackbone
 from dfml.nn.precision import mixed_precision
 from dfml.zoo.card import AnswerKind, Capability, ModelCard
@@ -130,7 +130,7 @@ class LocalTeacher:
     @property
     def _dtype(self) -> torch.dtype:
         """Of the weights; what carries its file alone takes float32."""
-        dtype = _first_tensor(self.network).dtype
+        dtype = next(tensors_of(self.network)).dtype
         return dtype if dtype.is_floating_point else torch.float32
 
     def _fit(self, images: Tensor) -> Tensor:
@@ -143,16 +143,12 @@ class LocalTeacher:
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return _first_tensor(self.network).device
+        return next(tensors_of(self.network)).device
 
     @property
     def backbone(self) -> nn.Module:
         """The network below the head."""
         return self.network.backbone
-
-
-def _first_tensor(network: nn.Module) -> Tensor:
-    return next(chain(network.parameters(), network.buffers()))
 
 
 T = TypeVar("T")
