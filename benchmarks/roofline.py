@@ -99,12 +99,13 @@ def make_tasks(zoo: Zoo, device: torch.device) -> list[Task]:
     own = nbytes(list(learned.generator.parameters())) + nbytes(list(zoo.network(zoo.ids[0]).parameters()))
     shown = len(tasks.LABELS) * 3 * 32 * 32 * 4
 
-    method = Consolidate(recovery=MetaGenerator(), updates=1, capacity=512, validation_teachers=0)
+    student = {"network": "conv4_growing", "updates": 1}
+    method = Consolidate(recovery=MetaGenerator(), capacity=512, validation_teachers=0, **student)
     state = method.init(zoo, Rng(0))
     state.bank = AnswerBank(capacity=512, shape=(3, 32, 32), outputs=5 * len(zoo))
     state.bank.add(torch.randint(0, 256, (512, 3, 32, 32), dtype=torch.uint8), torch.randn(512, 5 * len(zoo)))
     state.to(device)
-    student = nbytes(list(state.student.parameters()))
+    learned_bytes = nbytes(list(state.student.parameters()))
 
     bank = tasks.random_bank()
     bank.to(device)
@@ -120,7 +121,7 @@ def make_tasks(zoo: Zoo, device: torch.device) -> list[Task]:
         (
             "consolidate",
             lambda: method.learn(state, Rng(0), updates=method.updates, done=0.5),
-            7 * student + 128 * (3 * 32 * 32 + 1000),
+            7 * learned_bytes + 128 * (3 * 32 * 32 + 1000),
         ),
         ("replay", lambda: learner.meta_loss(drawn)[0].backward(), 12 * nbytes(list(learner.parameters()))),
         (

@@ -51,6 +51,16 @@ def test_what_is_joined_to_the_answers_and_how_much_it_counts(classifiers, count
     torch.testing.assert_close(features @ features.T, expected, atol=1e-5, rtol=1e-4)
 
 
+def test_the_hidden_layer_is_a_product_its_norm_and_what_is_positive():
+    trunk, features = _network(hidden=16).trunk, torch.randn(5, 8)
+    convolution, norm = trunk[1], trunk[2]
+    norm.running_mean.normal_()
+    expected = F.batch_norm(
+        features @ convolution.weight.flatten(1).T, norm.running_mean, norm.running_var, norm.weight, norm.bias
+    ).relu()
+    torch.testing.assert_close(trunk(features), expected)
+
+
 def test_joint_logits_are_those_that_all_classifiers_were_derived_from():
     classes = [[7, 2, 3], [3, 5], [5, 9, 7], [2, 9]]
     known = sorted({c for each in classes for c in each})

@@ -154,7 +154,14 @@ class JointLogits(nn.Module):
         return self._solved(right) if self.inverse is None else right @ self.inverse
 
 
+class _Pointwise(nn.Conv2d):
+    """A 1x1 convolution of maps of one pixel, computed as the product that it is, several times as fast on a CPU."""
+
+    def forward(self, input: Float[Tensor, "n c 1 1"]) -> Float[Tensor, "n o 1 1"]:
+        return F.linear(input.flatten(1), self.weight.flatten(1), self.bias)[..., None, None]
+
+
 def _hidden_layer(features: int, hidden: int) -> nn.Sequential:
     """A 1x1 convolution is a linear layer whose BatchNorm obeys the same policy, and folds away, as all others do."""
-    convolution = nn.Conv2d(features, hidden, 1, bias=False)
+    convolution = _Pointwise(features, hidden, 1, bias=False)
     return nn.Sequential(nn.Unflatten(1, (features, 1, 1)), convolution, BatchNorm2d(hidden), nn.ReLU(), nn.Flatten())
