@@ -26,6 +26,8 @@ LONG = 10.0  # seconds after which a piece is not repeated again
 BEYOND = (100_000, 1_000_000)
 OPTIONS = {
     "recovery": "meta_generator",
+    "network": "conv4",
+    "method.answers_per_step": None,
     "method.validation_teachers": 0,
     "method.updates": 10,
     "run.steps": 4,
@@ -34,7 +36,7 @@ OPTIONS = {
 
 @dataclass(frozen=True)
 class Setting:
-    """A zoo of five-class models and what the recipe `fast` does with it in a step.
+    """A zoo of five-class models and what consolidation into a Conv4-32 does with it in a step.
 
     Args:
         models: of the zoo.
@@ -196,8 +198,8 @@ def markdown(*rows: tuple[str, ...]) -> str:
 
 
 def pieces_table(lines: list[dict[str, Any]]) -> str:
-    """Milliseconds of each piece, and seconds of a step of `fast` over 100 models."""
-    rows = [("network", "pixels", "visit, image and pass", "answer", "update, image", "read", "a step of `fast`, s")]
+    """Milliseconds of each piece, and seconds of a step over 100 models."""
+    rows = [("network", "pixels", "visit, image and pass", "answer", "update, image", "read", "a step, s")]
     for v in named(lines, "pieces"):
         cost = [f"{1000 * v[f'{piece}_s']:.3g}" for piece in ("visit", "answer", "update", "read")]
         rows.append((v["network"], str(v["size"]), *cost, f"{Setting(100, v['size']).seconds(v):.3g}"))
