@@ -41,6 +41,7 @@ class _Larger(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, dim: int) -> Tensor:
+        """The maxima; what is kept for the gradient is which of the two won, as bit masks, rather than the values."""
         first, second = _pairs(x, dim)
         behind = torch.sub(first, second).view(SIGNED[x.element_size()])
         ctx.save_for_backward(behind.bitwise_right_shift_(8 * x.element_size() - 1))  # all bits where the second won
@@ -49,6 +50,7 @@ class _Larger(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        """By `_Spread`, so that it has a gradient too."""
         return _Spread.apply(gradient, ctx.saved_tensors[0], ctx.dim, ctx.size), None
 
 
@@ -57,6 +59,7 @@ class _Spread(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, gradient: Tensor, second_won: Tensor, dim: int, size: int) -> Tensor:
+        """What comes in at the winners' places, and zeros at all others, an odd last place among them."""
         ctx.save_for_backward(second_won)
         ctx.dim = dim
         shape = [*gradient.shape]
@@ -72,6 +75,7 @@ class _Spread(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        """What stands at the winners' places."""
         (second_won,) = ctx.saved_tensors
         first, second = (part.contiguous().view(second_won.dtype) for part in _pairs(gradient, ctx.dim))
         chosen = (first & ~second_won) | (second & second_won)

@@ -155,9 +155,11 @@ class BatchedEngine(AbstractEngine):
         wanted = send(torch.stack([visit.labels for visit in visits]), stack.device)
 
         def generate(parameters: dict[str, Tensor], latents: Tensor) -> Tensor:
+            """One teacher's images; mapped over all of them."""
             return functional_call(generator, parameters, (latents,))
 
         def terms_at(step: int) -> tuple[Tensor, list[dict[str, Tensor]]]:
+            """Images of the adapted generators at a step, and each teacher's terms there, as `_Alone` gives one's."""
             with mixed_precision():
                 images = vmap(generate)(dict(zip(names, adapted, strict=True)), codes).float()
                 each = zip(images, rngs, strict=True)
