@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from dfml.errors import NotInstalled
+from dfml.errors import NotAtHand
 from dfml.files import content_hash, locked, to_json, write_atomic
 
 
@@ -49,10 +49,10 @@ def require_consent(code: Mapping[str, Any], what: str) -> None:
     """Refuse code that the user has not agreed to; nothing to do where ``what`` is empty.
 
     Raises:
-        NotInstalled: names the code.
+        NotAtHand: names the code.
     """
     if what and _key(code) not in _given():
-        raise NotInstalled(
+        raise NotAtHand(
             f"a model that runs code which is not dfml's: {what}",
             "your consent, because that code can do whatever you can",
             "if you trust who made it: --trust when a model is added, `dfml trust FOLDER` for a zoo or predictor from "

@@ -18,8 +18,11 @@ class InputError(ValueError):
         return type(self), (self.given, self.wanted, self.do)
 
 
-class NotInstalled(InputError):
-    """What is needed is not at hand on this machine: a library, a module of the user's own, or consent to run it."""
+class NotAtHand(InputError):
+    """What a model needs is not at hand on this machine: a library, a module of the user's own, or consent to run it.
+
+    That says nothing of the model itself, so that nobody takes it for broken.
+    """
 
 
 class PartialFailure(Exception):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from dfml.errors import InputError, NotInstalled
+from dfml.errors import InputError, NotAtHand
 from dfml.functional.priors import capture_statistics
 from dfml.nn import Encoder
 from dfml.randomness import Rng
@@ -111,9 +111,9 @@ def test_a_module_in_the_current_folder_is_found_and_elsewhere_the_model_is_name
     monkeypatch.chdir(tmp_path / "zoo")
     monkeypatch.delitem(sys.modules, "in_here")
     zoo = Zoo.open(tmp_path / "zoo")
-    with pytest.raises(NotInstalled, match=r"model mine: python:in_here:Net(.|\n)*module's folder"):
+    with pytest.raises(NotAtHand, match=r"model mine: python:in_here:Net(.|\n)*module's folder"):
         zoo.teacher("mine")
-    with pytest.raises(NotInstalled):  # nothing can be said of it here, so that it is not called broken
+    with pytest.raises(NotAtHand):  # nothing can be said of it here, so that it is not called broken
         audit(zoo, rng=Rng(0))
 
 
@@ -150,6 +150,8 @@ def test_a_zoo_from_elsewhere_brings_no_consent(tmp_path, monkeypatch):
     monkeypatch.setenv("DFML_CONFIG", str(tmp_path / "somebody else"))
     with pytest.raises(InputError, match=r"runs code .*foreign_models\.Net\(\)(.|\n)*dfml trust"):
         Zoo.open(tmp_path / "zoo").teacher("net")
+    with pytest.raises(NotAtHand):  # nor is it called broken for that
+        audit(Zoo.open(tmp_path / "zoo"), rng=Rng(0))
     from dfml.cli import main
 
     assert main(["trust", str(tmp_path / "zoo")]) == 0
@@ -233,7 +235,7 @@ def test_a_source_whose_library_is_missing_names_the_extra(tmp_path, monkeypatch
     if source.endswith(".onnx"):
         (tmp_path / source).write_bytes(b"\x08\x09\x12\x07pytorch")
         source = tmp_path / source
-    with pytest.raises(InputError, match=rf"{module} cannot be imported(.|\n)*\.\[{extra}\]"):
+    with pytest.raises(NotAtHand, match=rf"{module} cannot be imported(.|\n)*\.\[{extra}\]"):
         add(tmp_path / "zoo", source, class_names=CLASSES, images=IMAGES)
     assert not (tmp_path / "zoo").exists()
 

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from dfml.errors import InputError, NotFinite, NotInstalled
+from dfml.errors import InputError, NotAtHand, NotFinite
 from dfml.functional.noise import natural_noise
 from dfml.nn import InputSpec
 from dfml.randomness import Rng
@@ -74,13 +74,13 @@ def audit(zoo: Zoo, *, rng: Rng, canvas: InputSpec | None = None, progress: Prog
         progress: called with the teachers done and to do.
 
     Raises:
-        NotInstalled: a model's library, module or consent is missing here, so that nothing can be said of it.
+        NotAtHand: a model's library, module or consent is missing here, so that nothing can be said of it.
     """
     verdicts: dict[str, Verdict] = {}
     for model in zoo.ids:
         try:
             zoo.teacher(model)
-        except NotInstalled:
+        except NotAtHand:
             raise  # not the model's fault
         except InputError as error:
             verdicts[model] = Verdict(model, "broken", f"it cannot be loaded: {error.given}")

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from dfml.errors import InputError, NotInstalled
+from dfml.errors import InputError, NotAtHand
 
 Options = Mapping[str, Any]
 """Plain values of a model card."""
@@ -49,12 +49,12 @@ def library(module: str, extra: str) -> ModuleType:
     """An optional package.
 
     Raises:
-        InputError: it is not installed; names the extra.
+        NotAtHand: it is not installed; names the extra.
     """
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise NotInstalled(
+        raise NotAtHand(
             f"{module.partition('.')[0]} cannot be imported ({error})",
             f"it is needed for models of this source, and comes with the extra {extra!r}",
             f"in the clone of dfml: pip install -c constraints-vision.txt -e '.[{extra}]'",

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from dfml.errors import InputError, NotInstalled
+from dfml.errors import InputError, NotAtHand
 from dfml.nn.foreign.base import Options, Source
 
 WANTED = "module:function, whose call gives a torch.nn.Module"
@@ -37,7 +37,7 @@ def _found(name: str) -> Callable[..., Any]:
         found: Any = importlib.import_module(module)
         return reduce(getattr, path.split("."), found)
     except ImportError as error:
-        raise NotInstalled(
+        raise NotAtHand(
             f"python:{name} ({type(error).__name__}: {error})",
             f"{WANTED}, in a module that Python finds from here",
             "correct the path, install the package, or run in the module's folder",
