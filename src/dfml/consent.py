@@ -6,12 +6,16 @@ bring its own consent. It holds for one call with its arguments, or for one file
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 from dfml.errors import NotAtHand
-from dfml.files import content_hash, locked, to_json, write_atomic
+from dfml.files import content_hash, locked, to_json, write_atomic, writing
+
+_held: ContextVar[dict[str, str] | None] = ContextVar("consent that is not written yet", default=None)
 
 
 def consent_file() -> Path:
@@ -37,12 +41,36 @@ def give_consent(code: Mapping[str, Any], what: str) -> None:
         what: it is, for people who read the file.
 
     Raises:
-        OSError: the file cannot be written.
+        InputError: the file cannot be written.
     """
+    if (held := _held.get()) is not None:
+        held[_key(code)] = what
+    else:
+        _write({_key(code): what})
+
+
+@contextmanager
+def held_consent() -> Iterator[Callable[[], None]]:
+    """Inside, consent that is given holds for what is done inside; calling what is yielded writes it.
+
+    So what fails before that call leaves no consent behind.
+    """
+    held: dict[str, str] = {}
+    before = _held.set(held)
+    try:
+        yield lambda: _write(held)
+    finally:
+        _held.reset(before)
+
+
+def _write(more: dict[str, str]) -> None:
+    if not more:
+        return
     path = consent_file()
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path.parent, "trusting"):
-        write_atomic(path, to_json(_given() | {_key(code): what}))
+        write_atomic(path, to_json(_given() | more))
 
 
 def require_consent(code: Mapping[str, Any], what: str) -> None:
@@ -51,7 +79,7 @@ def require_consent(code: Mapping[str, Any], what: str) -> None:
     Raises:
         NotAtHand: names the code.
     """
-    if what and _key(code) not in _given():
+    if what and _key(code) not in _given() | (_held.get() or {}):
         raise NotAtHand(
             f"a model that runs code which is not dfml's: {what}",
             "your consent, because that code can do whatever you can",

@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from dfml.consent import consent_file
 from dfml.errors import InputError, NotAtHand
 from dfml.functional.priors import capture_statistics
 from dfml.nn import Encoder
@@ -212,6 +213,41 @@ def test_what_is_missing_is_asked_for_by_the_name_of_its_option(tmp_path, change
     with pytest.raises(InputError, match=words):
         add(tmp_path / "zoo", NET, **{"class_names": CLASSES, "images": IMAGES, "trust": True} | changes)
     assert not (tmp_path / "zoo").exists()
+
+
+def refuse(*_):
+    raise InputError("refused", "nothing", "nothing")
+
+
+def test_an_addition_that_fails_leaves_no_consent_and_no_folder(tmp_path, monkeypatch):
+    options = {"class_names": CLASSES, "images": IMAGES, "trust": True}
+    torch.save(Net(), tmp_path / "whole.pth")
+    for changes in ({"class_names": ("ant", "bee")}, {"images": {}}, {"weights": "missing.pth"}):
+        with pytest.raises(InputError):
+            add(tmp_path / "new" / "zoo", NET, **options | changes)
+    with pytest.raises(InputError):
+        add(tmp_path / "new" / "zoo", tmp_path / "whole.pth", **options | {"class_names": ("ant", "bee")})
+    assert not consent_file().exists()
+    monkeypatch.setattr("dfml.zoo.adding._check_read", refuse)
+    with pytest.raises(InputError, match="refused"):
+        add(tmp_path / "new" / "zoo", NET, **options)
+    assert not consent_file().exists()
+    assert not (tmp_path / "new").exists()
+
+
+def test_consent_that_cannot_be_kept_leaves_no_model(tmp_path, monkeypatch):
+    """Else the zoo would hold a model that nobody can load."""
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("DFML_CONFIG", str(tmp_path / "file"))
+    with pytest.raises(InputError, match=r"trusted\.json: cannot be written"):
+        add(tmp_path / "zoo", NET, class_names=CLASSES, images=IMAGES, trust=True)
+    assert not (tmp_path / "zoo").exists()
+
+
+def test_consent_outlives_an_addition_that_succeeds(tmp_path):
+    add(tmp_path / "zoo", NET, id="one", class_names=CLASSES, images=IMAGES, trust=True)
+    assert "foreign_models.Net()" in consent_file().read_text()
+    add(tmp_path / "zoo", NET, id="two", class_names=CLASSES, images=IMAGES)  # agreed to before
 
 
 @pytest.mark.parametrize("source", ["python:foreign_models:broken", "python:no_such_module:f", "python:json"])

@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from safetensors.torch import save as save_tensors
 from torch import nn
 
+from dfml.consent import held_consent
 from dfml.errors import InputError
 from dfml.files import locked, write_atomic
 from dfml.nn import InputSpec
@@ -67,29 +69,31 @@ def add(
 
     Raises:
         InputError: it cannot be read, is no classifier of images, lacks what must be known (the message names the
-            argument), is in the zoo already, or its library is not installed. The zoo is as it was then.
+            argument), is in the zoo already, or its library is not installed. The zoo is as it was then, and what
+            ``trust`` agreed to is not remembered.
     """
     folder = Path(folder)
     path = Path(source)
-    if path.suffix == ".json" and path.is_file() and recognise(path).kind == "card":
-        card, content = _of_other_zoo(path, id, trust)
-    else:
-        names = _names(class_names)
-        classes = names if isinstance(names, int) else len(names) if names else None
-        given = given_model(
-            source,
-            like=like,
-            weights=Path(weights) if weights else None,
-            arguments=arguments,
-            classes=classes,
-            trust=trust,
-        )
-        _check_free(folder, id or _file_name(given.name))
-        if given.source == "pickle":
-            given = exported_from(given, _spec(given, images or {}).shape)
-        card, content = _card(given, names, images or {}, id)
-    card = replace(card, licence=licence or card.licence, accuracy=dict(accuracy or card.accuracy), stored_hash="")
-    _write(folder, card, content, shared_classes)
+    with held_consent() as keep_consent:
+        if path.suffix == ".json" and path.is_file() and recognise(path).kind == "card":
+            card, content = _of_other_zoo(path, id, trust)
+        else:
+            names = _names(class_names)
+            classes = names if isinstance(names, int) else len(names) if names else None
+            given = given_model(
+                source,
+                like=like,
+                weights=Path(weights) if weights else None,
+                arguments=arguments,
+                classes=classes,
+                trust=trust,
+            )
+            _check_free(folder, id or _file_name(given.name))
+            if given.source == "pickle":
+                given = exported_from(given, _spec(given, images or {}).shape)
+            card, content = _card(given, names, images or {}, id)
+        card = replace(card, licence=licence or card.licence, accuracy=dict(accuracy or card.accuracy), stored_hash="")
+        _write(folder, card, content, shared_classes, keep_consent)
     return card
 
 
@@ -209,19 +213,30 @@ def _of_other_zoo(path: Path, id: str | None, trust: bool) -> tuple[ModelCard, b
     return replace(card, id=id or card.id, stored_hash=""), content
 
 
-def _write(folder: Path, card: ModelCard, content: bytes, shared_classes: bool) -> None:
-    """Weights, card and index; or nothing."""
-    new, there = not (folder / INDEX).exists(), folder.exists()
+def _write(
+    folder: Path, card: ModelCard, content: bytes, shared_classes: bool, keep_consent: Callable[[], None]
+) -> None:
+    """Weights, card, index and consent; or nothing, not even the folders above."""
+    new = not (folder / INDEX).exists()
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        _write_locked(folder, card, content, shared_classes, new)
+        _write_locked(folder, card, content, shared_classes, new, keep_consent)
     except BaseException:
-        if not there:
-            folder.rmdir()
+        with suppress(OSError):  # somebody else has put something there
+            for path in made:
+                path.rmdir()
         raise
 
 
-def _write_locked(folder: Path, card: ModelCard, content: bytes, shared_classes: bool, new: bool) -> None:
+def _write_locked(
+    folder: Path,
+    card: ModelCard,
+    content: bytes,
+    shared_classes: bool,
+    new: bool,
+    keep_consent: Callable[[], None],
+) -> None:
     with locked(folder, "adding a model"):
         index = Index(folder.resolve().name, shared_classes) if new else Index.read(folder)
         _check_free(folder, card.id)
@@ -236,6 +251,7 @@ def _write_locked(folder: Path, card: ModelCard, content: bytes, shared_classes:
             ids = [*(m.id for m in index.models), card.id]
             rewrite_index(folder, index, ids=ids)
             _check_read(folder, card)
+            keep_consent()  # last: what fails before leaves none, and where it fails itself the model goes again
         except BaseException:
             for path in paths:
                 path.unlink(missing_ok=True)
