@@ -151,6 +151,17 @@ def test_where_no_class_is_shared_nothing_is_said_of_labels(sound, tmp_path):
     assert audit(Zoo.open(tmp_path), rng=Rng(0)) == []
 
 
+def test_of_copies_the_one_that_can_be_asked_for_more_stays_and_else_the_first(sound, boxed, tmp_path):
+    like = sound.ids[0]
+    add(sound, tmp_path, like, "a-boxed", source=boxed)
+    for model in ("b-whole", "c-whole"):
+        add(sound, tmp_path, like, model)
+    write_index(tmp_path, name="copies", shared_classes=True)
+    found = audit(Zoo.open(tmp_path), rng=Rng(0))
+    assert [(v.id, v.kind) for v in found] == [("a-boxed", "duplicate"), ("c-whole", "duplicate")]
+    assert all("classes of b-whole" in v.evidence for v in found)
+
+
 def test_a_zoo_of_which_nothing_can_be_read_is_broken_all_over(sound, tmp_path):
     add(sound, tmp_path, sound.ids[0], "gone")
     write_index(tmp_path, name="gone", shared_classes=True)

@@ -94,10 +94,13 @@ def audit(zoo: Zoo, *, rng: Rng, canvas: InputSpec | None = None, progress: Prog
 
 
 def _answer_alone(case: _Case) -> None:
-    """What models show on noise: answers that are no numbers, that never change, or that are another's."""
+    """What models show on noise: answers that are no numbers, that never change, or that are another's.
+
+    Those that can be asked for more come first, so that of two copies the more useful one stays.
+    """
     noise = natural_noise(PROBES, case.canvas.channels, case.canvas.size, case.rng.generator("noise"))
     seen: dict[tuple[str, ...], list[tuple[str, Tensor]]] = {}
-    for model in case.left:
+    for model in sorted(case.left, key=lambda model: -len(case.zoo.capabilities(model))):
         teacher = case.zoo.teacher(model)
         try:
             said = ask(teacher, noise)
