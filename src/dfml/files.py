@@ -19,6 +19,11 @@ from dfml.errors import InputError
 SEAL = "seal"  # the key of a file's checksum over all its other values
 
 
+def visible(name: object) -> str:
+    """A name, of a file say, on one line: what is no character to be seen is escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(name))
+
+
 def without_nan(value: Any) -> Any:
     """Plain values with null for NaN and infinity, which JSON lacks: an interval of a single episode, say."""
     if isinstance(value, float) and not math.isfinite(value):

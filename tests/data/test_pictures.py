@@ -126,6 +126,22 @@ def test_what_is_left_out_is_named(tmp_path, save_image):
         class_folders(tmp_path)
 
 
+def test_files_left_out_are_counted_and_the_first_named_whatever_their_names(tmp_path, save_image):
+    save_image(tmp_path / "a/1.png")
+    for i in range(40):
+        (tmp_path / f"a/note{i:02d}.txt").write_text("")
+    for name in ("a, b and c", "line\nbreak\x1b[31m", "long" * 50):
+        (tmp_path / f"a/{name}.md").write_text("")
+    with pytest.warns(UserWarning, match="left out") as told:
+        class_folders(tmp_path)
+    (said,) = (str(one.message) for one in told)
+    assert "43 files left out" in said
+    assert "'a/a, b and c.md', a/line\\nbreak\\x1b[31m.md, a/longlong" in said
+    assert said.endswith("longlong.md, a/note00.txt, a/note01.txt and 38 more")
+    assert said.isprintable()
+    assert len(said) - len(str(tmp_path)) < 300
+
+
 @pytest.mark.parametrize("ending", [".avif", ".jfif", ".jpe", ".webp", ".tiff"])
 def test_every_format_of_pillow_is_read(tmp_path, ending):
     (tmp_path / "a").mkdir()
@@ -185,7 +201,7 @@ def test_all_empty_class_folders_are_named(tmp_path, save_image):
     save_image(tmp_path / "c/deep/x.png")
     (tmp_path / "b").mkdir()
     with pytest.raises(
-        InputError, match=r"b: a class folder without images; so are c \(1 files left out.*c/deep/x\.png"
+        InputError, match=r"b: a class folder without images; so are c \(1 file left out.*c/deep/x\.png"
     ):
         class_folders(tmp_path)
 

@@ -8,11 +8,12 @@ from typing import Annotated, Any, Literal
 import tyro
 from tyro.conf import Positional
 
-from dfml.cli.show import bar, console, print_json, say, visible
+from dfml.cli.show import bar, console, print_json, say
 from dfml.cli.sources import data_glyphs, zoo_build, zoo_edit, zoo_list
 from dfml.cli.sweeps import sweep
 from dfml.cli.zoos import trust, zoo_add, zoo_audit, zoo_inspect
 from dfml.errors import InputError, PartialFailure
+from dfml.files import visible
 
 
 def demo(*, out: Path = Path("demo"), full: bool = False) -> None:

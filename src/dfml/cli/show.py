@@ -18,11 +18,6 @@ def say(text: str) -> None:
     console.print(text, markup=False, soft_wrap=True)
 
 
-def visible(name: object) -> str:
-    """A name, of a file say, on one line: what is no character to be seen is escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(name))
-
-
 def print_json(values: Any) -> None:
     """One line of JSON, in UTF-8 whatever the terminal's encoding is."""
     text = json.dumps(values, ensure_ascii=False, allow_nan=False) + "\n"

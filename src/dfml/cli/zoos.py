@@ -6,8 +6,9 @@ from typing import Any
 
 from tyro.conf import Positional
 
-from dfml.cli.show import bar, say, visible
+from dfml.cli.show import bar, say
 from dfml.errors import InputError, PartialFailure
+from dfml.files import visible
 
 
 def zoo_add(

@@ -14,11 +14,13 @@ from torch import Tensor
 from dfml.data.image_set import DataSplits, ImageSet
 from dfml.data.pictures import GROUND, is_image, picture_size, read_picture
 from dfml.errors import InputError
+from dfml.files import visible
 from dfml.nn.encoder import InputSpec, resized
 
 WANTED = "a folder per class, each with images (.png, .jpg, or whatever else Pillow reads)"
 LARGEST = 96  # pixels of a side, where nobody says how large images are to be
 NAMED = 5  # files that a message names
+LONGEST = 60  # characters of a name in it
 
 
 def class_folders(folder: Path) -> dict[str, list[Path]]:
@@ -38,7 +40,8 @@ def class_folders(folder: Path) -> dict[str, list[Path]]:
         inside = sorted(p for p in path.rglob("*") if p.is_file() and not any(map(_hidden, _below(p, path))))
         found[path.name] = [p for p in inside if p.parent == path and is_image(p)]
         left_out += [p for p in inside if p not in set(found[path.name])]
-    said = f"{len(left_out)} files left out, which are no images in a class folder itself: {_named(left_out, folder)}"
+    count = f"{len(left_out)} file{'s' if len(left_out) > 1 else ''}"
+    said = f"{count} left out (no images, or not in a class folder itself): {_named(left_out, folder)}"
     if empty := [path for path in classes if not found[path.name]]:
         others = f"; so are {_named(empty[1:], folder)}" if empty[1:] else ""
         raise InputError(
@@ -47,14 +50,21 @@ def class_folders(folder: Path) -> dict[str, list[Path]]:
             "put images into the folder itself, or remove it",
         )
     if left_out:
-        warnings.warn(f"{folder}: {said}", stacklevel=2)
+        warnings.warn(f"{visible(folder)}: {said}", stacklevel=2)
     return found
 
 
 def _named(paths: Sequence[Path], folder: Path) -> str:
-    """Some of the paths, seen from ``folder``."""
+    """The first of the paths, seen from ``folder``, and how many more there are."""
     more = f" and {len(paths) - NAMED} more" if len(paths) > NAMED else ""
-    return ", ".join(path.relative_to(folder).as_posix() for path in paths[:NAMED]) + more
+    return ", ".join(_short(visible(path.relative_to(folder).as_posix())) for path in paths[:NAMED]) + more
+
+
+def _short(name: str) -> str:
+    """A name that stands out in a list: quoted where it has gaps, without its middle where it is long."""
+    if len(name) > LONGEST:
+        name = f"{name[: LONGEST // 2]}...{name[-LONGEST // 2 :]}"
+    return f"'{name}'" if set(name) & {" ", ","} else name
 
 
 def subfolders(folder: Path) -> list[Path]:
