@@ -11,6 +11,8 @@ import pytest
 from PIL import Image
 
 from dfml.cli import main
+from dfml.errors import InputError
+from dfml.learners.predictor_file import load_predictor
 from dfml.runs.run_folder import RunFolder
 
 
@@ -34,7 +36,7 @@ def test_one_bad_file_does_not_cost_the_answers_of_the_good_ones(predictor, imag
     assert shown.out.count("%") == 2
     assert "2 not labelled" in shown.err
     assert "broken.png: not a readable image" in shown.err
-    assert "missing.png: not a readable image" in shown.err
+    assert "missing.png: no such file\n    wanted: an image file that is there\n    to do:  check the path" in shown.err
 
 
 def test_folders_and_patterns(predictor, place, image, capsys):
@@ -46,9 +48,37 @@ def test_folders_and_patterns(predictor, place, image, capsys):
     assert capsys.readouterr().out.count("%") == 2
 
 
-def test_no_images_are_an_error(predictor, tmp_path, capsys):
-    assert main(["predict", str(predictor), str(tmp_path)]) == 2
-    assert "no images" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("missing.png", "no such file"),
+        ("missing", "no such file"),
+        ("missing/*.png", "no such file"),
+        ("empty", "a folder without images"),
+        ("texts", "a folder without images"),
+        ("texts/notes.txt", "not a readable image"),
+        ("texts/cut.png", "not a readable image"),
+    ],
+)
+def test_a_name_that_gives_no_image_says_why_alone_and_beside_others(predictor, image, tmp_path, capsys, name, said):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "notes.txt").write_text("no image")
+    if name.endswith("cut.png"):
+        (tmp_path / name).write_bytes(image.read_bytes()[:40])
+    assert main(["predict", str(predictor), str(tmp_path / name)]) == 2
+    error = capsys.readouterr().err
+    assert f"error: {tmp_path / name}: {said}" in error
+    assert error.count("wanted:") == error.count("to do:") == 1
+    assert main(["predict", str(predictor), str(tmp_path / name), str(image)]) == 1
+    shown = capsys.readouterr()
+    assert shown.out.count("%") == 1
+    assert f"1 not labelled:\n  {tmp_path / name}: {said}" in shown.err
+
+
+def test_a_folder_named_as_a_file_is_told_from_one_without_images(predictor, image):
+    with pytest.raises(InputError, match=r"a folder\n.*image files\n.*name the files in it"):
+        load_predictor(predictor).predict_files([image.parent])
 
 
 @pytest.mark.parametrize("encoding", ["cp1252", "utf-8:strict", "ascii"])

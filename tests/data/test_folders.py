@@ -110,6 +110,9 @@ def test_photographs_stand_upright(tmp_path):
 def test_errors_name_the_folder_or_file(tmp_path, save_image):
     with pytest.raises(InputError, match="nowhere: no such folder"):
         read_folder(tmp_path / "nowhere")
+    (tmp_path.parent / "file.txt").write_text("")
+    with pytest.raises(InputError, match=r"file\.txt: a file, no folder"):
+        read_folder(tmp_path.parent / "file.txt")
     with pytest.raises(InputError, match="no folders in it"):
         read_folder(tmp_path)
     save_image(tmp_path / "a/x.png")
@@ -129,7 +132,7 @@ def test_load_image_fits_the_spec(tmp_path, save_image):
     assert 0 <= image.min() <= image.max() <= 1
     grey = InputSpec(channels=1, size=16, mean=(0.5,), std=(0.25,))
     assert load_image(tmp_path / "x.png", grey).shape == (1, 16, 16)
-    with pytest.raises(InputError, match=r"missing\.png"):
+    with pytest.raises(InputError, match=r"missing\.png: no such file"):
         load_image(tmp_path / "missing.png", grey)
     with pytest.raises(InputError, match="2 channels"):
         load_image(tmp_path / "x.png", InputSpec(channels=2, mean=(0.5, 0.5), std=(0.25, 0.25)))

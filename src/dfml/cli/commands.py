@@ -1,6 +1,6 @@
 """The commands; each imports what it needs, so that ``dfml --help`` is quick."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -239,6 +239,8 @@ def predict(
 ) -> None:
     """Label images with a predictor; those that cannot be read are named at the end, and the exit code is 1.
 
+    It is 2 where there is one alone, which cannot be read.
+
     Args:
         predictor: its folder, as `dfml adapt` writes it.
         images: image files, folders of them, or patterns such as ``photos/*.jpg``.
@@ -247,19 +249,29 @@ def predict(
     """
     from dfml.learners.predictor_file import image_files, load_predictor
 
-    classifier, unread = load_predictor(predictor), []
+    classifier, unread, answered = load_predictor(predictor), list[InputError](), 0
     for answer in classifier.label_files(image_files(images), ground=ground):
         if answer.error is not None:
             unread.append(answer.error)
-        elif as_json:
+            continue
+        answered += 1
+        if as_json:
             row = dict(zip(classifier.class_names, answer.probabilities, strict=True))
             print_json({"image": str(answer.path), "label": answer.label, "probabilities": row})
         else:
             print(f"{visible(answer.path)}\t{visible(answer.label)}\t{100 * max(answer.probabilities):.1f} %")
+    if len(unread) == 1 and not answered:
+        raise InputError(visible(unread[0].given), unread[0].wanted, unread[0].do)
     if unread:
-        raise PartialFailure(
-            f"{len(unread)} not labelled:\n" + "\n".join(f"  {visible(error.given)}" for error in unread)
-        )
+        raise PartialFailure(f"{len(unread)} not labelled:\n{_by_remedy(unread)}")
+
+
+def _by_remedy(errors: Sequence[InputError]) -> str:
+    """What is wrong with each, those together that are mended alike."""
+    alike: dict[tuple[str, str], list[str]] = {}
+    for error in errors:
+        alike.setdefault((error.wanted, error.do), []).append(f"  {visible(error.given)}\n")
+    return "".join(f"{''.join(given)}    wanted: {wanted}\n    to do:  {do}\n" for (wanted, do), given in alike.items())
 
 
 COMMANDS: dict[str, Callable[..., None]] = {

@@ -30,7 +30,8 @@ def class_folders(folder: Path) -> dict[str, list[Path]]:
         InputError: no such folder, no class folders, or class folders without images (they are named).
     """
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder", WANTED, "check the path")
+        what = "a file, no folder" if folder.exists() else "no such folder"
+        raise InputError(f"{folder}: {what}", WANTED, "check the path")
     classes = subfolders(folder)
     if not classes:
         raise InputError(f"{folder}: no folders in it", WANTED, "put the images of each class in a folder of its own")

@@ -65,7 +65,7 @@ def picture_size(path: Path) -> tuple[int, int]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
-    """Inside, what Pillow cannot read is said of ``path``."""
+    """Inside, a file that is missing, and what Pillow cannot read, is said of ``path``."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the error above its limit stays
@@ -77,6 +77,8 @@ def _opened(path: Path) -> Iterator[Image.Image]:
             f"at most {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels, Pillow's limit against files that fill the memory",
             "make the image smaller, or raise PIL.Image.MAX_IMAGE_PIXELS where the file is your own",
         ) from error
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file", "an image file that is there", "check the path") from error
     except Exception as error:  # a broken file can make Pillow's decoders raise nearly anything
         raise InputError(
             f"{path}: not a readable image ({error})", "a whole image file", "replace or remove the file"

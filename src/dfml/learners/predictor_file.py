@@ -109,6 +109,8 @@ class TaskClassifier:
             batch = list(islice(waiting, BATCH))
 
     def _load(self, path: str | Path, ground: str) -> Tensor | InputError:
+        if Path(path).is_dir():
+            return _folder_given(Path(path))
         try:
             return load_image(path, self.spec, ground=ground)
         except InputError as error:
@@ -133,13 +135,13 @@ class FileAnswer:
 def image_files(names: Iterable[str | Path]) -> list[Path]:
     """The files behind names: of a folder all images in it and below, of a pattern (``*``, ``?``, ``[``) what fits it.
 
-    A name that is neither stays as it is, so that reading it says what is wrong.
+    A name that gives none stays as it is, so that reading it says what is wrong.
     """
     files: list[Path] = []
     for name in names:
         path = Path(name)
         if path.is_dir():
-            files += _images_below(path)
+            files += _images_below(path) or [path]
         elif not path.exists() and (found := sorted(glob.glob(str(name), recursive=True))):
             met = [_images_below(p) if p.is_dir() else [p] for p in map(Path, found)]
             files += dict.fromkeys(chain.from_iterable(met))  # ``**`` meets folders and what is in them
@@ -152,6 +154,14 @@ def _images_below(folder: Path) -> list[Path]:
     """The images in a folder and below; what is hidden, or in a hidden folder, is left out."""
     found = (p for p in folder.rglob("*") if is_image(p))
     return sorted(p for p in found if not any(part.startswith(".") for part in p.relative_to(folder).parts))
+
+
+def _folder_given(folder: Path) -> InputError:
+    """Why a folder is not labelled: nothing is in it, or nobody has asked for what is (`image_files`)."""
+    wanted = "images (.png, .jpg, or whatever else Pillow reads) in it or below"
+    if _images_below(folder):
+        return InputError(f"{folder}: a folder", "image files", "name the files in it")
+    return InputError(f"{folder}: a folder without images", wanted, "check the path, or name the files")
 
 
 def adapt_to_folder(learner: AbstractLearner, support: str | Path, *, ground: str = GROUND) -> TaskClassifier:
