@@ -1,6 +1,7 @@
 """Commands that take models in, look at them and use them untrained."""
 
 import json
+import shutil
 
 import pytest
 
@@ -46,12 +47,30 @@ def test_a_model_is_inspected(tmp_path, capsys):
     out = capsys.readouterr().out
     for words in ("dfml:conv4", "bn_statistics", "drawn images", "in the wanted class"):
         assert words in out
+    assert f"picture: {picture}" in out
     assert picture.stat().st_size > 5000
+    for name, said in (("file/model.png", "cannot be written"), ("model.odd", "a picture's ending")):
+        (tmp_path / "file").write_text("")
+        assert main(["zoo", "inspect", "glyphs", "conv4-00", "--out", str(tmp_path / name)]) == 2
+        assert said in capsys.readouterr().err
+
+
+def test_a_picture_lies_with_its_zoo_and_never_where_one_happens_to_be(place, tmp_path, monkeypatch, capsys):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    zoo = shutil.copytree(place / "zoo", tmp_path / "zoo")
+    assert main(["zoo", "inspect", str(zoo), "toy-1"]) == 0
+    assert f"picture: {zoo / 'plots' / 'toy-1.png'}" in capsys.readouterr().out
+    assert (zoo / "plots" / "toy-1.png").exists()
+    assert Zoo.open(zoo).teacher("toy-1").card.id == "toy-1"  # the zoo is what it was
+    assert main(["zoo", "inspect", "glyphs", "conv4-00"]) == 0
+    (picture,) = tmp_path.glob("dfml-*/conv4-00.png")
+    assert f"picture: {picture}" in capsys.readouterr().out
+    assert not list((tmp_path / "here").iterdir())
 
 
 def test_verdicts_of_an_audit_are_written_and_taken_back(place, tmp_path, capsys):
-    import shutil
-
     folder = tmp_path / "zoo"
     shutil.copytree(place / "zoo", folder)
     broken = Zoo.open(folder).ids[1]

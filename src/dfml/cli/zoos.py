@@ -172,11 +172,11 @@ def zoo_inspect(zoo: Positional[str], model: Positional[str], /, *, out: Path | 
     Args:
         zoo: the zoo's folder, or ``glyphs``.
         model: its id.
-        out: the picture; MODEL.png in this folder unless given.
+        out: the picture; plots/MODEL.png of the zoo unless given, or a temporary folder where it cannot be written.
     """
     from dfml.runs.inspection import inspect
     from dfml.zoo import Zoo
 
-    found = inspect(Zoo.open(zoo), model, out or Path(f"{model}.png"))
+    found = inspect(Zoo.open(zoo), model, out)
     for line in found:
         say(line)

@@ -1,6 +1,8 @@
 """One model of a zoo, looked at: its card, what it can be asked, how sure it is, what it shows of its classes."""
 
+import os
 from pathlib import Path
+from tempfile import mkdtemp
 
 import torch
 
@@ -9,7 +11,7 @@ from dfml.functional.drawing import dead_leaves
 from dfml.randomness import Rng
 from dfml.recovery import DeepInversion, Recovered, Visit
 from dfml.runs.plots import contact_sheet, sheet_of
-from dfml.zoo.store import Zoo
+from dfml.zoo.store import EMBEDDED, Zoo
 from dfml.zoo.teacher import Teacher
 from dfml.zoo.views import logit_answers
 
@@ -17,13 +19,14 @@ IMAGES, CLASSES, DRAWN = 4, 10, 64  # recovered of a class, classes, and drawn i
 STEPS = 100  # on the pixels of recovered images
 
 
-def inspect(zoo: Zoo, model: str, picture: Path) -> list[str]:
+def inspect(zoo: Zoo, model: str, picture: Path | None = None) -> list[str]:
     """Lines about a model for people; draws a contact sheet of what it shows where gradients flow through it.
 
     Args:
         zoo: of the model.
         model: its id.
-        picture: to draw.
+        picture: to draw; None is ``plots/MODEL.png`` of the zoo, or of a new temporary folder where the zoo is the
+            package's own or cannot be written. The last line names it.
 
     Raises:
         InputError: no such model, one that cannot be loaded, or a picture that cannot be written.
@@ -56,8 +59,15 @@ def inspect(zoo: Zoo, model: str, picture: Path) -> list[str]:
         f"on {len(shown.labels)} images recovered from it: {100 * float(right):.0f} % in the wanted class, "
         f"{100 * float(answers.max(-1).values.mean()):.0f} % sure in the mean"
     )
+    picture = picture or _picture_of(zoo, model)
     contact_sheet([sheet_of(model, shown, card.class_names)], picture, columns=IMAGES)
     return [*lines, f"picture: {picture}"]
+
+
+def _picture_of(zoo: Zoo, model: str) -> Path:
+    """Beside what it is of, as the pictures of a run are; what came with the package stays as it came."""
+    own = zoo.path not in EMBEDDED.values() and os.access(zoo.path, os.W_OK)
+    return (zoo.path / "plots" if own else Path(mkdtemp(prefix="dfml-"))) / f"{model}.png"
 
 
 def _recovered(zoo: Zoo, teacher: Teacher, rng: Rng) -> Recovered:

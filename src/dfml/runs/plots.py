@@ -11,6 +11,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from dfml.errors import InputError
+from dfml.files import writing
 from dfml.recovery import Recovered
 from dfml.runs.progress import is_term
 
@@ -126,6 +128,15 @@ def _label(name: str) -> str:
 
 
 def _save(figure: Figure, path: Path, dpi: int = 130) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    FigureCanvasAgg(figure).print_figure(path, dpi=dpi, facecolor="white", bbox_inches="tight", pad_inches=0.1)
+    """Write a picture.
+
+    Raises:
+        InputError: it cannot be written, or its ending is of no kind of picture.
+    """
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            FigureCanvasAgg(figure).print_figure(path, dpi=dpi, facecolor="white", bbox_inches="tight", pad_inches=0.1)
+        except ValueError as error:
+            raise InputError(f"{path}: {error}", "a picture's ending, .png say", "change the name") from error
     return path
