@@ -78,6 +78,20 @@ def test_pictures(run, tmp_path):
     assert all(p.stat().st_size > 2000 for p in paths)
 
 
+def test_the_overview_says_how_many_teachers_it_leaves_out(run, tmp_path, monkeypatch):
+    titles = {}
+
+    def drawn(sheets, path, title="", **_):
+        titles[path.name] = title
+        return path
+
+    monkeypatch.setattr("dfml.runs.run.contact_sheet", drawn)
+    run.recover(tmp_path, teachers=["toy-0", "toy-1"])
+    assert titles == {"toy-0.png": "", "toy-1.png": "", "overview.png": "2 of 4 teachers"}
+    run.recover(tmp_path)
+    assert titles["overview.png"] == ""
+
+
 def test_a_known_class_in_the_evaluation_is_refused(run, tmp_path):
     data = make_data(tmp_path / "data", prefix="known", images=4)
     with pytest.raises(InputError, match="share"):

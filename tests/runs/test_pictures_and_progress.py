@@ -35,6 +35,8 @@ def test_contact_sheet_has_a_row_per_class_in_any_channel_count(tmp_path):
     ]
     path = contact_sheet(sheets, tmp_path / "deep" / "sheet.png", columns=4)
     assert Image.open(path).size[0] > 200
+    titled = contact_sheet(sheets, tmp_path / "titled.png", columns=4, title="3 of 7 teachers")
+    assert Image.open(titled).size[1] > Image.open(path).size[1]
 
 
 def test_plain_lines_outside_a_terminal():

@@ -52,12 +52,21 @@ def plot_curves(metrics: list[dict[str, Any]], folder: Path) -> list[Path]:
     return drawn
 
 
-def contact_sheet(sheets: Sequence[Sheet], path: Path, *, columns: int = 10) -> Path:
-    """Draw recovered images, a block per teacher, a row per class with its name, ``columns`` images a row."""
+def contact_sheet(sheets: Sequence[Sheet], path: Path, *, columns: int = 10, title: str = "") -> Path:
+    """Draw recovered images, a block per teacher, a row per class with its name, ``columns`` images a row.
+
+    Args:
+        sheets: of the teachers.
+        path: of the picture.
+        columns: images a row.
+        title: of the whole picture, if any.
+    """
     rows = max(len(s.class_names) for s in sheets)
     across = min(2, len(sheets))
     down = -(-len(sheets) // across)
     figure = Figure(figsize=(across * (1.4 + 0.42 * columns), down * (0.5 + 0.46 * rows)), layout="constrained")
+    if title:
+        figure.suptitle(title, fontsize=10, color=INK)
     for axes in figure.subplots(down, across, squeeze=False).flat:
         axes.axis("off")
     for axes, sheet in zip(figure.axes, sheets, strict=False):

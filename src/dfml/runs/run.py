@@ -99,7 +99,8 @@ class Run:
         return adapt_to_folder(self.learner, support)
 
     def recover(self, out: str | Path | None = None, *, teachers: Sequence[str] | None = None) -> list[Path]:
-        """Contact sheets of recovered images: one per teacher, and ``overview.png`` of up to four.
+        """Contact sheets of recovered images: one per teacher, and ``overview.png`` of up to four,
+        which says of how many.
 
         Args:
             out: a folder; None is ``plots/recovered`` of the run.
@@ -122,7 +123,8 @@ class Run:
             sheet = self._sheet(name)
             paths.append(contact_sheet([sheet], folder / f"{name}.png"))
             overview += [sheet] if len(overview) < OVERVIEW else []
-        return [*paths, contact_sheet(overview, folder / "overview.png", columns=8)]
+        title = f"{len(overview)} of {len(self.zoo)} teachers" if len(overview) < len(self.zoo) else ""
+        return [*paths, contact_sheet(overview, folder / "overview.png", columns=8, title=title)]
 
     def _sheet(self, name: str) -> Sheet:
         teacher = self.zoo.teacher(name)
