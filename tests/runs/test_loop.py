@@ -6,7 +6,9 @@ import torch
 from fakes import FakeMethod, FakeZoo, fake_config
 from test_checkpoint import same
 
+from dfml.methods import Consolidate
 from dfml.recipes.options import RunOptions
+from dfml.recipes.resolving import resolve
 from dfml.runs.budget import budget_used
 from dfml.runs.loop import Loop, Stopped
 from dfml.runs.run_folder import RunFolder
@@ -96,3 +98,34 @@ def test_the_used_part_of_a_budget_is_that_of_steps_or_time_whichever_is_more():
     assert budget_used(RunOptions(minutes=2), 5, 30.0) == 0.25
     assert budget_used(RunOptions(minutes=2, steps=10), 5, 90.0) == 0.75
     assert budget_used(RunOptions(minutes=2, steps=10), 12, 0.0) == 1.0
+
+
+@pytest.mark.parametrize(("least", "steps", "told"), [(10, 4, 1), (10, 9, 1), (10, 10, 0), (0, 1, 0)])
+def test_a_run_that_is_far_too_short_says_so_once_when_it_ends(tmp_path, monkeypatch, least, steps, told):
+    monkeypatch.setattr(FakeMethod, "least_steps", least)
+    updates = []
+    run(tmp_path / "run", updates.append, steps=steps)
+    said = [(u.step, note) for u in updates for note in u.notes if "too short" in note]
+    assert [step for step, _ in said] == [steps] * told
+    assert all(f"{steps} steps where 10 are the least" in note for _, note in said)
+
+
+def test_a_short_run_by_time_says_so_too_unless_it_is_stopped_to_go_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(FakeMethod, "least_steps", 10**9)
+    updates = []
+    run(tmp_path / "timed", updates.append, minutes=0.002)
+    assert ["too short" in "".join(u.notes) for u in updates] == [False] * (len(updates) - 1) + [True]
+    updates.clear()
+
+    def stop(update):
+        updates.append(update)
+        stop_at(2, signal.SIGTERM)(update)
+
+    with pytest.raises(Stopped):
+        run(tmp_path / "stopped", stop, steps=9)
+    assert not any("too short" in note for u in updates for note in u.notes)
+
+
+@pytest.mark.parametrize("recipe", ["best", "fast"])
+def test_no_recipe_of_consolidation_is_told_to_be_too_short(recipe):
+    assert resolve(recipe).run.steps >= 2 * Consolidate.least_steps

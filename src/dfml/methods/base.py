@@ -158,6 +158,8 @@ class AbstractMethod(ABC, Generic[S]):
     uses_data: bool = False
     trains: ClassVar[bool] = True
     """False for a baseline that is ready after `init`: no step is ever taken."""
+    least_steps: ClassVar[int] = 0
+    """Whoever trains for fewer is told in the end that they are far too few; 0 where that is not known."""
     compiles: ClassVar[bool] = False
     """Whether its states have something to `AbstractState.compile`."""
     ships: str = "last"

@@ -28,7 +28,7 @@ class Update:
     validation: Metrics = field(default_factory=dict)
     images_per_second: float = 0.0
     notes: tuple[str, ...] = ()
-    """For people, in plain sentences, before the first step and after it: what was cut, what a step costs."""
+    """For people, in plain sentences: what was cut, what a step costs, and after the last that they were few."""
 
     @property
     def fraction(self) -> float:

@@ -1,6 +1,6 @@
-"""What a run will take, said when it starts."""
+"""What a run will take, said when it starts; and that it was too short, when it ends."""
 
-from dfml.methods.base import AbstractState
+from dfml.methods.base import AbstractMethod, AbstractState
 from dfml.recipes.options import RunOptions
 from dfml.zoo.foreign_files import weight_file
 from dfml.zoo.store import Zoo
@@ -34,6 +34,17 @@ def cost_notes(options: RunOptions, step: int, seconds: float) -> tuple[str, ...
     if options.steps:
         told.append(f"{options.steps} take {options.steps * each / 60:.0f} minutes")
     return (f"A step takes {each:.1f} seconds: {', '.join(told)}.",)
+
+
+def end_notes(method: AbstractMethod, step: int) -> tuple[str, ...]:
+    """After the last step: that there were far too few of them, if so."""
+    if step >= method.least_steps:
+        return ()
+    return (
+        f"This run is far too short, {step} step{'s' if step > 1 else ''} where {method.least_steps} are the least and "
+        "the recipes take more: expect no more of it than of one of its models (--resume with more --steps or "
+        "--minutes goes on).",
+    )
 
 
 def _size(count: int) -> str:

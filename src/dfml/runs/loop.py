@@ -22,7 +22,7 @@ from dfml.recipes.options import RunOptions
 from dfml.runs.budget import OnProgress, Totals, Update, budget_used
 from dfml.runs.checkpoint import restore
 from dfml.runs.determinism import reproducible, seed_strays
-from dfml.runs.forecast import cost_notes
+from dfml.runs.forecast import cost_notes, end_notes
 from dfml.runs.measures import load_average, peak_memory_mb
 from dfml.runs.run_folder import RunFolder
 from dfml.runs.soundness import Snapshot, check_step, unsound_teachers
@@ -229,6 +229,7 @@ class Loop:
         if self.on_progress:
             rate = self.totals.images / seconds if seconds else 0.0
             notes = cost_notes(self.options, number, seconds) if number == 1 else ()
+            notes += end_notes(self.method, number) if self._done(state) else ()
             self.on_progress(Update(number, seconds, self.options, metrics, self.validation, rate, notes))
 
     def _sum(self, count: int) -> int:
