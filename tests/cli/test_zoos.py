@@ -85,6 +85,15 @@ def test_verdicts_of_an_audit_are_written_and_taken_back(place, tmp_path, capsys
     assert broken in Zoo.open(folder).ids
 
 
+@pytest.mark.parametrize("flips", [True, False])
+def test_a_zoo_that_is_built_says_that_its_images_are_mirrored_and_how_not_to(place, tmp_path, capsys, flips):
+    words = ["zoo", "build", "--data", str(place / "data"), "--out", str(tmp_path / "zoo"), "--models", "1"]
+    words += ["--way", "2", "--epochs", "1", "--width", "4", "--jobs", "1"]
+    assert main([*words, *([] if flips else ["--no-flips"])]) == 0
+    assert ("Images are mirrored in training; give --no-flips" in capsys.readouterr().out) == flips
+    assert Zoo.open(tmp_path / "zoo").index.recipe["training"]["flips"] is flips
+
+
 def _listed(folder, capsys):
     capsys.readouterr()
     assert main(["zoo", "list", str(folder)]) == 0

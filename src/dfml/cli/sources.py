@@ -66,9 +66,12 @@ def zoo_build(
 
     training = replace(TRAINING.get(arch, TrainingRecipe()), flips=flips)
     training = replace(training, epochs=epochs) if epochs else training
+    images = load_data(data, size=size, ground=ground)
+    if flips:  # which nobody can find out before there are models (`dfml.runs.mirroring`)
+        say("Images are mirrored in training; give --no-flips where a mirror changes the class, as of characters.")
     with zoo_progress() as progress:
         zoo = build_zoo(
-            load_data(data, size=size, ground=ground),
+            images,
             out=out,
             architecture=arch,
             models=models,
