@@ -12,7 +12,7 @@ from dfml.compute.ranks import SERIAL_RANKS, AbstractRanks
 from dfml.errors import InputError
 from dfml.learners.base import AbstractLearner, Metrics
 from dfml.randomness import Rng
-from dfml.recovery.base import Recovered
+from dfml.recovery.base import Recovered, UsesData
 from dfml.zoo.card import Capability
 from dfml.zoo.store import Zoo
 from dfml.zoo.teacher import OnDemand, Teacher
@@ -155,7 +155,7 @@ S = TypeVar("S", bound=AbstractState)
 class AbstractMethod(ABC, Generic[S]):
     """A paper. Its constructor arguments are its keyword-only hyper-parameters; configuration is made of them."""
 
-    uses_data: bool = False
+    uses_data: UsesData = False
     trains: ClassVar[bool] = True
     """False for a baseline that is ready after `init`: no step is ever taken."""
     least_steps: ClassVar[int] = 0

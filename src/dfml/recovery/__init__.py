@@ -6,6 +6,7 @@ from dfml.recovery.base import (
     Recovered,
     RecoveryState,
     Student,
+    UsesData,
     Visit,
     mean_terms,
 )
@@ -15,6 +16,7 @@ from dfml.recovery.drawn_images import DrawnImages
 from dfml.recovery.meta_generator import MetaGenerator
 from dfml.recovery.published_generator import PublishedMetaGenerator
 from dfml.recovery.real_images import RealImages
+from dfml.recovery.unlabelled import Unlabelled
 
 RECOVERIES: dict[str, type[AbstractRecovery]] = {
     "by_teacher": ByTeacher,
@@ -23,6 +25,7 @@ RECOVERIES: dict[str, type[AbstractRecovery]] = {
     "meta_generator": MetaGenerator,
     "published_generator": PublishedMetaGenerator,
     "real_images": RealImages,
+    "unlabelled": Unlabelled,
 }
 
 __all__ = [
@@ -38,6 +41,8 @@ __all__ = [
     "Recovered",
     "RecoveryState",
     "Student",
+    "Unlabelled",
+    "UsesData",
     "Visit",
     "mean_terms",
 ]

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any, ClassVar, Generic, Protocol, TypeVar, runtime_checkable
+from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -17,6 +17,8 @@ from dfml.zoo.card import Capability
 from dfml.zoo.teacher import Teacher
 
 SHOWN = 20  # classes of a teacher, on a contact sheet
+UsesData = bool | Literal["unlabelled"]
+"""What a method or recovery is shown of real images: nothing, pictures without labels, or labelled ones."""
 Student = Callable[[Tensor], Tensor]
 """Images in [0, 1] on the canvas to logits in one teacher's label order; differentiable."""
 
@@ -103,7 +105,7 @@ R = TypeVar("R", bound=RecoveryState)
 class AbstractRecovery(ABC, Generic[R]):
     """Makes images from teachers. The object holds hyper-parameters alone; what it learns is in its state."""
 
-    uses_data: ClassVar[bool] = False
+    uses_data: ClassVar[UsesData] = False
 
     @abstractmethod
     def requires(self) -> Capability:

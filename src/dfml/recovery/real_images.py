@@ -13,7 +13,7 @@ from dfml.data import ImageSet, load_data
 from dfml.errors import InputError
 from dfml.nn import InputSpec
 from dfml.randomness import Rng
-from dfml.recovery.base import AbstractRecovery, Canvas, Recovered, Visit
+from dfml.recovery.base import AbstractRecovery, Canvas, Recovered, UsesData, Visit
 from dfml.zoo.card import Capability
 
 
@@ -32,7 +32,7 @@ class RealImages(AbstractRecovery):
         data: what the zoo was built from; its train part is read.
     """
 
-    uses_data: ClassVar[bool] = True
+    uses_data: ClassVar[UsesData] = True
 
     def __init__(self, *, data: str = "glyphs"):
         self.data = data
