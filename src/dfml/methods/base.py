@@ -160,6 +160,8 @@ class AbstractMethod(ABC, Generic[S]):
     """False for a baseline that is ready after `init`: no step is ever taken."""
     least_steps: ClassVar[int] = 0
     """Whoever trains for fewer is told in the end that they are far too few; 0 where that is not known."""
+    grows: ClassVar[bool] = False
+    """Whether a run may go on with a zoo that more models have joined (`grow`)."""
     compiles: ClassVar[bool] = False
     """Whether its states have something to `AbstractState.compile`."""
     ships: str = "last"
@@ -172,6 +174,17 @@ class AbstractMethod(ABC, Generic[S]):
     @abstractmethod
     def init(self, zoo: Zoo, rng: Rng) -> S:
         """Everything before the first step, from the zoo alone; images are recovered on ``zoo.canvas``."""
+
+    def grow(self, state: S, zoo: Zoo, ids: list[str], rng: Rng) -> None:
+        """Take models into account that joined the zoo; of methods that say so.
+
+        Args:
+            state: of the zoo as it was, changed in place to what `init` could not know then.
+            zoo: all of it now.
+            ids: that joined it.
+            rng: of this call alone.
+        """
+        raise NotImplementedError
 
     @abstractmethod
     def plan(self, state: S, zoo: Zoo, rng: Rng) -> Plan:

@@ -2,7 +2,6 @@
 
 import copy
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, cast
@@ -26,17 +25,17 @@ from dfml.recovery import AbstractRecovery, Recovered, RecoveryState, Visit, mea
 from dfml.training.answering import Answering, answering_teachers
 from dfml.training.answers import coded_divergence
 from dfml.training.bank import AnswerBank, as_bytes
-from dfml.training.meta_model import update_average
+from dfml.training.meta_model import grown_adam, update_average
 from dfml.training.pseudo_validation import PseudoValidation
 from dfml.training.sight import Sight
-from dfml.training.student import student_backbone
+from dfml.training.student import Said, head_of, ready, student_backbone, student_said
 from dfml.zoo.card import Capability
 from dfml.zoo.store import Zoo
 from dfml.zoo.teacher import OnDemand, Teacher
 
-Said = Callable[[Encoder, Sight, Tensor], tuple[Tensor, Tensor]]
 MEASURED = 2048  # images that tell the mean and deviation of what teachers see
 LATE = 3  # power of the run's progress that the number of updates grows with
+CAUGHT_UP = 2000  # images of the bank that teachers which join are asked about in a step
 WARM_UP = 0.05  # of the run, in which the step size rises
 
 
@@ -53,6 +52,9 @@ class ConsolidateState(AbstractState):
     validation: PseudoValidation
     answering: Answering
     updates: int = 0
+    joined: list[str] = field(default_factory=list)
+    """Teachers that joined the zoo last, and are to be asked about the first `backlog` images of the bank."""
+    backlog: int = 0
     said: Said = field(default_factory=lambda: student_said)
     kept = ("student", "average", "optimiser", "recovery", "bank", "validation")
 
@@ -66,12 +68,12 @@ class ConsolidateState(AbstractState):
 
     def state_dict(self) -> dict[str, Any]:
         """The parts, and how often the student was updated."""
-        return super().state_dict() | {"updates": self.updates}
+        return super().state_dict() | {"updates": self.updates, "backlog": self.backlog}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over a checkpoint."""
         super().load_state_dict(state)
-        self.updates = state["updates"]
+        self.updates, self.backlog = state["updates"], state.get("backlog", 0)
 
 
 class Consolidate(AbstractMethod[ConsolidateState]):
@@ -131,7 +133,7 @@ class Consolidate(AbstractMethod[ConsolidateState]):
     """
 
     least_steps = 10  # on the embedded zoo 4 are about level with its best model, 10 well ahead; the recipes take more
-    compiles = True
+    compiles = grows = True
     ships = "ema-last"
 
     def __init__(
@@ -181,7 +183,7 @@ class Consolidate(AbstractMethod[ConsolidateState]):
 
     def requires(self) -> dict[Role, Capability]:
         """Anything at all of those that answer, and what the recovery needs of those that are visited."""
-        return {Role.VISIT: self.recovery.requires(), Role.ANSWER: Capability.LABELS}
+        return {Role.VISIT: self.recovery.requires(), Role.ANSWER: Capability.LABELS, Role.REVIEW: Capability.LABELS}
 
     def init(self, zoo: Zoo, rng: Rng) -> ConsolidateState:
         """A random student, an empty bank, the answering teachers and the validation teachers."""
@@ -207,7 +209,7 @@ class Consolidate(AbstractMethod[ConsolidateState]):
                 )
             width = self.hidden or int(backbone.feature_size)  # type: ignore[arg-type]
             sight = Sight(seen, self.features, width)
-        student = student.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        student = ready(student)
         images = self.teachers_per_step * self.images_per_class * self.classes_per_visit + self.drawn
         answering.choose(self.answers_per_step, zoo, student, images=images, updated=self.updates * self.batch_size)
         state = ConsolidateState(
@@ -229,7 +231,28 @@ class Consolidate(AbstractMethod[ConsolidateState]):
         ids = state.sound(state.validation.visited_ids)
         chosen = torch.randperm(len(ids), generator=rng.generator("select"))[: self.teachers_per_step]
         asked = state.answering.drawn(state.sound(state.answering.outputs_of), rng.generator("answering"))
-        return {Role.VISIT: [ids[i] for i in chosen.tolist()], Role.ANSWER: asked}
+        review = [name for name in state.joined if state.backlog and name not in state.aside]
+        return {Role.VISIT: [ids[i] for i in chosen.tolist()], Role.ANSWER: asked, Role.REVIEW: review}
+
+    def grow(self, state: ConsolidateState, zoo: Zoo, ids: list[str], rng: Rng) -> None:
+        """Heads and room in the bank for teachers that joined; those that are there, and the trunk, go on as they are.
+
+        Of features only those of the first teachers are learned.
+        """
+        at = state.answering.width
+        state.joined = state.answering.grow(zoo, state.validation.grow(zoo, ids), self.answering_teachers)
+        state.notes += (f"{len(ids)} models joined the zoo; {len(state.joined)} of them answer, on kept images too.",)
+        state.bank.widen(at, state.answering.width - at)
+        state.backlog = len(state.bank)
+        classes = [zoo.rows(name).tolist() for name in state.answering.outputs_of]
+        before = list(state.student.parameters())
+        with rng.seeded("heads"):
+            for name in ("student", "average"):
+                encoder: Encoder = getattr(state, name)
+                backbone = cast(AnsweringBackbone, encoder.backbone).grown(classes)
+                setattr(state, name, ready(Encoder(backbone, encoder.spec)))
+        sight = list(state.sight.parameters())
+        state.optimiser = grown_adam(state.optimiser, [*before, *sight], [*state.student.parameters(), *sight])
 
     def step(self, state: ConsolidateState, teachers: Teachers, rng: Rng) -> StepReport:
         """Recover from a few teachers, ask all of them, learn."""
@@ -255,11 +278,23 @@ class Consolidate(AbstractMethod[ConsolidateState]):
         said = state.ranks.map(lambda teacher: [ask(teacher)], teachers[Role.ANSWER])
         state.bank.add(images, state.answering.joined(teachers[Role.ANSWER].ids, [s for (s,) in said], state.sight))
 
+        # Catch up: teachers that joined the zoo are asked about images that were kept before.
+        if state.backlog:
+            self._catch_up(state, teachers[Role.REVIEW])
+
         # Learn: one student, all answers so far, and most of it when there are many.
         grown = max(1, round((1 + LATE) * self.updates * state.progress**LATE))
         report.terms["distillation"] = self.learn(state, rng, updates=grown, done=state.progress ** (1 + LATE))
         state.step += 1
         return report
+
+    def _catch_up(self, state: ConsolidateState, joined: OnDemand) -> None:
+        slots = slice(max(0, state.backlog - CAUGHT_UP), state.backlog)
+        images = as_floats(state.bank.images[slots])
+        for teacher in joined:
+            said = state.answering.ask(teacher, images, Sight([], 0, 1), self.temperature)
+            state.bank.tell(slots, state.answering.columns_of[teacher.card.id], said)
+        state.backlog = slots.start
 
     def _varied(self, recovered: list[Recovered], canvas: InputSpec, rng: Rng) -> Float[Tensor, "n c h w"]:
         """All images shifted and mirrored; those that are much alike, and drawn ones, also distorted and mixed."""
@@ -281,7 +316,7 @@ class Consolidate(AbstractMethod[ConsolidateState]):
     ) -> Visit:
         """To a teacher's training classes, the student in its place; none before it has learned, or without a head."""
         outputs = state.answering.outputs_of.get(teacher.card.id) if state.updates else None
-        student = partial(_head, state.student, outputs) if outputs else None
+        student = partial(head_of, state.student, outputs) if outputs else None
         labels = state.validation.training_labels(teacher.card, self.classes_per_visit, generator)
         return Visit(teacher, labels, student, answering.knowing(teacher.card.class_ids, but=teacher.card.id))
 
@@ -294,7 +329,7 @@ class Consolidate(AbstractMethod[ConsolidateState]):
         losses = []
         state.optimiser.param_groups[0]["lr"] = self.lr * cosine(done, warm_up=WARM_UP)
         state.student.train()
-        all_asked = state.answering.per_step is None and not state.aside
+        all_asked = state.answering.per_step is None and not state.aside and not state.backlog
         if state.sight.width:
             _, kept = state.bank.sample(MEASURED, rng.generator("sight"))
             state.sight.measure(kept[:, state.answering.width :])
@@ -346,21 +381,3 @@ class Consolidate(AbstractMethod[ConsolidateState]):
     def recovered_sheet(self, state: ConsolidateState, teachers: list[Teacher], rng: Rng) -> list[Recovered]:
         """What the meta-generator shows of these teachers now."""
         return self.recovery.show(state.recovery, teachers, self.images_per_class, rng)
-
-
-def student_said(
-    student: Encoder, sight: Sight, images: Float[Tensor, "n c h w"]
-) -> tuple[Float[Tensor, "n outputs"], Float[Tensor, "n numbers"]]:
-    """Logits of all heads on images in [0, 1], and what the student takes the teachers to see."""
-    backbone = cast(AnsweringBackbone, student.backbone)
-    hidden = backbone.trunk(backbone.backbone(student.normalise(images)))
-    return backbone.heads(hidden), sight(hidden)
-
-
-def student_logits(student: Encoder, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n outputs"]:
-    """Logits of all heads on images in [0, 1]."""
-    return cast(AnsweringBackbone, student.backbone).logits(student.normalise(images))
-
-
-def _head(student: Encoder, outputs: slice, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n classes"]:
-    return student_logits(student, images)[:, outputs]

@@ -59,6 +59,20 @@ class AnsweringBackbone(nn.Module):
         self.joint = JointLogits(self.classes) if self.shared else None
         self.feature_size = sum(self.sizes) + hidden + (known if self.joint else 0)
 
+    def grown(self, classes: Sequence[Sequence[int]]) -> "AnsweringBackbone":
+        """The same backbone and trunk under heads for more classifiers; those that are there stay as they are.
+
+        Args:
+            classes: of those that are there, in their order, and then of those that join them. Numbers may be others
+                than before: what counts is which classes are the same.
+        """
+        grown = AnsweringBackbone(self.backbone, classes, hidden=self.hidden)
+        grown.trunk = self.trunk
+        with torch.no_grad():
+            for name, old in self.heads.named_parameters():
+                grown.heads.get_parameter(name)[: len(old)] = old
+        return grown.train(self.training).to(self.origin.device)
+
     @property
     def description(self) -> dict[str, Any]:
         """See `dfml.nn.build_network`."""

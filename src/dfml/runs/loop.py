@@ -23,6 +23,7 @@ from dfml.runs.budget import OnProgress, Totals, Update, budget_used
 from dfml.runs.checkpoint import restore
 from dfml.runs.determinism import reproducible, seed_strays
 from dfml.runs.forecast import cost_notes, end_notes
+from dfml.runs.growing import grow, initial_state
 from dfml.runs.measures import load_average, peak_memory_mb
 from dfml.runs.run_folder import RunFolder
 from dfml.runs.soundness import Snapshot, check_step, unsound_teachers
@@ -88,10 +89,15 @@ class Loop:
     def start(self) -> AbstractState:
         """The state before the first step, or of the newest sound checkpoint."""
         seed_strays(self.rng.at("init"))
-        state = self.method.init(self.zoo, self.rng.at("init"))
+        saved, stages = self.folder.checkpoints.latest(), self.folder.stages
+        before = stages if saved is None else stages[: saved.get("stages", 1)]
+        state = initial_state(self.method, self.zoo, before, self.rng.at("init"))
         state.to(self.device)
-        if (saved := self.folder.checkpoints.latest()) is not None:
+        if saved is not None:
             restore(state, saved, self.folder.path)
+            for number in range(len(before), len(stages)):
+                grow(self.method, state, self.zoo, stages, number, self.rng.at("init"))
+            state.to(self.device)
             self.resumed_at = state.step
             self.totals = Totals(**saved["totals"])
             self.validation = saved["validation"]
@@ -150,7 +156,7 @@ class Loop:
             return
         self.totals.peak_memory_mb = max(self.totals.peak_memory_mb, peak_memory_mb())
         self.totals.load = load_average()
-        progress = {"totals": asdict(self.totals), "validation": self.validation}
+        progress = {"totals": asdict(self.totals), "validation": self.validation, "stages": len(self.folder.stages)}
         self.folder.checkpoints.save(state.step, {"step": state.step, "state": state.state_dict()} | progress)
         self._save_learner(state)
 

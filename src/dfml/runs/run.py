@@ -12,6 +12,7 @@ from dfml.learners.predictor_file import TaskClassifier, adapt_to_folder
 from dfml.methods.base import AbstractMethod, AbstractState
 from dfml.randomness import Rng
 from dfml.runs.checkpoint import load_tree, restore
+from dfml.runs.growing import initial_state
 from dfml.runs.plots import Sheet, contact_sheet, sheet_of
 from dfml.runs.run_folder import RunFolder
 from dfml.zoo import Zoo
@@ -83,7 +84,8 @@ class Run:
     def state(self) -> AbstractState:
         """The method's state at the checkpoint."""
         saved = self.checkpoint
-        state = self.method.init(self.zoo, Rng(self.folder.config.run.seed).at("init"))
+        stages = self.folder.stages[: saved.get("stages", 1)]
+        state = initial_state(self.method, self.zoo, stages, Rng(self.folder.config.run.seed).at("init"))
         restore(state, saved, self.path)
         return state
 

@@ -17,6 +17,7 @@ from dfml.recipes.options import Config, Sections
 from dfml.recipes.resolving import resolve
 from dfml.recipes.upgrade import upgraded
 from dfml.runs.checkpoint import Checkpoints
+from dfml.runs.growing import Stages, joined
 from dfml.zoo import Zoo
 from dfml.zoo.store import EMBEDDED
 
@@ -109,6 +110,9 @@ class RunFolder:
             clear_leftovers(part)
         noted = [{"after": folder.step, "key": key, "old": old, "new": new} for key, old, new in folder.changes(config)]
         about = folder.about | {"recipe_hash": config.hash, "config": config.sections}
+        if more := joined(zoo, there := folder.about["zoo"]):
+            about["zoo"] = describe_zoo(zoo) | {"stages": [*there["stages"], more]}
+            noted.append({"after": folder.step, "key": "zoo", "old": there["hash"], "new": zoo.hash})
         if noted:
             about["changes"] = [*folder.about.get("changes", []), *noted]
         write_atomic(folder.path / "config.json", to_json(sealed(about)))
@@ -128,13 +132,20 @@ class RunFolder:
         return [(k, old.get(k), new.get(k)) for k in sorted((old | new).keys() - open_here) if old.get(k) != new.get(k)]
 
     def other_zoo(self, zoo: Zoo) -> list[str]:
-        """Whether this is another zoo than that of the run, in words."""
+        """Whether this is another zoo than that of the run, in words; one that models have joined is none."""
         there = self.about["zoo"]
+        if joined(zoo, there):
+            return []
         if there["hash"] != zoo.hash:
             return [f"zoo: {there['name']} {there['hash'][:19]} there, {zoo.name} {zoo.hash[:19]} here"]
         if None not in (there.get("cards"), zoo.cards_hash) and there["cards"] != zoo.cards_hash:
             return [f"zoo: the cards of {zoo.name} say something else than when the run was started"]
         return []
+
+    @property
+    def stages(self) -> Stages:
+        """The models that the run began with, and those that joined its zoo; empty in a run by an older dfml."""
+        return self.about["zoo"].get("stages", [])
 
     @property
     def step(self) -> int:
@@ -214,6 +225,7 @@ def describe_zoo(zoo: Zoo) -> dict[str, Any]:
         "cards": zoo.cards_hash,
         "recipe": zoo.recipe_hash,
         "models": len(zoo.ids),
+        "stages": [zoo.ids],
         "architectures": sorted({zoo.entry(i).architecture for i in zoo.ids}),
     }
 

@@ -16,6 +16,7 @@ from dfml.recipes.options import Config, RunOptions
 from dfml.recipes.resolving import resolve
 from dfml.runs.budget import OnProgress, Update
 from dfml.runs.forecast import start_notes
+from dfml.runs.growing import check_grows
 from dfml.runs.loop import Loop
 from dfml.runs.mirroring import with_mirroring
 from dfml.runs.plots import plot_curves
@@ -46,7 +47,8 @@ def train(
         recipe: a shipped recipe's name or a TOML file; None is ``best``, and with ``resume`` the folder's own.
         minutes: budget of training time, all resumes together.
         steps: budget of steps; whichever budget is used first ends the run.
-        resume: go on from the newest checkpoint.
+        resume: go on from the newest checkpoint; models may have joined the zoo since, where the method can go on with
+            them (`AbstractMethod.grows`).
         override: with ``resume``, let ``overrides`` change hyper-parameters of the run; config.json notes it.
         overrides: hyper-parameters by name, ``{"lr": 0.1}`` or ``{"method.lr": 0.1}``.
         on_progress: called after every step.
@@ -89,6 +91,7 @@ def train_configured(
                 RunFolder.create(out, config, zoo)
             stack.enter_context(locked(RunFolder(out).path, "training"))
             if resume:
+                check_grows(method, zoo, RunFolder(out).about["zoo"])
                 RunFolder.reopen(out, config, zoo, override=override)
         fabric.barrier()
         folder = RunFolder(out)

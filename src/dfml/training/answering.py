@@ -42,6 +42,28 @@ class Answering:
         """Numbers that all their answers to an image are kept as."""
         return max(columns.stop for columns in self.columns_of.values())
 
+    def grow(self, zoo: Zoo, ids: Sequence[str], count: int | None) -> list[str]:
+        """Let more teachers answer, after those that do, as long as there is room.
+
+        Args:
+            zoo: of the teachers.
+            ids: that joined it.
+            count: so many answer in all, at most; None is all.
+
+        Returns:
+            Those that answer now.
+        """
+        joined = []
+        for name in ids:
+            size = len(zoo.entry(name).class_ids)
+            output = max(each.stop for each in self.outputs_of.values())
+            if (count is None or len(self.outputs_of) < count) and output + size <= OUTPUTS:
+                column = self.width
+                self.outputs_of[name] = slice(output, output + size)
+                self.columns_of[name] = slice(column, column + code_width(size))
+                joined.append(name)
+        return joined
+
     def drawn(self, sound: list[str], generator: torch.Generator) -> list[str]:
         """Those that answer in a step, among those that are sound."""
         if self.per_step is None or self.per_step >= len(sound):

@@ -12,6 +12,7 @@ from dfml.compute.devices import send
 from dfml.episode import Episode
 from dfml.errors import InputError, NotFinite
 from dfml.nn import as_floats
+from dfml.training.answers import NOT_ASKED
 
 BANK_BYTES = 2**30
 
@@ -210,6 +211,23 @@ class AnswerBank:
         slots = send((self.written + torch.arange(len(images))) % self.capacity, self.images.device)
         self.images[slots], self.answers[slots] = images.to(self.images), answers.detach().to(self.answers)
         self.written += len(images)
+
+    def widen(self, at: int, by: int) -> None:
+        """Room for ``by`` numbers more in every answer, before number ``at``; nobody was asked for them yet.
+
+        A bank that would pass 1 GiB by it keeps all its images.
+        """
+        room = self.answers.new_full((self.capacity, by), NOT_ASKED)
+        self.answers = torch.cat([self.answers[:, :at], room, self.answers[:, at:]], 1)
+
+    def tell(self, slots: slice, columns: slice, answers: Float[Tensor, "n width"]) -> None:
+        """Write what was answered about images that are held.
+
+        Raises:
+            NotFinite: an answer is no number; nothing is stored.
+        """
+        check_finite(answers, "teachers' answers")
+        self.answers[slots, columns] = answers.detach().to(self.answers)
 
     def sample(
         self, count: int, generator: torch.Generator

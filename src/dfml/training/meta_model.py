@@ -95,6 +95,29 @@ def build_meta_model(
     return MetaModel(encoder, rows, built).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
+def grown_adam(adam: torch.optim.Optimizer, before: list[Tensor], after: list[Tensor]) -> torch.optim.Adam:
+    """Adam over parameters of which some have more rows than before: it remembers what it knows of the old rows.
+
+    Args:
+        adam: over the parameters as they were.
+        before: these.
+        after: those that take their places, in the same order.
+    """
+    grown = torch.optim.Adam(after, lr=adam.param_groups[0]["lr"], fused=adam.param_groups[0]["fused"])
+    for old, new in zip(before, after, strict=True):
+        if old in adam.state:
+            grown.state[new] = {
+                name: value if value.shape != old.shape else _with_rows(value, len(new))
+                for name, value in adam.state[old].items()
+            }
+    return grown
+
+
+def _with_rows(value: Tensor, rows: int) -> Tensor:
+    more = value.new_zeros(rows - len(value), *value.shape[1:])
+    return torch.cat([value, more]) if len(more) else value
+
+
 @torch.no_grad()
 def update_average(average: nn.Module, model: nn.Module, *, decay: float, step: int) -> None:
     """average <- d average + (1 - d) model, parameters and buffers, with d rising to ``decay`` over the first steps."""

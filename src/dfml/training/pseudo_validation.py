@@ -38,7 +38,7 @@ class PseudoValidation:
 
     def __init__(self, zoo: Zoo, *, count: int, images_per_class: int, needs: Capability, rng: Rng):
         order = torch.randperm(len(zoo.ids), generator=rng.generator("held out")).tolist()
-        self.zoo, self.images_per_class = zoo, images_per_class
+        self.zoo, self.images_per_class, self.needs = zoo, images_per_class, needs
         able = {i for i in zoo.ids if needs in zoo.capabilities(i)}
         self.ids = sorted([zoo.ids[i] for i in order if zoo.ids[i] in able][:count])
         known = {c for i in self.ids for c in _some(zoo.entry(i).class_ids, HELD_OUT, rng.generator("classes", i))}
@@ -55,6 +55,18 @@ class PseudoValidation:
         self.bank = Bank(
             classes=max(1, len(self.class_ids)), capacity=VISITS * images_per_class, shape=zoo.canvas.shape
         )
+
+    def grow(self, zoo: Zoo, ids: Sequence[str]) -> list[str]:
+        """Teachers that joined the zoo train with the others: those that know a class which is not held out.
+
+        Returns:
+            These.
+        """
+        self.zoo = zoo
+        joined = [i for i in ids if not set(self.class_ids).issuperset(zoo.entry(i).class_ids)]
+        self.training_ids = [*self.training_ids, *joined]
+        self.visited_ids = [*self.visited_ids, *(i for i in joined if self.needs in zoo.capabilities(i))]
+        return joined
 
     def training_labels(self, card: ModelCard, limit: int, generator: torch.Generator) -> Int[Tensor, " n"]:
         """A teacher's outputs whose classes training may use, ``images_per_class`` of each.

@@ -1,15 +1,21 @@
 """The network that learns from a zoo: new, or a copy of a teacher."""
 
 import copy
+from collections.abc import Callable
 from dataclasses import replace
+from typing import cast
 
-from torch import nn
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from dfml.errors import InputError
-from dfml.nn import InputSpec, build_backbone
+from dfml.nn import AnsweringBackbone, Encoder, InputSpec, build_backbone
+from dfml.training.sight import Sight
 from dfml.zoo.store import Zoo
 
 COPY = "teacher:"
+Said = Callable[[Encoder, Sight, Tensor], tuple[Tensor, Tensor]]
 
 
 def student_backbone(
@@ -37,3 +43,27 @@ def student_backbone(
             f"set the canvas to {spec.size} (--run.canvas {spec.size}), or start from a new network",
         )
     return copy.deepcopy(own.backbone).requires_grad_(True), replace(canvas, mean=spec.mean, std=spec.std)
+
+
+def student_said(
+    student: Encoder, sight: Sight, images: Float[Tensor, "n c h w"]
+) -> tuple[Float[Tensor, "n outputs"], Float[Tensor, "n numbers"]]:
+    """Logits of all heads on images in [0, 1], and what the student takes the teachers to see."""
+    backbone = cast(AnsweringBackbone, student.backbone)
+    hidden = backbone.trunk(backbone.backbone(student.normalise(images)))
+    return backbone.heads(hidden), sight(hidden)
+
+
+def _logits(student: Encoder, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n outputs"]:
+    """Logits of all heads on images in [0, 1]."""
+    return cast(AnsweringBackbone, student.backbone).logits(student.normalise(images))
+
+
+def ready(student: Encoder) -> Encoder:
+    """As it is kept between updates: for inference, and in the layout that is fastest."""
+    return student.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def head_of(student: Encoder, outputs: slice, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n classes"]:
+    """A student's logits in the place of one teacher, ``outputs`` among all."""
+    return _logits(student, images)[:, outputs]
