@@ -12,11 +12,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from dfml.bounds import Amount, StepSize
+from dfml.bounds import Amount, Count, StepSize
 from dfml.episode import Episode, can_stack, stack
 from dfml.errors import InputError
 from dfml.functional.inner import Parameters, gradient_steps
 from dfml.learners.base import AbstractLearner, Predictor, centroid_head, class_means, percent_right
+from dfml.learners.calibration import calibrated
 from dfml.nn import Encoder, Norm, batch_statistics, check_norm, given_statistics, record_statistics, write_norm
 
 Head = Literal["prototype", "literal"]
@@ -41,6 +42,7 @@ class MAML(AbstractLearner):
         head: ``prototype`` works for any way, on L2-normalised features; ``literal`` is one learned ``way``-row head.
         way: rows of the literal head.
         norm: BatchNorm in training and for the inductive headline.
+        icfil_steps: of PURER's calibration after `adapt`, a reconstruction (`dfml.learners.calibration`); 0: none.
     """
 
     kind = "maml"
@@ -57,12 +59,13 @@ class MAML(AbstractLearner):
         head: Head = "prototype",
         way: Amount = 5,
         norm: Norm = "support",
+        icfil_steps: Count = 0,
     ):
         super().__init__()
         check_norm(encoder, norm)
         self.encoder, self.adapts, self.norm = encoder, adapts, norm
         self.train_steps, self.test_steps = train_steps, test_steps
-        self.inner_lr, self.second_order = inner_lr, second_order
+        self.inner_lr, self.second_order, self.icfil_steps = inner_lr, second_order, icfil_steps
         self.head = nn.Linear(encoder.feature_size, way) if head == "literal" else None
         self.scale = nn.Parameter(torch.tensor(5.0)) if head == "prototype" else None
 
@@ -76,7 +79,8 @@ class MAML(AbstractLearner):
         """See `AbstractLearner.options`."""
         names = ("train_steps", "test_steps", "inner_lr", "second_order", "adapts", "norm")
         head = {"head": "prototype"} if self.head is None else {"head": "literal", "way": self.head.out_features}
-        return {name: getattr(self, name) for name in names} | head
+        newer = {"icfil_steps": self.icfil_steps} if self.icfil_steps else {}  # earlier versions do not know of it
+        return {name: getattr(self, name) for name in names} | head | newer
 
     def _statistics(self, norm: Norm) -> AbstractContextManager:
         return nullcontext() if norm == "running" else batch_statistics(self.encoder)
@@ -131,7 +135,10 @@ class MAML(AbstractLearner):
         moved = {k.removeprefix("encoder."): p.detach() for k, p in adapted.items() if k.startswith("encoder.")}
         encoder.load_state_dict(moved, strict=False)
         write_norm(encoder.eval(), norm, support_x)
-        return Predictor([encoder], adapted["weight"], adapted["bias"], normalise=self.head is None)
+        predictor = Predictor([encoder], adapted["weight"], adapted["bias"], normalise=self.head is None)
+        if self.icfil_steps:
+            return calibrated(predictor, support_x, support_y, norm=norm, steps=self.icfil_steps)
+        return predictor
 
     def meta_loss(self, episode: Episode) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
         """Query loss after the inner loop; with norm ``support`` queries use the support's, with gradients."""

@@ -10,8 +10,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.func import vmap
 
+from dfml.bounds import Count
 from dfml.episode import Episode, can_stack, stack
 from dfml.learners.base import AbstractLearner, Predictor, centroid_head, class_means, percent_right
+from dfml.learners.calibration import calibrated
 from dfml.learners.frozen import FrozenLearner
 from dfml.nn import Encoder, Norm, several_batches
 
@@ -24,13 +26,14 @@ class ProtoNet(AbstractLearner):
         normalise: L2-normalise the features.
         norm: BatchNorm for the inductive headline. A training episode uses its own batch's statistics, and the
             running ones learn from it.
+        icfil_steps: of PURER's calibration after `adapt`, a reconstruction (`dfml.learners.calibration`); 0: none.
     """
 
     kind = "protonet"
 
-    def __init__(self, encoder: Encoder, *, normalise: bool = True, norm: Norm = "running"):
+    def __init__(self, encoder: Encoder, *, normalise: bool = True, norm: Norm = "running", icfil_steps: Count = 0):
         super().__init__()
-        self.encoder, self.normalise, self.norm = encoder, normalise, norm
+        self.encoder, self.normalise, self.norm, self.icfil_steps = encoder, normalise, norm, icfil_steps
         self.scale = nn.Parameter(torch.tensor(5.0 if normalise else 1.0))
 
     @property
@@ -41,16 +44,21 @@ class ProtoNet(AbstractLearner):
     @property
     def options(self) -> dict[str, Any]:
         """See `AbstractLearner.options`."""
-        return {"normalise": self.normalise, "norm": self.norm}
+        newer = {"icfil_steps": self.icfil_steps} if self.icfil_steps else {}  # earlier versions do not know of it
+        return {"normalise": self.normalise, "norm": self.norm} | newer
 
     @property
-    def frozen_encoders(self) -> list[Encoder]:
-        """Adapting leaves the network as it is, so a whole split can be embedded once."""
-        return [self.encoder]
+    def frozen_encoders(self) -> list[Encoder] | None:
+        """Adapting leaves the network as it is, so a whole split can be embedded once; calibration moves it."""
+        return None if self.icfil_steps else [self.encoder]
 
     def _adapt(self, support_x: Float[Tensor, "n c h w"], support_y: Int[Tensor, " n"], *, norm: Norm) -> Predictor:
         """The class means as a linear head."""
-        return FrozenLearner([self.encoder], normalise=self.normalise).adapt(support_x, support_y, norm=norm)
+        predictor = FrozenLearner([self.encoder], normalise=self.normalise).adapt(support_x, support_y, norm=norm)
+        if self.icfil_steps:
+            fitted = self.encoder.spec.fit(support_x)
+            return calibrated(predictor, fitted, support_y, norm=norm, steps=self.icfil_steps)
+        return predictor
 
     def meta_loss(self, episode: Episode) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
         """Cross-entropy of the queries over ``-scale |f - c|^2``."""

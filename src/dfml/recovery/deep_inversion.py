@@ -5,6 +5,7 @@ from functools import partial
 from typing import Literal
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from dfml.bounds import Amount, StepSize, Weight
@@ -82,7 +83,8 @@ class DeepInversion(AbstractRecovery[Canvas]):
             for (images, terms), visit in zip(read, visits, strict=True)
         ]
 
-    def _noise(self, n: int, canvas: InputSpec, generator: torch.Generator) -> Tensor:
+    def noise(self, n: int, canvas: InputSpec, generator: torch.Generator) -> Float[Tensor, "n c h w"]:
+        """What images start from."""
         if self.start == "natural":
             return natural_noise(n, canvas.channels, canvas.size, generator)
         white = torch.randn(n, canvas.channels, canvas.size, canvas.size, generator=generator)
@@ -91,22 +93,23 @@ class DeepInversion(AbstractRecovery[Canvas]):
     def _visit(self, state: Canvas, visits: Sequence[Visit], rng: Rng, number: int) -> list[Tensor]:
         """The images, and the un-weighted terms before the last step."""
         visit, rng = visits[number], rng.at("visit", number)
-        noise = self._noise(len(visit.labels), state.spec, rng.generator("noise"))
+        noise = self.noise(len(visit.labels), state.spec, rng.generator("noise"))
         pixels = send(noise, visit.teacher.device).requires_grad_()
         labels = send(visit.labels, visit.teacher.device)
         adam = torch.optim.Adam([pixels], lr=self.lr)
         for step in range(self.steps):
             with mixed_precision():
-                terms = self._terms(visit.teacher, pixels, labels, rng.generator("augment", step))
-            total = torch.stack([self.weights[name] * value for name, value in terms.items()]).sum()
-            (pixels.grad,) = torch.autograd.grad(total, [pixels])
+                terms = self.terms(visit.teacher, pixels, labels, rng.generator("augment", step))
+            (pixels.grad,) = torch.autograd.grad(self.total(terms), [pixels])
             adam.step()
             with torch.no_grad():
                 pixels.clamp_(0, 1)
         return [pixels.detach(), torch.stack([value.detach() for value in terms.values()])]
 
-    def _terms(self, teacher: Teacher, images: Tensor, labels: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        """In the order of the weights; a term of weight 0 is left out."""
+    def terms(
+        self, teacher: Teacher, images: Float[Tensor, "n c h w"], labels: Int[Tensor, " n"], generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """The un-weighted loss terms, in the order of the weights; a term of weight 0 is left out."""
         shown = shift_and_flip(images, generator, flip=self.flip)
         seen = teacher.forward(shown, statistics=bool(self.weights["bn"]))
         terms = {"class": class_prior(seen.logits.float(), labels)}
@@ -114,3 +117,7 @@ class DeepInversion(AbstractRecovery[Canvas]):
             terms["bn"] = batchnorm_alignment(seen.statistics) if seen.statistics else terms["class"] * 0
         terms["tv"] = total_variation(images)
         return {name: value for name, value in terms.items() if self.weights[name]}
+
+    def total(self, terms: dict[str, Tensor]) -> Float[Tensor, ""]:
+        """The weighted sum of `terms`."""
+        return torch.stack([self.weights[name] * value for name, value in terms.items()]).sum()

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -13,7 +14,21 @@ from dfml.errors import InputError
 from dfml.learners.base import AbstractLearner, Metrics
 from dfml.nn import norm_layers, one_after_another
 from dfml.randomness import Rng
-from dfml.training.bank import Bank
+
+
+@runtime_checkable
+class EpisodeBank(Protocol):
+    """Where pseudo-episodes come from (`dfml.training.bank.Bank`, `dfml.training.pixel_bank.PixelBank`)."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the images are."""
+
+    def ready(self, needed: int) -> list[int]:
+        """Classes with at least ``needed`` images."""
+
+    def episode(self, *, way: int, shot: int, queries: int, generator: torch.Generator) -> Episode:
+        """A pseudo-episode of random classes that are ready."""
 
 
 @dataclass(frozen=True)
@@ -51,13 +66,14 @@ class ReplayOptions:
                 f"{self.way}-way {self.shot}-shot episodes with {self.queries} queries, from a bank of {classes} "
                 f"training classes of at most {capacity} images",
                 "no more ways than training classes, no more shots and queries than images of a class",
-                "lower replay.way, replay.shot or replay.queries, raise bank_capacity, or set validation_teachers to 0",
+                "lower replay.way, replay.shot or replay.queries, keep more images (bank_capacity, or images_per_class "
+                "of a method without one), or set validation_teachers to 0",
             )
 
 
 def replay(
     learner: AbstractLearner,
-    bank: Bank,
+    bank: EpisodeBank,
     optimiser: torch.optim.Optimizer,
     options: ReplayOptions,
     *,
@@ -115,7 +131,7 @@ def meta_gradient(
     Returns:
         The episodes' mean ``loss`` and ``accuracy``.
     """
-    parameters, statistics = list(learner.parameters()), _running_statistics(learner)
+    parameters, statistics = list(learner.parameters()), running_statistics(learner)
     before = [s.clone() for s in statistics]
     shares = min(ranks.world, episodes) if together else episodes
     groups = [group.tolist() for group in torch.arange(episodes).tensor_split(shares)]
@@ -137,7 +153,7 @@ def meta_gradient(
     return {"loss": loss, "accuracy": accuracy}
 
 
-def _running_statistics(learner: AbstractLearner) -> list[Tensor]:
+def running_statistics(learner: AbstractLearner) -> list[Tensor]:
     """Of every BatchNorm layer, the tensors themselves."""
     pairs = ((layer.running_mean, layer.running_var) for layer in norm_layers(learner))
     return [statistic for pair in pairs for statistic in pair if statistic is not None]
