@@ -1,5 +1,7 @@
 """A bank whose pixels are learned, and which classes are."""
 
+import copy
+
 import pytest
 import torch
 
@@ -64,7 +66,7 @@ def test_a_state_travels_with_moments_and_visits():
     one, other = bank(), bank()
     push = torch.randn(6, 3, 4, 4, generator=torch.Generator().manual_seed(0))
     one.follow({0: push})
-    other.load_state_dict(one.state_dict())
+    other.load_state_dict(copy.deepcopy(one.state_dict()))
     for each in (one, other):
         each.follow({0: -0.3 * push, 2: push})
     assert torch.equal(one.images(range(4)), other.images(range(4)))

@@ -14,11 +14,11 @@ from dfml.functional.contrastive import supervised_contrastive
 from dfml.functional.noise import natural_noise
 from dfml.functional.priors import batchnorm_alignment, capture_statistics, class_prior, total_variation
 from dfml.learners.base import Predictor, join
-from dfml.nn import Encoder, Norm, write_norm
+from dfml.nn import Encoder
 from dfml.randomness import Rng
 
 IMAGES, PIXEL_STEPS, PIXEL_LR = 5, 20, 0.05  # pseudo images of a class, and how Adam makes them
-BN_WEIGHT = TV_WEIGHT = 10.0  # of their loss, as in `dfml.recovery.DeepInversion`
+BN_WEIGHT = TV_WEIGHT = 1.0  # of their loss
 LR, TEMPERATURE = 0.01, 0.1  # of the calibration
 
 
@@ -28,7 +28,6 @@ def calibrated(
     support_x: Float[Tensor, "n c h w"],
     support_y: Int[Tensor, " n"],
     *,
-    norm: Norm,
     steps: int,
 ) -> Predictor:
     """A predictor whose features of the support and of images inverted from itself agree class by class.
@@ -36,13 +35,12 @@ def calibrated(
     A reconstruction of ICFIL (Hu et al., CVPR 2023, PURER), of which neither code nor details are public: the adapted
     network is inverted for images of the task's classes, then encoder and head take a few steps of gradient descent
     on the supervised contrastive loss between the support and these, and on the support's cross-entropy, which keeps
-    the head in place. All numbers of this file are ours.
+    the head in place. BatchNorm stays as it was set when the predictor was adapted. All numbers of this file are ours.
 
     Args:
         predictor: adapted to the support; left as it is.
         support_x: images that fit its one encoder.
         support_y: labels 0..way-1.
-        norm: how BatchNorm is set; statistics of the support are written anew afterwards.
         steps: of the calibration.
     """
     (own,) = predictor.encoders
@@ -58,9 +56,7 @@ def calibrated(
         descent.zero_grad()
         (contrast + F.cross_entropy(answers, support_y)).backward()
         descent.step()
-    encoder = encoder.requires_grad_(False).eval()
-    write_norm(encoder, norm, support_x)
-    return Predictor([encoder], weight, bias, normalise=predictor.normalise)
+    return Predictor([encoder.requires_grad_(False)], weight, bias, normalise=predictor.normalise)
 
 
 def inverted(predictor: Predictor, way: int) -> tuple[Float[Tensor, "n c h w"], Int[Tensor, " n"]]:

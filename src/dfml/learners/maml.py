@@ -137,7 +137,7 @@ class MAML(AbstractLearner):
         write_norm(encoder.eval(), norm, support_x)
         predictor = Predictor([encoder], adapted["weight"], adapted["bias"], normalise=self.head is None)
         if self.icfil_steps:
-            return calibrated(predictor, support_x, support_y, norm=norm, steps=self.icfil_steps)
+            return calibrated(predictor, support_x, support_y, steps=self.icfil_steps)
         return predictor
 
     def meta_loss(self, episode: Episode) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:

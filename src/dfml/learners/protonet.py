@@ -57,7 +57,7 @@ class ProtoNet(AbstractLearner):
         predictor = FrozenLearner([self.encoder], normalise=self.normalise).adapt(support_x, support_y, norm=norm)
         if self.icfil_steps:
             fitted = self.encoder.spec.fit(support_x)
-            return calibrated(predictor, fitted, support_y, norm=norm, steps=self.icfil_steps)
+            return calibrated(predictor, fitted, support_y, steps=self.icfil_steps)
         return predictor
 
     def meta_loss(self, episode: Episode) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:

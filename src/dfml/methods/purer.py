@@ -84,9 +84,9 @@ class PURER(AbstractMethod[PurerState]):
         bn_weight: of BatchNorm alignment (relative form), with teachers that have BatchNorm.
         tv_weight: of the total variation.
         adversarial_weight: of the learner's loss; 0: tasks never get harder.
-        adversarial_from: the first step that may be adversarial.
-        patience: meta-batches in a row without a better training accuracy, before the next step on the pixels is
-            adversarial.
+        adversarial_from: the first step that may be adversarial (4000 of 60,000 in the published code).
+        patience: steps (of one meta-batch each in the paper) in a row without a better training accuracy, before the
+            next step on the pixels is adversarial.
         flip: mirror images that are shown to teachers; False where that changes the class.
             None is found out by `dfml.train` (`dfml.runs.mirroring`), and True elsewhere.
         average_decay: of the moving average that is evaluated and shipped; 0: the last iterate.
