@@ -80,7 +80,7 @@ class Row:
     @property
     def memory_mb(self) -> float:
         """The most of any run."""
-        return max(run.about["peak_memory_mb"] for run in self.runs)
+        return max(float(run.about["peak_memory_mb"]) for run in self.runs)
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,8 @@ def compare(runs: Sequence[str | Path], *, mix: bool = False) -> Comparison:
 
     Args:
         runs: run folders with a ``result.json``.
-        mix: also of several zoos, splits and lists of episodes; such rows are told apart, and not paired.
+        mix: also of several zoos, splits and lists of episodes; such rows are told apart, and paired where their
+            episodes are the same.
 
     Raises:
         InputError: a folder that is no run or was not evaluated; runs that differ in zoo, split, way, queries or

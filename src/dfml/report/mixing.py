@@ -1,6 +1,5 @@
 """Which runs cannot stand in one table: of another zoo, or judged on something else."""
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,14 +16,12 @@ def value_of(run: JudgedRun, name: str) -> Any:
 
 
 def refuse_mixed(runs: Sequence[JudgedRun]) -> None:
-    """Refuse runs that cannot stand in one table; the reference is the first of the kind that most of them are of.
+    """Refuse runs that cannot stand in one table; the reference is the first of those that most can stand beside.
 
     Raises:
         InputError: names each run that differs, and in what.
     """
-    kind = [tuple(value_of(run, name) for name in ("zoo", *TASK)) for run in runs]
-    usual = Counter(kind).most_common(1)[0][0]  # of equally many, the first
-    reference = runs[kind.index(usual)]
+    reference = min(runs, key=lambda run: sum(bool(_differences(other, run)) for other in runs))
     differ = [f"\n  - {run.path}: {'; '.join(told)}" for run in runs if (told := _differences(run, reference))]
     if differ:
         raise InputError(
