@@ -12,7 +12,7 @@ import dfml
 
 ROOT = Path(dfml.__path__[0])
 LAYERS = (
-    {"bounds", "errors", "randomness"},
+    {"announced", "bounds", "errors", "randomness"},
     {"files"},
     {"consent"},
     {"episode", "compute", "functional"},

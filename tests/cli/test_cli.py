@@ -12,11 +12,24 @@ import pytest
 
 from dfml.cli import main, read_overrides
 from dfml.errors import InputError
+from dfml.runs.per_episode import read_per_episode
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "integration"))
 from small import OPTIONS
 
-COMMANDS = ["demo", "data glyphs", "zoo build", "zoo add", "train", "sweep", "evaluate", "adapt", "predict", "trust"]
+COMMANDS = [
+    "demo",
+    "data glyphs",
+    "zoo build",
+    "zoo add",
+    "train",
+    "sweep",
+    "evaluate",
+    "compare",
+    "adapt",
+    "predict",
+    "trust",
+]
 
 
 def test_help_is_quick_and_names_every_command():
@@ -182,3 +195,22 @@ def test_overrides():
 def test_glyphs_are_written(tmp_path, capsys):
     assert main(["data", "glyphs", str(tmp_path / "npz"), "--as", "npz"]) == 0
     assert {p.name for p in (tmp_path / "npz").iterdir()} == {"train.npz", "val.npz", "test.npz"}
+
+
+def test_compare_prints_and_writes_a_table(place, run, tmp_path, capsys):
+    words = ["evaluate", str(run), "--data", str(place / "data"), "--queries", "4", "--shots", "1", "--episodes", "8"]
+    assert main(words) == 0
+    assert read_per_episode(run, json.loads((run / "result.json").read_text())["per_episode"]).keys() == {
+        (1, "inductive"),
+        (1, "transductive"),
+    }
+    written = [str(tmp_path / f"table{ending}") for ending in (".md", ".csv", ".tex")]
+    capsys.readouterr()
+    assert main(["compare", str(run), "--out", *written, "--plot", str(tmp_path / "cost.png")]) == 0
+    shown = capsys.readouterr().out
+    for part in ("free", "1-shot", "seconds", "questions", f"written: {written[2]}"):
+        assert part in shown
+    assert (tmp_path / "table.md").read_text().startswith("| recipe | 1-shot |")
+    assert (tmp_path / "cost.png").read_bytes().startswith(b"\x89PNG")
+    assert main(["compare", str(run), "--out", str(tmp_path / "table.xls")]) == 2
+    assert ".md, .csv, .tex" in capsys.readouterr().err

@@ -6,14 +6,14 @@ import pytest
 import torch
 
 from dfml.episode import Episode
-from dfml.learners import LEARNERS
+from dfml.learners import learners
 from dfml.learners.base import Predictor
 from dfml.learners.learner_file import load_learner, save_learner
 from toys import toy_encoder
 
 
 def _build(name: str):
-    return LEARNERS[name](toy_encoder())
+    return learners()[name](toy_encoder())
 
 
 def _task(way: int, seed: int = 0) -> Episode:
@@ -23,7 +23,7 @@ def _task(way: int, seed: int = 0) -> Episode:
     return Episode(torch.rand(len(y), 3, 16, 16, generator=g), y, torch.rand(len(q), 3, 16, 16, generator=g), q)
 
 
-@pytest.mark.parametrize("name", LEARNERS)
+@pytest.mark.parametrize("name", learners())
 @pytest.mark.parametrize("way", [2, 3, 5, 12])
 def test_any_number_of_classes_and_uneven_shots(name, way):
     learner, task = _build(name), _task(way)
@@ -41,7 +41,7 @@ def test_any_number_of_classes_and_uneven_shots(name, way):
     assert sum(each) == pytest.approx(100), "in percent: under one of the shifted labels every answer is right"
 
 
-@pytest.mark.parametrize("name", LEARNERS)
+@pytest.mark.parametrize("name", learners())
 @pytest.mark.parametrize("norm", ["running", "support", "query_batch"])
 def test_adapting_leaves_the_learner_alone_and_predicting_twice_gives_the_same(name, norm):
     learner, task = _build(name), _task(5)
@@ -53,7 +53,7 @@ def test_adapting_leaves_the_learner_alone_and_predicting_twice_gives_the_same(n
     assert torch.equal(again(task.query_x), predictor(task.query_x))
 
 
-@pytest.mark.parametrize("name", LEARNERS)
+@pytest.mark.parametrize("name", learners())
 def test_threads_may_share_a_learner_and_a_predictor(name):
     learner, task = _build(name), _task(3)
     expected = learner.adapt(task.support_x, task.support_y, norm="support")(task.query_x)
@@ -69,7 +69,7 @@ def test_threads_may_share_a_learner_and_a_predictor(name):
     assert all(torch.equal(answer, expected) for answer in answers)
 
 
-@pytest.mark.parametrize("name", LEARNERS)
+@pytest.mark.parametrize("name", learners())
 def test_a_file_of_it_adapts_to_the_same_bits(name, tmp_path):
     learner, task = _build(name).eval(), _task(3)
     save_learner(learner, tmp_path / "learner")
@@ -78,7 +78,7 @@ def test_a_file_of_it_adapts_to_the_same_bits(name, tmp_path):
     assert torch.equal(again.adapt(task.support_x, task.support_y)(task.query_x), expected)
 
 
-@pytest.mark.parametrize("name", LEARNERS)
+@pytest.mark.parametrize("name", learners())
 def test_the_inductive_answer_does_not_depend_on_its_neighbours(name):
     learner, task = _build(name), _task(4)
     predictor = learner.adapt(task.support_x, task.support_y)
@@ -87,7 +87,7 @@ def test_the_inductive_answer_does_not_depend_on_its_neighbours(name):
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", LEARNERS)
+@pytest.mark.parametrize("name", learners())
 def test_it_learns_separable_colours(name):
     colours = torch.tensor([[0.9, 0.1, 0.1], [0.1, 0.9, 0.1], [0.1, 0.1, 0.9]])[:, :, None, None]
     g = torch.Generator().manual_seed(0)
@@ -97,7 +97,7 @@ def test_it_learns_separable_colours(name):
     assert float((predictor(images[6:]).argmax(-1) == y[6:]).float().mean()) >= 0.8
 
 
-@pytest.mark.parametrize("name", LEARNERS)
+@pytest.mark.parametrize("name", learners())
 def test_queries_can_be_looked_at_together(name):
     learner, task = _build(name), _task(4)
     before = {k: v.clone() for k, v in learner.state_dict().items()}

@@ -94,3 +94,14 @@ def test_what_does_not_fit_is_explained(image_set, change, message):
     values = {"way": 3, "shot": 1, "queries": 4, "episodes": 10, "split": "test"} | change
     with pytest.raises(InputError, match=message):
         make_manifest(image_set, **values)
+
+
+def test_keys_tell_episodes_apart_and_lists_of_several_lengths_beside_each_other(image_set):
+    values = {"way": 3, "shot": 1, "queries": 4, "episodes": 10, "seed": 1, "split": "test"}
+    manifest = make_manifest(image_set, **values)
+    assert len(manifest.keys.unique()) == 10
+    assert torch.equal(make_manifest(image_set, **values | {"episodes": 4}).keys, manifest.keys[:4])
+    for change in ({"seed": 2}, {"shot": 2}):
+        assert not bool(torch.isin(make_manifest(image_set, **values | change).keys, manifest.keys).any())
+    other = replace(image_set, images=image_set.images.flip(0))
+    assert not bool(torch.isin(make_manifest(other, **values).keys, manifest.keys).any())

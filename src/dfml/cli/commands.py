@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import tyro
 from tyro.conf import Positional
 
+from dfml.cli.comparing import compare
 from dfml.cli.show import bar, console, print_json, say
 from dfml.cli.sources import data_glyphs, zoo_build, zoo_edit, zoo_list
 from dfml.cli.sweeps import sweep
@@ -286,6 +287,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "train": train,
     "sweep": sweep,
     "evaluate": evaluate,
+    "compare": compare,
     "recover": recover,
     "adapt": adapt,
     "predict": predict,

@@ -67,10 +67,21 @@ class Manifest:
     @cached_property
     def hash(self) -> str:
         """sha256 over the hash of the images, way, shot and all indices."""
-        digest = hashlib.sha256(json.dumps([self.image_hash, self.way, self.shot, self.queries]).encode())
+        digest = hashlib.sha256(self._about)
         digest.update(self.support.long().numpy().tobytes())
         digest.update(self.query.long().numpy().tobytes())
         return "sha256:" + digest.hexdigest()
+
+    @cached_property
+    def keys(self) -> Int[Tensor, " episodes"]:
+        """A number for each episode, of its images in their order: by it, lists of several lengths are compared."""
+        rows = torch.cat([self.support, self.query], 1).long().numpy()
+        digests = (hashlib.sha256(self._about + row.tobytes()).digest() for row in rows)
+        return torch.tensor([int.from_bytes(digest[:8], "little", signed=True) for digest in digests])
+
+    @property
+    def _about(self) -> bytes:
+        return json.dumps([self.image_hash, self.way, self.shot, self.queries]).encode()
 
     def first(self, episodes: int) -> "Manifest":
         """The first ``episodes`` of them; the same as making a manifest of that many with the same seed."""

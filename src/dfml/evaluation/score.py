@@ -33,7 +33,7 @@ class Score:
     @staticmethod
     def of(per_episode: Float[Tensor, " episodes"], *, seconds: float, norm: str, manifest: Manifest | None) -> "Score":
         """From the episodes' accuracies in percent."""
-        mean, ci95 = _mean_and_interval(per_episode)
+        mean, ci95 = mean_and_interval(per_episode)
         return Score(mean, ci95, per_episode, seconds, norm, manifest)
 
     def to_dict(self) -> dict[str, Any]:
@@ -48,7 +48,8 @@ class Score:
         } | manifest
 
 
-def _mean_and_interval(values: Float[Tensor, " n"]) -> tuple[float, float]:
+def mean_and_interval(values: Float[Tensor, " n"]) -> tuple[float, float]:
+    """The mean over many episodes, and half the width of its 95 % interval: 1.96 standard errors."""
     values = values.double()
     return float(values.mean()), float(1.96 * values.std() / len(values) ** 0.5)
 
@@ -67,4 +68,4 @@ def paired_difference(a: Score, b: Score) -> tuple[float, float]:
             "two scores whose first episodes are the same",
             "evaluate both with one manifest",
         )
-    return _mean_and_interval(a.per_episode[:n].double() - b.per_episode[:n].double())
+    return mean_and_interval(a.per_episode[:n].double() - b.per_episode[:n].double())

@@ -87,7 +87,7 @@ class AbstractLearner(nn.Module, ABC):
     """Learns to learn: any number of classes, uneven shots. `adapt` leaves it unchanged."""
 
     kind: ClassVar[str]
-    """Its name in `dfml.learners.LEARNERS`, by which a file of it is read."""
+    """Its name in `dfml.learners.learners`, by which a file of it is read."""
     norm: Norm = "running"
     """How BatchNorm is set for the inductive headline."""
     normalise: bool = True

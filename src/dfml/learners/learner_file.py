@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from dfml.learners import LEARNERS
+from dfml.learners import learners
 from dfml.learners.base import AbstractLearner
 from dfml.learners.files import build_encoder, describe_encoder, load_pair, save_pair
 
@@ -17,7 +17,7 @@ def save_learner(learner: AbstractLearner, path: str | Path, *, about: dict[str,
     """Write ``<path>.safetensors`` and ``<path>.json``: everything needed to adapt.
 
     Args:
-        learner: any of `dfml.learners.LEARNERS`.
+        learner: any of `dfml.learners.learners`.
         path: without ending, or the path of either file.
         about: plain values that say where it comes from.
 
@@ -67,10 +67,10 @@ def _stem(path: str | Path) -> Path:
 def _build(values: dict[str, Any], tensors: dict[str, Tensor]) -> AbstractLearner:
     if values["schema"] != LEARNER_SCHEMA:
         raise ValueError(f"schema {values['schema']}, not {LEARNER_SCHEMA}")
-    if values["learner"] not in LEARNERS:
-        raise ValueError(f"learner {values['learner']!r}, not one of {', '.join(LEARNERS)}")
+    if values["learner"] not in learners():
+        raise ValueError(f"learner {values['learner']!r}, not one of {', '.join(learners())}: install what has it")
     encoders = [build_encoder(description) for description in values["encoders"]]
     networks = encoders[0] if len(encoders) == 1 else encoders
-    learner = LEARNERS[values["learner"]](networks, **values["options"])
+    learner = learners()[values["learner"]](networks, **values["options"])
     learner.load_state_dict(tensors)
     return learner.eval()

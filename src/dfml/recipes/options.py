@@ -14,17 +14,17 @@ import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import entry_points
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, cast, get_args, get_origin, get_type_hints
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
 
+from dfml.announced import with_announced
 from dfml.bounds import Share
 from dfml.compute.devices import Accelerator
 from dfml.errors import InputError
-from dfml.learners import LEARNERS
+from dfml.learners import learners
 from dfml.methods import METHODS
 from dfml.methods.base import AbstractMethod
 from dfml.nn import ARCHITECTURES
@@ -190,13 +190,10 @@ def registry(section: str) -> dict[str, Constructor]:
 
     Their entry points are in the groups ``dfml.methods``, ``dfml.recoveries`` and ``dfml.learners``.
     """
-    own, group = {
-        "method": (METHODS, "dfml.methods"),
-        "recovery": (RECOVERIES, "dfml.recoveries"),
-        "learner": (LEARNERS, "dfml.learners"),
-    }[section]
-    known = cast(dict[str, Constructor], own)
-    return dict(known) | {e.name: e.load() for e in entry_points(group=group) if e.name not in known}
+    if section == "learner":
+        return cast(dict[str, Constructor], learners())
+    own, group = {"method": (METHODS, "dfml.methods"), "recovery": (RECOVERIES, "dfml.recoveries")}[section]
+    return with_announced(cast(dict[str, Constructor], own), group)
 
 
 def options_model(cls: Constructor, skip: tuple[str, ...] = ()) -> type[BaseModel]:

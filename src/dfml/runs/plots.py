@@ -47,7 +47,7 @@ def plot_curves(metrics: list[dict[str, Any]], folder: Path) -> list[Path]:
         figure = Figure(figsize=(6, 3.4), layout="constrained")
         axes = figure.subplots()
         axes.plot([s / 60 for s in seconds], values, color=LINE, marker="o", markersize=3)
-        _tidy(axes, "pseudo-val accuracy (recovered classes that training does not use)", "minutes of training", "%")
+        tidy(axes, "pseudo-val accuracy (recovered classes that training does not use)", "minutes of training", "%")
         drawn.append(_save(figure, folder / "pseudo_val.png"))
     return drawn
 
@@ -110,7 +110,7 @@ def _loss_terms(metrics: list[dict[str, Any]], names: list[str], path: Path) -> 
         window = max(1, len(values) // 20)
         smooth = np.convolve(values, np.ones(window) / window, mode="valid")
         axes.plot(steps[window - 1 :], smooth, color=LINE, linewidth=1.6)
-        _tidy(axes, name.replace("/", ": ").replace("_", " "), "step", "")
+        tidy(axes, name.replace("/", ": ").replace("_", " "), "step", "")
     return _save(figure, path)
 
 
@@ -120,7 +120,8 @@ def _points(metrics: list[dict[str, Any]], name: str, over: str = "step") -> tup
     return [x for x, _ in finite], [y for _, y in finite]
 
 
-def _tidy(axes: Axes, title: str, x: str, y: str) -> None:
+def tidy(axes: Axes, title: str, x: str, y: str) -> None:
+    """The look of every curve: title, names of the axes, faint lines behind."""
     axes.set_title(title, fontsize=9, color=INK, loc="left")
     axes.set_xlabel(x, fontsize=8, color=INK)
     axes.set_ylabel(y, fontsize=8, color=INK)

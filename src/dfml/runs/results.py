@@ -16,6 +16,7 @@ from dfml.evaluation.evaluate import EPISODES, FROZEN_EPISODES, Progress, check_
 from dfml.evaluation.manifest import make_manifest
 from dfml.evaluation.score import Score, paired_difference
 from dfml.randomness import Rng
+from dfml.runs.per_episode import write_per_episode
 from dfml.runs.run import Run
 from dfml.runs.run_folder import commit
 
@@ -84,7 +85,7 @@ def evaluate_run(
     progress: Progress | None = None,
     executor: Executor = SERIAL,
 ) -> Evaluation:
-    """Judge a run on classes that no teacher has seen, and write ``result.json``.
+    """Judge a run on classes that no teacher has seen; write ``result.json``, and ``per_episode.npz`` beside it.
 
     Args:
         run: a trained run.
@@ -136,7 +137,8 @@ def evaluate_run(
         compared = dict(zip(shots, read, strict=True))
     about = learner.describe()
     results = [_result(run, Path(name).stem, scores[s], compared.get(s), {"shot": s} | kind, about) for s in shots]
-    run.folder.write_result({"schema": RESULT_SCHEMA, "results": results})
+    kept = write_per_episode(run.path, scores)
+    run.folder.write_result({"schema": RESULT_SCHEMA, "per_episode": kept, "results": results})
     method = run.folder.config.sections["method"]["name"]
     return Evaluation(method, int(about.get("networks_at_inference", 1)), scores, compared, results)
 

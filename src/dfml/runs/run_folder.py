@@ -127,7 +127,7 @@ class RunFolder:
 
         What is left open here was found out there (`dfml.runs.mirroring`).
         """
-        old, new = self._identity(), config.identity()
+        old, new = self.identity(), config.identity()
         open_here = {k for k, value in new.items() if value is None and k.endswith(".flip")}
         return [(k, old.get(k), new.get(k)) for k in sorted((old | new).keys() - open_here) if old.get(k) != new.get(k)]
 
@@ -152,8 +152,8 @@ class RunFolder:
         """Finished steps at the newest checkpoint, by its name."""
         return max((int(path.name.removeprefix("step-")) for path in self.checkpoints.paths()), default=0)
 
-    def _identity(self) -> dict[str, Any]:
-        """Of the configuration; a hyper-parameter that dfml did not have then is at its default."""
+    def identity(self) -> dict[str, Any]:
+        """See `Config.identity`; a hyper-parameter that dfml did not have then is at its default."""
         try:
             return resolve(self.config.sections, label=self.config.recipe).identity()
         except InputError:  # one that dfml has no more

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from dfml.errors import InputError
-from dfml.learners import LEARNERS, AbstractLearner
+from dfml.learners import AbstractLearner, learners
 from dfml.nn import Encoder, InputSpec, build_backbone
 from dfml.randomness import Rng
 
@@ -20,7 +20,7 @@ class ModelOptions:
     """What a meta-model is made of.
 
     Args:
-        learner: a key of `dfml.learners.LEARNERS`.
+        learner: a key of `dfml.learners.learners`.
         learner_options: keyword arguments of that learner.
         network: architecture of the encoder.
         width: its channels; None is the architecture's usual width.
@@ -81,7 +81,7 @@ def build_meta_model(
             options.network, image_size=canvas.size, channels=canvas.channels, width=options.width
         )
         encoder = Encoder(backbone, canvas)
-        built = LEARNERS[options.learner](encoder, **options.learner_options)
+        built = learners()[options.learner](encoder, **options.learner_options)
         rows = nn.Linear(encoder.feature_size, classes)
     if head == "literal":
         literal = getattr(built, "head", None)

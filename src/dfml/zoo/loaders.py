@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import entry_points
 from pathlib import Path
 
 import torch
 
+from dfml.announced import with_announced
 from dfml.errors import InputError
 from dfml.nn.foreign import SOURCES
 from dfml.zoo.card import Capability, ModelCard
@@ -24,10 +24,13 @@ class Loader:
         capabilities: what a model of this source (``prefix:name``) can be asked, known before it is loaded.
         load: the zoo's folder, the card and a device to a teacher; raises InputError where the model is not as its
             card says.
+        example: writes a zoo with a small model of this source into a folder and gives the model's card: what the
+            tests that every loader is held to begin with.
     """
 
     capabilities: Callable[[str], Capability]
     load: Callable[[Path, ModelCard, torch.device], Teacher]
+    example: Callable[[Path], ModelCard] | None = None
 
 
 def _own(folder: Path, card: ModelCard, device: torch.device) -> Teacher:
@@ -48,7 +51,7 @@ LOADERS: dict[str, Loader] = {"dfml": Loader(lambda source: Capability.WHITE_BOX
 @cache
 def loaders() -> dict[str, Loader]:
     """`LOADERS`, with those of other packages."""
-    return LOADERS | {e.name: e.load() for e in entry_points(group="dfml.loaders") if e.name not in LOADERS}
+    return with_announced(LOADERS, "dfml.loaders")
 
 
 def loader_of(source: str) -> Loader:

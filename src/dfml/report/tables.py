@@ -8,6 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from dfml.evaluation.score import Score
+from dfml.report.comparison import Comparison
+from dfml.report.formats import columns
 from dfml.runs.results import Evaluation
 
 HEADS = {"inductive": "inductive", "transductive": "transduct."}  # short, so that 80 columns hold the table
@@ -63,3 +65,19 @@ def sweep_table(lines: Sequence[dict[str, Any]]) -> Table:
         done = [f"{m['mean']:.1f} ± {m['ci95']:.1f}" for m in means] or [pseudo]
         table.add_row(*cells, *done, str(line["steps"]), f"{line['seconds'] / 60:.1f}", "")
     return table
+
+
+def comparison_tables(comparison: Comparison) -> list[Table]:
+    """Accuracies; what was compared; differences and costs: each in a table that 80 columns hold."""
+    shown, tables = columns(comparison), []
+    for block in dict.fromkeys(column.block for column in shown):
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        table.add_column("recipe", overflow="fold", min_width=16)
+        part = [column for column in shown if column.block == block]
+        for column in part:
+            head = column.head.replace(" transductive", "\ntransduct.").replace(" minus ", "\nminus ")
+            table.add_column(head, justify="right", no_wrap=True)
+        for i, row in enumerate(comparison.rows):
+            table.add_row(Text(row.recipe), *(Text(column.cells[i]) for column in part))
+        tables.append(table)
+    return tables
