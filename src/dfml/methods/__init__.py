@@ -8,6 +8,7 @@ from dfml.methods.free_published import PublishedFREE
 from dfml.methods.oracle_b import OracleB
 from dfml.methods.random import Random
 from dfml.methods.single_teacher import SingleTeacher
+from dfml.methods.tgr import TGR
 from dfml.methods.zoo_ensemble import ZooEnsemble
 
 METHODS: dict[str, type[AbstractMethod]] = {
@@ -18,12 +19,14 @@ METHODS: dict[str, type[AbstractMethod]] = {
     "oracle_b": OracleB,
     "random": Random,
     "single_teacher": SingleTeacher,
+    "tgr": TGR,
     "zoo_ensemble": ZooEnsemble,
 }
 
 __all__ = [
     "FREE",
     "METHODS",
+    "TGR",
     "AbstractMethod",
     "AbstractState",
     "Average",
