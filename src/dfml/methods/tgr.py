@@ -7,22 +7,17 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from dfml.bounds import Amount, Count, Decay, StepSize
 from dfml.compute.devices import compiled, send
 from dfml.functional.augmentation import shift_and_flip
-from dfml.functional.divergences import kl_divergence
-from dfml.functional.inner import Parameters
 from dfml.learners import AbstractLearner, Metrics
 from dfml.methods.base import AbstractMethod, AbstractState, Plan, Role, StepReport, Teachers
-from dfml.nn.precision import mixed_precision
 from dfml.randomness import Rng
 from dfml.recovery import AbstractRecovery, Recovered, RecoveryState, Visit, mean_terms
-from dfml.training.alignment import Loss, align, alignment_ratio
+from dfml.training.alignment import align, alignment_ratio
 from dfml.training.bank import Bank
-from dfml.training.distillation import Logits, meta_logits
+from dfml.training.distillation import Logits, Question, imitation_losses, meta_logits
 from dfml.training.grouping import Grouping, probe_network
 from dfml.training.meta_model import MetaModel, ModelOptions, build_meta_model, update_average
 from dfml.training.pseudo_validation import PseudoValidation
@@ -30,13 +25,10 @@ from dfml.training.replay import ReplayOptions, replay
 from dfml.zoo.card import Capability
 from dfml.zoo.store import Zoo
 from dfml.zoo.teacher import Teacher
-from dfml.zoo.views import logit_answers
 
 RENEW = 10  # steps between two of which one visits teachers that are not embedded, in a zoo too large to embed whole
 REGROUP = 25  # steps after which groups are formed anew: embeddings follow the visits
 RATIO_EVERY = 25  # steps between two measurements of what the regularisation adds
-Question = tuple[Teacher, Tensor, Tensor | None]
-"""A teacher, images, and their labels among the teacher's outputs where they are its own."""
 
 
 @dataclass
@@ -58,10 +50,6 @@ class TGRState(AbstractState):
     def compile(self, device: torch.device) -> None:
         """The meta-model's answers in a step."""
         self.logits = compiled(meta_logits, device)
-
-    def rows(self, teacher: Teacher) -> Tensor:
-        """Rows of the class head for a teacher's outputs, in their order."""
-        return send(self.zoo.rows(teacher.card.id), self.bank.device)
 
 
 class TGR(AbstractMethod[TGRState]):
@@ -215,11 +203,11 @@ class TGR(AbstractMethod[TGRState]):
 
         # Implicit gradient regularisation: each model's gradient at a point away from the mean gradient.
         each = len(reviewed) // max(1, self.rounds - 1)
-        fresh: list[Question] = [(t, r.images, r.labels) for t, r in zip(visited, recovered, strict=True)]
         for r in range(self.rounds):
-            group = reviewed[(r - 1) * each : r * each]
-            questions = self._review(state, group, rng.at("review", r)) if r else fresh
-            losses = self._losses(state, questions, rng.at("augment", r))
+            group = reviewed[(r - 1) * each : r * each] if r else visited
+            questions = self._questions(state, group, None if r else recovered, rng.at("tasks", r))
+            labels = [None] * len(group) if r else [shown.labels for shown in recovered]
+            losses = imitation_losses(state.model, questions, labels, state.ranks, logits=state.logits)
             if r == 0 and state.step % RATIO_EVERY == 0:
                 ratio = alignment_ratio(state.model, losses, lr=self.displacement, kind="displaced")
                 report.scores["regularisation_ratio"] = ratio
@@ -244,25 +232,17 @@ class TGR(AbstractMethod[TGRState]):
             grouping.regroup(max(1, min(self.groups, len(grouping.embeddings) // self.teachers_per_step)))
         return {"embedded": float(len(grouping.embeddings)), "groups": float(len(set(grouping.groups.values())))}
 
-    def _review(self, state: TGRState, group: Sequence[Teacher], rng: Rng) -> list[Question]:
-        """Images of any class and teacher for each of these teachers, from the bank."""
-        questions: list[Question] = []
+    def _questions(
+        self, state: TGRState, group: Sequence[Teacher], fresh: list[Recovered] | None, rng: Rng
+    ) -> list[Question]:
+        """For each teacher its fresh images, or images of any class and teacher from the bank."""
+        questions = []
         for i, teacher in enumerate(group):
             count = self.images_per_class * min(len(teacher.card.class_ids), self.classes_per_visit)
-            questions.append((teacher, state.bank.sample(count, rng.generator(i)), None))
+            images = fresh[i].images if fresh else state.bank.sample(count, rng.generator("images", i))
+            images = shift_and_flip(images, rng.generator("augment", i), flip=self.flip)
+            questions.append((teacher, images, send(state.zoo.rows(teacher.card.id), images.device)))
         return questions
-
-    def _losses(self, state: TGRState, questions: Sequence[Question], rng: Rng) -> list[Loss]:
-        """For each teacher the divergence from what it answers and, on images of its own, from their labels."""
-        shown = [
-            (teacher, shift_and_flip(images, rng.generator(i), flip=self.flip), labels)
-            for i, (teacher, images, labels) in enumerate(questions)
-        ]
-        answers = state.ranks.map(lambda question: [logit_answers(*question[:2]).float()], shown)
-        return [
-            partial(_loss, state, state.rows(teacher), images, labels, answer)
-            for (teacher, images, labels), (answer,) in zip(shown, answers, strict=True)
-        ]
 
     def learner(self, state: TGRState) -> AbstractLearner:
         """The moving average, or the last iterate without one."""
@@ -276,15 +256,6 @@ class TGR(AbstractMethod[TGRState]):
     def recovered_sheet(self, state: TGRState, teachers: list[Teacher], rng: Rng) -> list[Recovered]:
         """What the recovery shows of these teachers now."""
         return self.recovery.show(state.recovery, teachers, self.images_per_class, rng)
-
-
-def _loss(
-    state: TGRState, rows: Tensor, images: Tensor, labels: Tensor | None, answer: Tensor, parameters: Parameters
-) -> Tensor:
-    with mixed_precision():
-        said = state.logits(state.model, parameters, images, rows)
-    divergence = kl_divergence(answer, said.float())
-    return divergence if labels is None else divergence + F.cross_entropy(said.float(), send(labels, said.device))
 
 
 def _draw(ids: Sequence[str], count: int, generator: torch.Generator) -> list[str]:
