@@ -106,7 +106,7 @@ def test_the_probe_is_a_copy_of_a_sound_teacher_of_our_own_make_else_random():
     random, same = (probe_network("conv4", zoo, Rng(0)).state_dict() for _ in range(2))
     assert all(torch.equal(v, same[k]) for k, v in random.items())
     assert random[next(iter(random))].shape[0] == 32
-    with pytest.raises(InputError, match="architecture .nothing."):
+    with pytest.raises(InputError, match=r"architecture .nothing."):
         probe_network("nothing", zoo, Rng(0))
 
 
