@@ -1,14 +1,17 @@
-import copy
+from dataclasses import replace
 
 import pytest
 import torch
 
+from dfml.methods import tgr
 from dfml.methods.base import Role, teachers_of
 from dfml.methods.tgr import RENEW, TGR
+from dfml.nn import Classifier, InputSpec, build_backbone
 from dfml.randomness import Rng
 from dfml.recovery import ByTeacher, MetaGenerator
 from dfml.training.meta_model import ModelOptions
 from dfml.training.replay import ReplayOptions
+from dfml.zoo.teacher import LocalTeacher
 from dfml.zoo.views import BlackBox
 from toys import ToyZoo, run_steps
 
@@ -91,7 +94,6 @@ def test_the_model_follows_the_mean_of_the_displaced_gradients(zoo, monkeypatch)
     state, caught = method.init(zoo, Rng(0)), []
 
     def caught_align(model, losses, outer, **kwargs):
-        caught.append((copy.deepcopy(model.distilled_parameters()), losses))
         model.train()
         g = [_gradient(loss, model.distilled_parameters()) for loss in losses]
         mean = {k: sum(x[k] for x in g) / len(g) for k in g[0]}
@@ -100,10 +102,8 @@ def test_the_model_follows_the_mean_of_the_displaced_gradients(zoo, monkeypatch)
             _gradient(loss, {k: start[k] - 0.1 * (mean[k] - x[k]) for k in start})
             for loss, x in zip(losses, g, strict=True)
         ]
-        caught[-1] = {k: sum(x[k] for x in displaced) / len(g) for k in start}, mean
+        caught.append(({k: sum(x[k] for x in displaced) / len(g) for k in start}, mean))
         return real(model, losses, outer, **kwargs)
-
-    from dfml.methods import tgr
 
     real = tgr.align
     monkeypatch.setattr("dfml.methods.tgr.align", caught_align)
@@ -141,6 +141,20 @@ def test_models_that_give_labels_alone_can_be_grouped(zoo):
     assert metrics["embedded"] == 5
     assert metrics["groups"] >= 1
     assert metrics["imitation"] > 0
+
+
+def test_architectures_and_image_sizes_mix(zoo):
+    mixed = ToyZoo()
+    spec = InputSpec(channels=1, size=24, mean=(0.5,), std=(0.25,))
+    network = Classifier(build_backbone("resnet10", image_size=24, channels=1, width=4), 3)
+    card = replace(mixed.cards["t0"], source="dfml:resnet10", input_spec=spec)
+    mixed.teachers["t0"], mixed.cards["t0"] = LocalTeacher(card, network), card
+    method = _method(validation_teachers=0)
+    state = method.init(mixed, Rng(0))
+    assert state.grouping.probe.spec == spec, "its images are fitted to the probe"
+    run_steps(method, state, mixed, 0, 4)
+    assert state.grouping.groups.keys() == set(mixed.ids)
+    assert len({e.shape for e in state.grouping.embeddings.values()}) == 1
 
 
 def test_imitation_falls_over_a_few_steps(zoo):

@@ -206,8 +206,8 @@ class TGR(AbstractMethod[TGRState]):
         for r in range(self.rounds):
             group = reviewed[(r - 1) * each : r * each] if r else visited
             questions = self._questions(state, group, None if r else recovered, rng.at("tasks", r))
-            labels = [None] * len(group) if r else [shown.labels for shown in recovered]
-            losses = imitation_losses(state.model, questions, labels, state.ranks, logits=state.logits)
+            wanted = [None] * len(group) if r else [shown.labels for shown in recovered]
+            losses = imitation_losses(state.model, questions, wanted, state.ranks, logits=state.logits)
             if r == 0 and state.step % RATIO_EVERY == 0:
                 ratio = alignment_ratio(state.model, losses, lr=self.displacement, kind="displaced")
                 report.scores["regularisation_ratio"] = ratio
