@@ -4,7 +4,7 @@ import itertools
 
 import torch
 
-from dfml.functional.inner import gradient_steps, sequential_displacement, summed_gradient
+from dfml.functional.inner import displaced_gradient, gradient_steps, sequential_displacement, summed_gradient
 
 
 def _quadratic(seed: int, size: int = 4):
@@ -93,3 +93,60 @@ def test_displacement_of_a_tiny_step_is_the_plain_sum():
     torch.testing.assert_close(sequential["w"], plain["w"], rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(plain["w"], sum(h @ (w - c) for h, c, _ in tasks))
     torch.testing.assert_close(met, torch.stack([loss({"w": w}) for loss in losses]))
+
+
+def _with_penalty(losses, w: torch.Tensor, weight: float) -> torch.Tensor:
+    """sum_i L_i + weight sum_i |g_i - mean g|^2."""
+    w = w.clone().requires_grad_()
+    g = [torch.autograd.grad(loss({"w": w}), w, create_graph=True)[0] for loss in losses]
+    mean = torch.stack(g).mean(0)
+    return (sum(loss({"w": w}) for loss in losses) + weight * sum(((x - mean) ** 2).sum() for x in g)).detach()
+
+
+def test_displaced_gradients_descend_the_sum_and_the_variance_of_the_gradients():
+    """Exact for quadratics: the gradient, by central differences, of the losses and lr/2 times the squares."""
+    losses = [_quadratic(s)[2] for s in (1, 2, 3)]
+    w = torch.randn(4, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    found, met = displaced_gradient(losses, {"w": w}, lr=0.3)
+    wanted = _central_differences(lambda v: _with_penalty(losses, v, 0.15), w)
+    torch.testing.assert_close(found["w"], wanted, atol=1e-7, rtol=1e-6)
+    torch.testing.assert_close(met, torch.stack([loss({"w": w}) for loss in losses]))
+    doubled = _central_differences(lambda v: _with_penalty(losses, v, 0.3), w)
+    assert float((found["w"] - doubled).norm()) > 0.1 * float(wanted.norm())
+
+
+def test_displaced_gradients_by_the_formula():
+    losses = [_cubic_task(), *(_quadratic(s)[2] for s in (1, 2))]
+    w = torch.randn(4, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+
+    def gradient(loss, at: torch.Tensor) -> torch.Tensor:
+        at = at.clone().requires_grad_()
+        return torch.autograd.grad(loss({"w": at}), at)[0]
+
+    g = [gradient(loss, w) for loss in losses]
+    mean = sum(g) / 3
+    wanted = sum(gradient(loss, w - 0.2 * (mean - x)) for loss, x in zip(losses, g, strict=True))
+    torch.testing.assert_close(displaced_gradient(losses, {"w": w}, lr=0.2)[0]["w"], wanted)
+
+
+def test_remainder_of_displaced_gradients_falls_as_the_square_of_the_step():
+    losses = [_cubic_task(), *(_quadratic(s)[2] for s in (1, 2))]
+    w = torch.randn(4, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    remainder = [
+        float(
+            (
+                displaced_gradient(losses, {"w": w}, lr=lr)[0]["w"]
+                - _central_differences(lambda v, lr=lr: _with_penalty(losses, v, lr / 2), w)
+            ).norm()
+        )
+        for lr in (0.1, 0.05, 0.025)
+    ]
+    for coarse, fine in itertools.pairwise(remainder):
+        assert 3.0 < coarse / fine < 5.0, remainder
+
+
+def test_one_loss_has_no_variance():
+    (loss,) = [_cubic_task()]
+    w = torch.randn(4, dtype=torch.float64)
+    displaced, _ = displaced_gradient([loss], {"w": w}, lr=0.5)
+    torch.testing.assert_close(displaced["w"], summed_gradient([loss], {"w": w})[0]["w"])

@@ -70,3 +70,30 @@ def summed_gradient(
             total[k] += g
         met.append(value.detach())
     return total, torch.stack(met)
+
+
+def displaced_gradient(
+    losses: list[Callable[[Parameters], Tensor]], parameters: Parameters, *, lr: float
+) -> tuple[Parameters, Float[Tensor, " losses"]]:
+    """sum_i grad L_i(theta + lr (g_i - mean g)), and the losses at theta: an implicit penalty of gradient variance.
+
+    g_i is the gradient of L_i at theta; the displacement counts as a constant. To first order in lr the result is the
+    gradient of sum_i L_i + (lr/2) sum_i |g_i - mean g|^2, whose second part is lr sum_i H_i (g_i - mean g): second
+    derivatives without computing any. Were the displacement differentiated, too, the penalty would count twice.
+    """
+    theta = {k: p.detach().requires_grad_() for k, p in parameters.items()}
+    here, met = [], []
+    for loss in losses:
+        value = loss(theta)
+        here.append(torch.autograd.grad(value, list(theta.values())))
+        met.append(value.detach())
+    mean = [torch.stack(gradients).mean(0) for gradients in zip(*here, strict=True)]
+    total = {k: torch.zeros_like(p) for k, p in theta.items()}
+    for loss, gradients in zip(losses, here, strict=True):
+        there = {
+            k: (p.detach() + lr * (g - m)).requires_grad_()
+            for (k, p), g, m in zip(theta.items(), gradients, mean, strict=True)
+        }
+        for k, g in zip(there, torch.autograd.grad(loss(there), list(there.values())), strict=True):
+            total[k] += g
+    return total, torch.stack(met)

@@ -9,6 +9,7 @@ from dfml.methods.oracle_b import OracleB
 from dfml.methods.purer import PURER
 from dfml.methods.random import Random
 from dfml.methods.single_teacher import SingleTeacher
+from dfml.methods.tgr import TGR
 from dfml.methods.zoo_ensemble import ZooEnsemble
 
 METHODS: dict[str, type[AbstractMethod]] = {
@@ -20,6 +21,7 @@ METHODS: dict[str, type[AbstractMethod]] = {
     "purer": PURER,
     "random": Random,
     "single_teacher": SingleTeacher,
+    "tgr": TGR,
     "zoo_ensemble": ZooEnsemble,
 }
 
@@ -27,6 +29,7 @@ __all__ = [
     "FREE",
     "METHODS",
     "PURER",
+    "TGR",
     "AbstractMethod",
     "AbstractState",
     "Average",

@@ -4,9 +4,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.func import functional_call
 
+from dfml.compute.devices import send
 from dfml.compute.ranks import AbstractRanks
 from dfml.functional.divergences import kl_divergence
 from dfml.functional.inner import Parameters
@@ -14,6 +16,7 @@ from dfml.nn.precision import mixed_precision
 from dfml.training.alignment import Loss
 from dfml.training.meta_model import MetaModel
 from dfml.zoo.teacher import Teacher
+from dfml.zoo.views import logit_answers
 
 Logits = Callable[[MetaModel, Parameters, Tensor, Tensor], Tensor]
 """The meta-model with these parameters: images and rows of its head to logits."""
@@ -47,6 +50,37 @@ def distillation_losses(
 
     return [
         partial(loss, answer, images, rows) for (_, images, rows), (answer,) in zip(questions, answers, strict=True)
+    ]
+
+
+def imitation_losses(
+    model: MetaModel,
+    questions: Sequence[Question],
+    labels: Sequence[Tensor | None],
+    ranks: AbstractRanks,
+    *,
+    logits: Logits,
+) -> list[Loss]:
+    """As `distillation_losses`, of any teacher that answers at all; with the cross-entropy where labels are known.
+
+    Args:
+        model: the meta-model.
+        questions: what the teachers are asked, once.
+        labels: of each question's images, as the teacher's outputs; None where they show what it may not know.
+        ranks: processes that share the questions.
+        logits: `meta_logits`, or a compiled form of it.
+    """
+    answers = ranks.map(lambda question: [logit_answers(*question[:2]).float()], questions)
+
+    def loss(answer: Tensor, images: Tensor, rows: Tensor, wanted: Tensor | None, parameters: Parameters) -> Tensor:
+        with mixed_precision():
+            said = logits(model, parameters, images, rows)
+        divergence = kl_divergence(answer, said.float())
+        return divergence if wanted is None else divergence + F.cross_entropy(said.float(), send(wanted, said.device))
+
+    return [
+        partial(loss, answer, images, rows, wanted)
+        for (_, images, rows), (answer,), wanted in zip(questions, answers, labels, strict=True)
     ]
 
 
