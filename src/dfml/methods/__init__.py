@@ -6,6 +6,7 @@ from dfml.methods.consolidate import Consolidate
 from dfml.methods.free import FREE
 from dfml.methods.free_published import PublishedFREE
 from dfml.methods.oracle_b import OracleB
+from dfml.methods.ota import OTA
 from dfml.methods.random import Random
 from dfml.methods.single_teacher import SingleTeacher
 from dfml.methods.zoo_ensemble import ZooEnsemble
@@ -16,6 +17,7 @@ METHODS: dict[str, type[AbstractMethod]] = {
     "free": FREE,
     "free_published": PublishedFREE,
     "oracle_b": OracleB,
+    "ota": OTA,
     "random": Random,
     "single_teacher": SingleTeacher,
     "zoo_ensemble": ZooEnsemble,
@@ -24,6 +26,7 @@ METHODS: dict[str, type[AbstractMethod]] = {
 __all__ = [
     "FREE",
     "METHODS",
+    "OTA",
     "AbstractMethod",
     "AbstractState",
     "Average",
