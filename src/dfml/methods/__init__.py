@@ -3,6 +3,7 @@
 from dfml.methods.average import Average
 from dfml.methods.base import AbstractMethod, AbstractState
 from dfml.methods.consolidate import Consolidate
+from dfml.methods.dro import DRO
 from dfml.methods.free import FREE
 from dfml.methods.free_published import PublishedFREE
 from dfml.methods.oracle_b import OracleB
@@ -14,6 +15,7 @@ from dfml.methods.zoo_ensemble import ZooEnsemble
 METHODS: dict[str, type[AbstractMethod]] = {
     "average": Average,
     "consolidate": Consolidate,
+    "dro": DRO,
     "free": FREE,
     "free_published": PublishedFREE,
     "oracle_b": OracleB,
@@ -24,6 +26,7 @@ METHODS: dict[str, type[AbstractMethod]] = {
 }
 
 __all__ = [
+    "DRO",
     "FREE",
     "METHODS",
     "OTA",

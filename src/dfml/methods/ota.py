@@ -5,7 +5,7 @@ import copy
 import torch
 
 from dfml.functional.matching import matching, reordered
-from dfml.learners.frozen import FrozenLearner
+from dfml.learners.maml import MAML
 from dfml.methods.base import AbstractBaseline, FixedState, Role
 from dfml.nn import Encoder
 from dfml.nn.units import interchangeable_units
@@ -24,8 +24,9 @@ class OTA(AbstractBaseline):
 
     *Deviations from the paper*: layers are as wide in all networks, where exact transport between uniform marginals is
     a permutation, so that nothing is split; where a residual stream has several incoming weights, it is matched by
-    those whose inputs are in order already; heads are left out, since their outputs mean different classes; nearest
-    centroids in the place of ten gradient steps.
+    those whose inputs are in order already; heads are left out, since their outputs mean different classes. A task is
+    adapted to by the data-free papers' ten gradient steps, from prototypes, with the support's BatchNorm statistics:
+    the mean of running statistics fits no network.
 
     *Deviations from the published code*: it was not read.
     """
@@ -35,7 +36,7 @@ class OTA(AbstractBaseline):
         return {Role.START: Capability.WHITE_BOX}
 
     def init(self, zoo: Zoo, rng: Rng) -> FixedState:
-        """The mean of the aligned backbones under nearest centroids.
+        """The mean of the aligned backbones, as an initialisation for MAML's inner loop.
 
         Raises:
             InputError: teachers of different architectures or widths, or that are not dfml's own.
@@ -50,4 +51,4 @@ class OTA(AbstractBaseline):
                 aligned = reordered(other, groups, matching(other, anchor, groups))
                 torch._foreach_add_(list(total.values()), [aligned[k] for k in total])
             torch._foreach_div_(list(total.values()), len(zoo.ids))
-        return FixedState(0, FrozenLearner(Encoder(fused, zoo.canvas)))
+        return FixedState(0, MAML(Encoder(fused, zoo.canvas)))
