@@ -6,8 +6,10 @@ from dfml.methods.consolidate import Consolidate
 from dfml.methods.dro import DRO
 from dfml.methods.free import FREE
 from dfml.methods.free_published import PublishedFREE
+from dfml.methods.memory_replay import MemoryReplay
 from dfml.methods.oracle_b import OracleB
 from dfml.methods.ota import OTA
+from dfml.methods.pre_inversion import PreInversion
 from dfml.methods.random import Random
 from dfml.methods.single_teacher import SingleTeacher
 from dfml.methods.zoo_ensemble import ZooEnsemble
@@ -18,8 +20,10 @@ METHODS: dict[str, type[AbstractMethod]] = {
     "dro": DRO,
     "free": FREE,
     "free_published": PublishedFREE,
+    "memory_replay": MemoryReplay,
     "oracle_b": OracleB,
     "ota": OTA,
+    "pre_inversion": PreInversion,
     "random": Random,
     "single_teacher": SingleTeacher,
     "zoo_ensemble": ZooEnsemble,
@@ -34,7 +38,9 @@ __all__ = [
     "AbstractState",
     "Average",
     "Consolidate",
+    "MemoryReplay",
     "OracleB",
+    "PreInversion",
     "PublishedFREE",
     "Random",
     "SingleTeacher",
