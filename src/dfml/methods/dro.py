@@ -88,7 +88,8 @@ class DRO(AbstractMethod[DROState]):
         chunk: weights that the hypernetwork gives at once.
         hidden: units of its hidden layers.
         lr: Adam's step size.
-        penalty: of the squared distance between an embedding and where it is moved to.
+        penalty: of the squared distance between an embedding and where it is moved to; small, because the error is a
+            mean over all weights, which an embedding moves little.
         ascent_steps: that move it; 0 fuses without robustness.
         ascent_lr: their step size.
     """
@@ -102,9 +103,9 @@ class DRO(AbstractMethod[DROState]):
         chunk: Amount = 256,
         hidden: Amount = 128,
         lr: StepSize = 1e-3,
-        penalty: Weight = 1.0,
+        penalty: Weight = 0.01,
         ascent_steps: Count = 3,
-        ascent_lr: StepSize = 0.1,
+        ascent_lr: StepSize = 10.0,
     ):
         self.teachers_per_step, self.updates, self.lr = teachers_per_step, updates, lr
         self.embedding, self.chunk, self.hidden = embedding, chunk, hidden
