@@ -3,9 +3,13 @@
 from dfml.methods.average import Average
 from dfml.methods.base import AbstractMethod, AbstractState
 from dfml.methods.consolidate import Consolidate
+from dfml.methods.dro import DRO
 from dfml.methods.free import FREE
 from dfml.methods.free_published import PublishedFREE
+from dfml.methods.memory_replay import MemoryReplay
 from dfml.methods.oracle_b import OracleB
+from dfml.methods.ota import OTA
+from dfml.methods.pre_inversion import PreInversion
 from dfml.methods.purer import PURER
 from dfml.methods.random import Random
 from dfml.methods.single_teacher import SingleTeacher
@@ -15,10 +19,14 @@ from dfml.methods.zoo_ensemble import ZooEnsemble
 METHODS: dict[str, type[AbstractMethod]] = {
     "average": Average,
     "consolidate": Consolidate,
+    "dro": DRO,
     "free": FREE,
     "free_published": PublishedFREE,
+    "memory_replay": MemoryReplay,
     "oracle_b": OracleB,
     "purer": PURER,
+    "ota": OTA,
+    "pre_inversion": PreInversion,
     "random": Random,
     "single_teacher": SingleTeacher,
     "tgr": TGR,
@@ -26,15 +34,19 @@ METHODS: dict[str, type[AbstractMethod]] = {
 }
 
 __all__ = [
+    "DRO",
     "FREE",
     "METHODS",
+    "OTA",
     "PURER",
     "TGR",
     "AbstractMethod",
     "AbstractState",
     "Average",
     "Consolidate",
+    "MemoryReplay",
     "OracleB",
+    "PreInversion",
     "PublishedFREE",
     "Random",
     "SingleTeacher",

@@ -4,12 +4,11 @@ import copy
 
 import torch
 
-from dfml.errors import InputError
 from dfml.learners.frozen import FrozenLearner
 from dfml.methods.base import AbstractBaseline, FixedState, Role
 from dfml.nn import Encoder
-from dfml.nn.description import short_name
 from dfml.randomness import Rng
+from dfml.training.weights import check_one_architecture, float_tensors
 from dfml.zoo.card import Capability
 from dfml.zoo.store import Zoo
 
@@ -37,26 +36,11 @@ class Average(AbstractBaseline):
         Raises:
             InputError: teachers of different architectures or widths, or that are not dfml's own.
         """
-        if foreign := [i for i in zoo.ids if not zoo.entry(i).source.startswith("dfml:")]:
-            raise InputError(
-                f"zoo {zoo.name} with {foreign[0]}, a model of {zoo.entry(foreign[0]).source}",
-                "networks of dfml's own, whose weights lie open",
-                "choose another method",
-            )
-        kinds = sorted({short_name(zoo.network(i).backbone) for i in zoo.ids})
-        if len(kinds) > 1:
-            names = ", ".join(kinds)
-            raise InputError(f"zoo {zoo.name} with {names}", "one architecture and width", "choose another method")
+        check_one_architecture(zoo)
         mean = copy.deepcopy(zoo.network(zoo.ids[0]).backbone)
+        total = list(float_tensors(mean).values())
         with torch.no_grad():
             for name in zoo.ids[1:]:
-                for total, other in zip(_floats(mean), _floats(zoo.network(name).backbone), strict=True):
-                    total += other
-            for total in _floats(mean):
-                total /= len(zoo.ids)
+                torch._foreach_add_(total, list(float_tensors(zoo.network(name).backbone).values()))
+            torch._foreach_div_(total, len(zoo.ids))
         return FixedState(0, FrozenLearner(Encoder(mean, zoo.canvas)))
-
-
-def _floats(network: torch.nn.Module) -> list[torch.Tensor]:
-    """Parameters and buffers, BatchNorm's counters left out."""
-    return [t for t in network.state_dict().values() if t.is_floating_point()]
