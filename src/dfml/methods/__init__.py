@@ -8,6 +8,7 @@ from dfml.methods.free_published import PublishedFREE
 from dfml.methods.oracle_b import OracleB
 from dfml.methods.random import Random
 from dfml.methods.single_teacher import SingleTeacher
+from dfml.methods.teapot import TEAPOT
 from dfml.methods.zoo_ensemble import ZooEnsemble
 
 METHODS: dict[str, type[AbstractMethod]] = {
@@ -18,12 +19,14 @@ METHODS: dict[str, type[AbstractMethod]] = {
     "oracle_b": OracleB,
     "random": Random,
     "single_teacher": SingleTeacher,
+    "teapot": TEAPOT,
     "zoo_ensemble": ZooEnsemble,
 }
 
 __all__ = [
     "FREE",
     "METHODS",
+    "TEAPOT",
     "AbstractMethod",
     "AbstractState",
     "Average",
