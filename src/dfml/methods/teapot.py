@@ -19,7 +19,7 @@ from dfml.learners import AbstractLearner, FrozenLearner, Metrics
 from dfml.learners.base import percent_right
 from dfml.methods.base import AbstractMethod, AbstractState, Plan, Role, StepReport, Teachers
 from dfml.randomness import Rng
-from dfml.recovery import AbstractRecovery, Recovered, Visit, mean_terms
+from dfml.recovery import AbstractRecovery, Recovered, RecoveryState, Visit, mean_terms
 from dfml.training.bank import Bank
 from dfml.training.meta_model import ModelOptions, build_meta_model, update_average
 from dfml.training.pseudo_validation import PseudoValidation
@@ -44,6 +44,7 @@ class TeapotState(AbstractState):
     zoo: Zoo
     reward_rng: Rng
     real: list[Episode]
+    given: RecoveryState | None
     kept = ("learner", "average", "optimiser", "policy", "bank", "validation")
 
     @property
@@ -134,7 +135,7 @@ class TEAPOT(AbstractMethod[TeapotState]):
         self.selection, self.policy_lr, self.data, self.reward_episodes = selection, policy_lr, data, reward_episodes
         self.bank_capacity, self.flip, self.average_decay = bank_capacity, flip is not False, average_decay
         self.validation_teachers, self.validation_episodes = validation_teachers, validation_episodes
-        self.uses_data = recovery.uses_data or data is not None
+        self.uses_data = True if data is not None else recovery.uses_data
         self.ships = "ema-last" if average_decay else "last"
         self._check()
 
@@ -185,6 +186,7 @@ class TEAPOT(AbstractMethod[TeapotState]):
             zoo=zoo,
             reward_rng=rng.at("reward"),
             real=self._real_episodes(zoo, rng.at("real")),
+            given=self.recovery.init(zoo.canvas, rng.at("recovery")) if self.recovery.uses_data else None,
         )
 
     def plan(self, state: TeapotState, zoo: Zoo, rng: Rng) -> Plan:
@@ -235,9 +237,13 @@ class TEAPOT(AbstractMethod[TeapotState]):
 
     def _recoverer(self, state: TeapotState, rng: Rng) -> Callable[..., list[Recovered]]:
         """`AbstractRecovery.recover` with a fresh generator, from which each visit adapts its own copy."""
-        fresh = self.recovery.init(state.zoo.canvas, rng.at("generator"))
+        return partial(self.recovery.recover, self._fresh(state, rng), learn=False)
+
+    def _fresh(self, state: TeapotState, rng: Rng) -> RecoveryState:
+        """As before the first visit; one that shows images given to it has read them once."""
+        fresh = state.given or self.recovery.init(state.zoo.canvas, rng.at("generator"))
         fresh.to(state.bank.device)
-        return partial(self.recovery.recover, fresh, learn=False)
+        return fresh
 
     def _visit(self, state: TeapotState, teacher: Teacher, generator: torch.Generator) -> Visit:
         return Visit(teacher, state.validation.training_labels(teacher.card, self.classes_per_visit, generator))
@@ -292,9 +298,7 @@ class TEAPOT(AbstractMethod[TeapotState]):
 
     def recovered_sheet(self, state: TeapotState, teachers: list[Teacher], rng: Rng) -> list[Recovered]:
         """What fresh generators show of these teachers."""
-        fresh = self.recovery.init(state.zoo.canvas, rng.at("generator"))
-        fresh.to(state.bank.device)
-        return self.recovery.show(fresh, teachers, self.images_per_class, rng)
+        return self.recovery.show(self._fresh(state, rng), teachers, self.images_per_class, rng)
 
 
 def _accuracy(learner: AbstractLearner, episode: Episode, device: torch.device) -> float:
