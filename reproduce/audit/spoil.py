@@ -1,7 +1,7 @@
 """A zoo with bad models among its sound ones, made on purpose: what `dfml.zoo_building.audit` is to find."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,12 +25,14 @@ class Case:
         model: its id.
         sound: ids of models that stay as they are.
         rng: of this case alone.
+        other: a zoo of another domain; None is the embedded glyphs.
     """
 
     zoo: Zoo
     model: str
     sound: tuple[str, ...]
     rng: Rng
+    other: Zoo | None = None
 
     @property
     def card(self) -> ModelCard:
@@ -73,11 +75,11 @@ def claimed(case: Case) -> Model:
 
 
 def foreign(case: Case) -> Model:
-    """A network of the embedded glyphs that claims the classes; every second one keeps its own mean and std."""
-    glyphs, card = Zoo.open("glyphs"), case.card
-    model = glyphs.ids[case.pick("glyphs", len(glyphs))]
-    spec = glyphs.cards[model].input_spec if case.pick("spec", 2) else card.input_spec
-    return replace(card, input_spec=spec), copy.deepcopy(glyphs.network(model))
+    """A network of the other zoo that claims the classes; every second one keeps its own mean and std."""
+    other, card = case.other or Zoo.open("glyphs"), case.card
+    model = other.ids[case.pick("glyphs", len(other))]
+    spec = other.cards[model].input_spec if case.pick("spec", 2) else card.input_spec
+    return replace(card, input_spec=spec), copy.deepcopy(other.network(model))
 
 
 def shuffled(case: Case) -> Model:
@@ -134,8 +136,24 @@ KINDS: dict[Callable[[Case], Model], str] = {
 """How a model is spoiled -> the verdict that is right."""
 
 
-def spoil(zoo: Zoo, folder: Path, *, bad: int, rng: Rng) -> dict[str, str]:
-    """Write the zoo to ``folder`` with so many bad models, of all kinds in turn.
+def spoil(
+    zoo: Zoo,
+    folder: Path,
+    *,
+    bad: int,
+    rng: Rng,
+    kinds: Sequence[Callable[[Case], Model]] = tuple(KINDS),
+    other: Zoo | None = None,
+) -> dict[str, str]:
+    """Write the zoo to ``folder`` with so many bad models, of these kinds in turn.
+
+    Args:
+        zoo: the sound one.
+        folder: of the new one.
+        bad: how many.
+        rng: decides which.
+        kinds: ways to spoil a model.
+        other: see `Case`.
 
     Returns:
         Id of each bad model -> how it was spoiled.
@@ -144,11 +162,11 @@ def spoil(zoo: Zoo, folder: Path, *, bad: int, rng: Rng) -> dict[str, str]:
     # A copy needs a sound model before it, so the first id is never among the bad ones.
     chosen = [model for model in drawn if model != min(zoo.ids)][:bad]
     sound = tuple(model for model in zoo.ids if model not in chosen)
-    ways = [list(KINDS)[k % len(KINDS)] for k in range(bad)]
+    ways = [kinds[k % len(kinds)] for k in range(bad)]
     folder.mkdir(parents=True, exist_ok=True)
     for model in sound:
         Zoo.write_model(folder, zoo.cards[model], zoo.network(model))
     for model, way in zip(chosen, ways, strict=True):
-        Zoo.write_model(folder, *way(Case(zoo, model, sound, rng.at(model))))
+        Zoo.write_model(folder, *way(Case(zoo, model, sound, rng.at(model), other)))
     write_index(folder, name=f"{zoo.name}-spoiled", shared_classes=True)
     return {model: way.__name__ for model, way in zip(chosen, ways, strict=True)}

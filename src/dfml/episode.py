@@ -14,29 +14,34 @@ from dfml.errors import InputError
 class Episode:
     """Images float32 in [0, 1], NCHW; labels 0..way-1. Shots may differ between classes.
 
-    ``way`` is read off the labels unless given; on a GPU reading waits for all work before it.
+    ``way`` is read off the labels unless given; on a GPU reading waits for all work before it. In the place of labels
+    there may be probabilities, as a teacher gives them, for learners to train on (`AbstractLearner.meta_loss`).
     """
 
     support_x: Float[Tensor, "support c h w"]
-    support_y: Int[Tensor, " support"]
+    support_y: Int[Tensor, " support"] | Float[Tensor, "support way"]
     query_x: Float[Tensor, "query c h w"]
-    query_y: Int[Tensor, " query"]
+    query_y: Int[Tensor, " query"] | Float[Tensor, "query way"]
     way: int = 0
 
     def __post_init__(self):
         if not self.way:
-            object.__setattr__(self, "way", int(self.support_y.max()) + 1)
+            soft = self.support_y.is_floating_point()
+            object.__setattr__(self, "way", self.support_y.shape[1] if soft else int(self.support_y.max()) + 1)
 
 
 def can_stack(episodes: Sequence[Episode]) -> bool:
-    """Whether these episodes have as many classes, support images and queries."""
-    return len({(e.way, e.support_x.shape, e.query_x.shape) for e in episodes}) == 1
+    """Whether these episodes have as many classes, support images and queries, and labels of one kind."""
+    return len({(e.way, e.support_x.shape, e.query_x.shape, e.support_y.shape, e.query_y.shape) for e in episodes}) == 1
 
 
 def stack(
     episodes: Sequence[Episode],
 ) -> tuple[
-    Float[Tensor, "e support c h w"], Int[Tensor, "e support"], Float[Tensor, "e query c h w"], Int[Tensor, "e query"]
+    Float[Tensor, "e support c h w"],
+    Int[Tensor, "e support"] | Float[Tensor, "e support way"],
+    Float[Tensor, "e query c h w"],
+    Int[Tensor, "e query"] | Float[Tensor, "e query way"],
 ]:
     """Support images and labels, query images and labels of several episodes (`can_stack`)."""
     names = ("support_x", "support_y", "query_x", "query_y")

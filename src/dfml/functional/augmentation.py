@@ -69,6 +69,11 @@ def distort_images(
     return ((moved - mean) * contrast + mean + brightness).clamp(0, 1)
 
 
+def arcsine_share(generator: torch.Generator) -> float:
+    """One draw of Beta(1/2, 1/2): sin^2(pi u / 2) of a uniform u, by the inverse of its distribution function."""
+    return float((torch.rand((), generator=generator, dtype=torch.float64) * torch.pi / 2).sin() ** 2)
+
+
 def mix_images(
     images: Float[Tensor, "n c h w"], generator: torch.Generator, *, share: float
 ) -> Float[Tensor, "n c h w"]:

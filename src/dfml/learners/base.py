@@ -146,7 +146,11 @@ class AbstractLearner(nn.Module, ABC):
 
     @abstractmethod
     def meta_loss(self, episode: Episode) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-        """The differentiable loss of one training episode, and the accuracy on its queries in percent."""
+        """The differentiable loss of one training episode, and the accuracy on its queries in percent.
+
+        Learners that move their network also take probabilities as labels: cross-entropy, which is KL divergence up to
+        the labels' own entropy, in the inner loop as in the loss.
+        """
 
     def meta_losses(self, episodes: Sequence[Episode]) -> tuple[Float[Tensor, " e"], Float[Tensor, " e"]]:
         """`meta_loss` of several episodes. A learner that can computes them all at once, to the same numbers."""
@@ -158,13 +162,24 @@ class AbstractLearner(nn.Module, ABC):
         return {"learner": type(self).__name__.lower()}
 
 
-def percent_right(logits: Float[Tensor, "q way"], labels: Int[Tensor, " q"]) -> Float[Tensor, ""]:
-    """Share of the queries whose largest logit is the right one, in percent."""
-    return 100 * (logits.argmax(-1) == labels).float().mean()
+def percent_right(
+    logits: Float[Tensor, "q way"], labels: Int[Tensor, " q"] | Float[Tensor, "q way"]
+) -> Float[Tensor, ""]:
+    """Share of the queries whose largest logit is the right one, or the likeliest, in percent."""
+    right = labels.argmax(-1) if labels.is_floating_point() else labels
+    return 100 * (logits.argmax(-1) == right).float().mean()
 
 
-def class_means(features: Float[Tensor, "n d"], labels: Int[Tensor, " n"], way: int) -> Float[Tensor, "{way} d"]:
-    """Mean feature of each class 0..way-1; shots may be uneven."""
+def class_means(
+    features: Float[Tensor, "n d"], labels: Int[Tensor, " n"] | Float[Tensor, "n {way}"], way: int
+) -> Float[Tensor, "{way} d"]:
+    """Mean feature of each class 0..way-1; shots may be uneven.
+
+    Of probabilities, the mean in which an image counts as much as it is likely to be of the class.
+    """
+    if labels.is_floating_point():
+        shares = labels.to(features.dtype) / labels.sum(0).clamp(min=1e-12)
+        return shares.T @ features
     onehot = F.one_hot(labels, way).to(features.dtype)
     return (onehot.T @ features) / onehot.sum(0)[:, None]
 

@@ -13,6 +13,7 @@ from dfml.methods.pre_inversion import PreInversion
 from dfml.methods.purer import PURER
 from dfml.methods.random import Random
 from dfml.methods.single_teacher import SingleTeacher
+from dfml.methods.teapot import TEAPOT
 from dfml.methods.tgr import TGR
 from dfml.methods.zoo_ensemble import ZooEnsemble
 
@@ -30,6 +31,7 @@ METHODS: dict[str, type[AbstractMethod]] = {
     "random": Random,
     "single_teacher": SingleTeacher,
     "tgr": TGR,
+    "teapot": TEAPOT,
     "zoo_ensemble": ZooEnsemble,
 }
 
@@ -39,6 +41,7 @@ __all__ = [
     "METHODS",
     "OTA",
     "PURER",
+    "TEAPOT",
     "TGR",
     "AbstractMethod",
     "AbstractState",

@@ -12,7 +12,7 @@ from dfml.nn.classifier import (
     networks_of,
 )
 from dfml.nn.description import Description, describe
-from dfml.nn.encoder import Encoder, InputSpec, as_floats, as_images, resized
+from dfml.nn.encoder import Encoder, InputSpec, as_floats, as_images, mixing_features, resized
 from dfml.nn.fuse import inference_copy
 from dfml.nn.norm import (
     BatchNorm2d,
@@ -49,6 +49,7 @@ __all__ = [
     "given_statistics",
     "inference_copy",
     "is_transductive",
+    "mixing_features",
     "network_name",
     "networks_of",
     "norm_layers",

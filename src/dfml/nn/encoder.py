@@ -1,6 +1,7 @@
 """What an image must look like to a network, and networks that normalise their own input."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from functools import cache
 from itertools import chain
@@ -203,6 +204,9 @@ def tensors_of(network: nn.Module) -> Iterator[Tensor]:
 class Encoder(nn.Module):
     """A backbone that normalises its own input: images in [0, 1] to flat features."""
 
+    mixture: float | None = None
+    """Inside `mixing_features`, the share of the second image."""
+
     def __init__(self, backbone: nn.Module, spec: InputSpec):
         super().__init__()
         self.backbone, self.spec = backbone, spec
@@ -223,4 +227,20 @@ class Encoder(nn.Module):
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n features"]:
         """Features of images in [0, 1]."""
-        return self.backbone(self.normalise(images))
+        if self.mixture is None:
+            return self.backbone(self.normalise(images))
+        first, second = self.backbone(self.normalise(torch.cat(images.chunk(2, 1)))).chunk(2)
+        return torch.lerp(first, second, self.mixture)
+
+
+@contextmanager
+def mixing_features(encoder: Encoder, share: float | None) -> Iterator[None]:
+    """Inside, the encoder takes two images, on the channel axis, and gives (1 - share) f(first) + share f(second).
+
+    So a learner that knows nothing of it is trained on mixtures. With share None nothing changes.
+    """
+    before, encoder.mixture = encoder.mixture, share
+    try:
+        yield
+    finally:
+        encoder.mixture = before

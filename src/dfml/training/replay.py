@@ -131,6 +131,20 @@ def meta_gradient(
     Returns:
         The episodes' mean ``loss`` and ``accuracy``.
     """
+    return summed_gradients(
+        learner, lambda group: learner.meta_losses([draw(i) for i in group]), episodes, ranks, together=together
+    )
+
+
+def summed_gradients(
+    learner: AbstractLearner,
+    losses_of: Callable[[list[int]], tuple[Tensor, Tensor]],
+    episodes: int,
+    ranks: AbstractRanks,
+    *,
+    together: bool = False,
+) -> Metrics:
+    """`meta_gradient` of losses of any kind: ``losses_of`` gives those of a group of episodes, and their accuracies."""
     parameters, statistics = list(learner.parameters()), running_statistics(learner)
     before = [s.clone() for s in statistics]
     shares = min(ranks.world, episodes) if together else episodes
@@ -138,7 +152,7 @@ def meta_gradient(
 
     def play(group: list[int]) -> list[Tensor]:
         torch._foreach_copy_(statistics, before)
-        losses, accuracies = learner.meta_losses([draw(i) for i in group])
+        losses, accuracies = losses_of(group)
         gradients = torch.autograd.grad(losses.sum(), parameters, allow_unused=True, materialize_grads=True)
         met = torch.stack([losses.detach().sum(), accuracies.sum()])
         return [met, *gradients, *(s.clone() for s in statistics)]
