@@ -2,6 +2,7 @@
 
 from dfml.methods.average import Average
 from dfml.methods.base import AbstractMethod, AbstractState
+from dfml.methods.bidf_mkd import BiDfMKD
 from dfml.methods.consolidate import Consolidate
 from dfml.methods.free import FREE
 from dfml.methods.free_published import PublishedFREE
@@ -12,6 +13,7 @@ from dfml.methods.zoo_ensemble import ZooEnsemble
 
 METHODS: dict[str, type[AbstractMethod]] = {
     "average": Average,
+    "bidf_mkd": BiDfMKD,
     "consolidate": Consolidate,
     "free": FREE,
     "free_published": PublishedFREE,
@@ -27,6 +29,7 @@ __all__ = [
     "AbstractMethod",
     "AbstractState",
     "Average",
+    "BiDfMKD",
     "Consolidate",
     "OracleB",
     "PublishedFREE",

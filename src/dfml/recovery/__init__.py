@@ -15,6 +15,7 @@ from dfml.recovery.drawn_images import DrawnImages
 from dfml.recovery.meta_generator import MetaGenerator
 from dfml.recovery.published_generator import PublishedMetaGenerator
 from dfml.recovery.real_images import RealImages
+from dfml.recovery.zeroth_order import ZerothOrder
 
 RECOVERIES: dict[str, type[AbstractRecovery]] = {
     "by_teacher": ByTeacher,
@@ -23,6 +24,7 @@ RECOVERIES: dict[str, type[AbstractRecovery]] = {
     "meta_generator": MetaGenerator,
     "published_generator": PublishedMetaGenerator,
     "real_images": RealImages,
+    "zeroth_order": ZerothOrder,
 }
 
 __all__ = [
@@ -39,5 +41,6 @@ __all__ = [
     "RecoveryState",
     "Student",
     "Visit",
+    "ZerothOrder",
     "mean_terms",
 ]
