@@ -117,3 +117,15 @@ def disagreement(
     """
     agree = (teacher_logits.argmax(-1) == student_logits.argmax(-1)).float()
     return -(agree * kl_divergence(teacher_logits, student_logits, reduce=False)).mean()
+
+
+def boundary_disagreement(
+    teacher_logits: Float[Tensor, "*more n classes"], student_logits: Float[Tensor, "*more n classes"]
+) -> Float[Tensor, "*more n"]:
+    """Of each image -1[same argmax] |p_T - p_S|_1, from probabilities alone; gradients through both.
+
+    Descending it asks for images near the student's decision boundary: answered alike, and as differently as that
+    allows.
+    """
+    agree = (teacher_logits.argmax(-1) == student_logits.argmax(-1)).float()
+    return -agree * (teacher_logits.softmax(-1) - student_logits.softmax(-1)).abs().sum(-1)

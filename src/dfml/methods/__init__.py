@@ -2,6 +2,7 @@
 
 from dfml.methods.average import Average
 from dfml.methods.base import AbstractMethod, AbstractState
+from dfml.methods.bidf_mkd import BiDfMKD
 from dfml.methods.consolidate import Consolidate
 from dfml.methods.dro import DRO
 from dfml.methods.free import FREE
@@ -19,6 +20,7 @@ from dfml.methods.zoo_ensemble import ZooEnsemble
 
 METHODS: dict[str, type[AbstractMethod]] = {
     "average": Average,
+    "bidf_mkd": BiDfMKD,
     "consolidate": Consolidate,
     "dro": DRO,
     "free": FREE,
@@ -46,6 +48,7 @@ __all__ = [
     "AbstractMethod",
     "AbstractState",
     "Average",
+    "BiDfMKD",
     "Consolidate",
     "MemoryReplay",
     "OracleB",

@@ -17,6 +17,7 @@ from dfml.recovery.meta_generator import MetaGenerator
 from dfml.recovery.published_generator import PublishedMetaGenerator
 from dfml.recovery.real_images import RealImages
 from dfml.recovery.unlabelled import Unlabelled
+from dfml.recovery.zeroth_order import ZerothOrder
 
 RECOVERIES: dict[str, type[AbstractRecovery]] = {
     "by_teacher": ByTeacher,
@@ -26,6 +27,7 @@ RECOVERIES: dict[str, type[AbstractRecovery]] = {
     "published_generator": PublishedMetaGenerator,
     "real_images": RealImages,
     "unlabelled": Unlabelled,
+    "zeroth_order": ZerothOrder,
 }
 
 __all__ = [
@@ -44,5 +46,6 @@ __all__ = [
     "Unlabelled",
     "UsesData",
     "Visit",
+    "ZerothOrder",
     "mean_terms",
 ]

@@ -1,7 +1,6 @@
 """What teachers say of images, as losses of the meta-model."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -42,15 +41,29 @@ def distillation_losses(
         divergence: of logits from a teacher's logits, in this order: teacher, model.
     """
     answers = ranks.map(_answer, questions)
+    return [
+        answered(model, answer, images, rows, logits=logits, divergence=divergence)
+        for (_, images, rows), (answer,) in zip(questions, answers, strict=True)
+    ]
 
-    def loss(answer: Tensor, images: Tensor, rows: Tensor, parameters: Parameters) -> Tensor:
+
+def answered(
+    model: MetaModel,
+    answer: Tensor,
+    images: Tensor,
+    rows: Tensor,
+    *,
+    logits: Logits,
+    divergence: Callable[[Tensor, Tensor], Tensor] = kl_divergence,
+) -> Loss:
+    """The divergence of the meta-model from a teacher's logits on these images; see `distillation_losses`."""
+
+    def loss(parameters: Parameters) -> Tensor:
         with mixed_precision():
             said = logits(model, parameters, images, rows)
         return divergence(answer, said.float())
 
-    return [
-        partial(loss, answer, images, rows) for (_, images, rows), (answer,) in zip(questions, answers, strict=True)
-    ]
+    return loss
 
 
 def imitation_losses(

@@ -79,6 +79,7 @@ def replay(
     *,
     rng: Rng,
     ranks: AbstractRanks = SERIAL_RANKS,
+    beside: Callable[[], None] | None = None,
 ) -> tuple[Metrics, Episode | None]:
     """Optimiser steps on the sum of ``episodes`` losses, until ``patience`` of them in a row give no better accuracy.
 
@@ -89,6 +90,7 @@ def replay(
         options: how much, and of what; its ``lr`` is the optimiser's.
         rng: of this call alone.
         ranks: processes that share the episodes.
+        beside: adds the gradient of another loss to that of every meta-batch.
 
     Returns:
         Metrics and the last episode; empty and None if the bank is too small yet or patience is 0.
@@ -107,6 +109,8 @@ def replay(
     while waited < options.patience and (options.limit is None or batch < options.limit):
         optimiser.zero_grad()
         met = meta_gradient(learner, draw, options.episodes, ranks, together=together)
+        if beside is not None:
+            beside()
         optimiser.step()
         last = draw(options.episodes - 1)
         batch += 1
