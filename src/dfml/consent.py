@@ -45,13 +45,18 @@ def give_consent(code: Mapping[str, Any], what: str) -> None:
         write_atomic(path, to_json(_given() | {_key(code): what}))
 
 
+def has_consent(code: Mapping[str, Any]) -> bool:
+    """Whether the user trusts this code."""
+    return _key(code) in _given()
+
+
 def require_consent(code: Mapping[str, Any], what: str) -> None:
     """Refuse code that the user has not agreed to; nothing to do where ``what`` is empty.
 
     Raises:
         NotInstalled: names the code.
     """
-    if what and _key(code) not in _given():
+    if what and not has_consent(code):
         raise NotInstalled(
             f"a model that runs code which is not dfml's: {what}",
             "your consent, because that code can do whatever you can",
