@@ -24,6 +24,7 @@ from dfml.zoo.loaders import loader_of
 from dfml.zoo.loaders.http import answers_file
 from dfml.zoo.probe import probe
 from dfml.zoo.recognise import recognise, sha256_of
+from dfml.zoo.views import logit_answers
 
 ASKED = {"size": "--size", "mean": "--mean", "std": "--std"}  # what of images must be known, and the option for it
 
@@ -263,7 +264,7 @@ def _with_ids(card: ModelCard, index: Index) -> ModelCard:
 def _check_read(folder: Path, card: ModelCard) -> None:
     """What was written can be loaded and answers, as any command will load it."""
     teacher = loader_of(card.source).load(folder, card, torch.device("cpu"))
-    answers = teacher.answers(torch.full((2, *card.input_spec.shape), 0.5))
+    answers = logit_answers(teacher, torch.full((2, *card.input_spec.shape), 0.5))
     if answers.shape != (2, len(card.class_ids)) or not bool(answers.isfinite().all()):
         raise InputError(
             f"model {card.id}: answers of shape {tuple(answers.shape)} once it is written",
