@@ -86,7 +86,7 @@ class AbstractState(ABC):
 
     def pause(self, teacher: str, reason: str) -> int:
         """Set a teacher aside for some steps, for twice as many where it has just come back; says for how many."""
-        until, length = self.pauses.get(teacher, (0, 0))
+        until, length = self.pauses.get(teacher, (-1, 0))
         length = 2 * length if self.step <= until + length else FIRST_PAUSE
         self.aside[teacher], self.pauses[teacher] = reason, [self.step + length, length]
         return length
