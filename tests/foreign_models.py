@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from dfml.zoo import Zoo, add
+from dfml.zoo import Zoo, add, add_http
 from dfml.zoo.loaders import loaders
 
 CLASSES = ("ant", "bee", "cow")
@@ -120,9 +120,21 @@ def _transformers(folder):
     return add(folder / "zoo", folder / "resnet")
 
 
+SERVERS = []  # threads that end with the process
+
+
+def _http(folder):
+    pytest.importorskip("fastapi")
+    from http_servers import Server
+
+    SERVERS.append(Server().up())
+    return add_http(folder / "zoo", SERVERS[-1].url)
+
+
 MADE = {
     "dfml": _dfml,
     "export": _export,
+    "http": _http,
     "onnx": _onnx,
     "python": _python,
     "timm": _timm,

@@ -2,8 +2,10 @@
 
 import importlib
 import json
+import os
 import re
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from dfml.cli import main
 from foreign_models import CLASSES, Net
 
 PAGE = Path(__file__).parents[1] / "docs" / "models.md"
-BLOCK = re.compile(r"(?:<!-- (needs|exit) (\S+) -->\n)?```bash\n(.*?)```", re.S)
+BLOCK = re.compile(r"(?:<!-- (needs|exit|serves) (\S+) -->\n)?```bash\n(.*?)```", re.S)
 
 
 def has(package: str) -> bool:
@@ -60,17 +62,42 @@ def place(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_every_block_of_the_page_on_models_runs(place, capfd):
+@pytest.fixture
+def serve():
+    """Starts a command that serves, at a port that the system chooses; gives the port."""
+    started = []
+
+    def start(words, port):
+        words = ["0" if w == port else w for w in words]
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONUNBUFFERED": "1"}
+        command = [sys.executable, "-m", "dfml", *words]
+        started.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True))
+        return re.search(r"http://\S+:(\d+)", started[-1].stdout.readline())[1]
+
+    yield start
+    for process in started:
+        process.terminate()
+        process.communicate()
+
+
+def test_every_block_of_the_page_on_models_runs(place, serve, capfd):
     blocks = BLOCK.findall(PAGE.read_text(encoding="utf-8"))
     assert len(blocks) >= 9
+    ports = {}
     for word, value, text in blocks:
         if word == "needs" and not has(value):
             continue
+        if word == "serves":
+            ports[value] = serve(shlex.split(text)[1:], value)
+            continue
         for line in text.strip().splitlines():
             words = shlex.split(line)
+            for port, here in ports.items():
+                words = [w.replace(f":{port}", f":{here}") for w in words]
             assert words[0] == "dfml"
             given = [str(p) for w in words[1:] for p in (sorted(Path().glob(w)) if "*" in w else [w])]
             wanted = int(value) if word == "exit" else 0
             assert main(given) == wanted, f"{line}\n{capfd.readouterr().err}"
     assert Path("mine.png").stat().st_size > 1000
     assert Path("predictor/predictor.json").is_file()
+    assert Path("boxes/box.answers").stat().st_size > 1000

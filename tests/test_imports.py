@@ -24,6 +24,7 @@ LAYERS = (
     {"recipes"},
     {"zoo_building", "runs"},
     {"report"},
+    {"serve"},
     {"cli"},
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names} | {"__main__": len(LAYERS)}
@@ -34,7 +35,8 @@ SAME_LEVEL = {  # within a level, the first may import the second
     ("training", "recovery"),
     ("learners", "recovery"),
 }
-EXTRAS = {"gradio", "jinja2", "fastapi", "uvicorn", "ray", "huggingface_hub", "onnx", "torchvision", "timm", "pickle"}
+EXTRAS = {"gradio", "jinja2", "fastapi", "uvicorn", "httpx2", "ray", "huggingface_hub"}
+EXTRAS |= {"onnx", "torchvision", "timm", "pickle"}
 FILES = sorted(ROOT.rglob("*.py"))
 
 

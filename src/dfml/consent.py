@@ -73,13 +73,18 @@ def _write(more: dict[str, str]) -> None:
         write_atomic(path, to_json(_given() | more))
 
 
+def has_consent(code: Mapping[str, Any]) -> bool:
+    """Whether the user trusts this code."""
+    return _key(code) in _given() | (_held.get() or {})
+
+
 def require_consent(code: Mapping[str, Any], what: str) -> None:
     """Refuse code that the user has not agreed to; nothing to do where ``what`` is empty.
 
     Raises:
         NotAtHand: names the code.
     """
-    if what and _key(code) not in _given() | (_held.get() or {}):
+    if what and not has_consent(code):
         raise NotAtHand(
             f"a model that runs code which is not dfml's: {what}",
             "your consent, because that code can do whatever you can",

@@ -1,5 +1,7 @@
 """What input can cause, explained, and what the loss of another process causes."""
 
+from functools import partial
+
 
 class InputError(ValueError):
     """Bad input, explained.
@@ -23,6 +25,26 @@ class NotAtHand(InputError):
 
     That says nothing of the model itself, so that nobody takes it for broken.
     """
+
+
+class NoAnswer(InputError):
+    """A model behind an address gave no answer that can be used.
+
+    Args:
+        teacher: its id.
+        reason: what happened.
+        do: the next thing for the user to try.
+        comes_back: whether asking again later may help.
+        everywhere: whether all processes of the run know of it, not this one alone.
+    """
+
+    def __init__(self, teacher: str, reason: str, do: str, *, comes_back: bool = True, everywhere: bool = False):
+        super().__init__(f"model {teacher}: {reason}", "its answers", do)
+        self.teacher, self.reason, self.comes_back, self.everywhere = teacher, reason, comes_back, everywhere
+
+    def __reduce__(self):
+        known = partial(NoAnswer, comes_back=self.comes_back, everywhere=self.everywhere)
+        return known, (self.teacher, self.reason, self.do)
 
 
 class PartialFailure(Exception):

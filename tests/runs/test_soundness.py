@@ -1,12 +1,15 @@
 """A step that leaves numbers which are none is taken back, and a teacher that caused it is asked no more."""
 
 import json
+import warnings
+from functools import cache
+from types import SimpleNamespace
 
 import pytest
 import torch
 from fakes import FakeMethod, FakeZoo, fake_config
 
-from dfml.errors import InputError, NotFinite
+from dfml.errors import InputError, NoAnswer, NotFinite
 from dfml.methods.base import Role, StepReport, teachers_of
 from dfml.randomness import Rng
 from dfml.recipes.resolving import resolve
@@ -200,3 +203,120 @@ def test_every_model_is_checked_for_what_the_method_and_its_recovery_need():
         check_capabilities(resolve("best", {"method": "zoo_ensemble"}).build(), Given(a=white, b=box))
     with pytest.raises(InputError, match="a cannot give FEATURES"):
         check_capabilities(resolve("best", {"method": "zoo_ensemble"}).build(), Given(a=box))
+
+
+CACHED = cache(toy_teacher)
+
+
+class Away(NoTeachers):
+    """Its teacher b does not answer while it is down."""
+
+    comes_back = True
+
+    def __init__(self):
+        super().__init__()
+        self.down = True
+
+    def teacher(self, name):
+        if name == "b" and self.down:
+            raise NoAnswer("b", "the server cannot be asked", "start it", comes_back=self.comes_back)
+        return Sound(ord(name), CACHED(name))
+
+
+class Everyone(FakeMethod):
+    """Asks all teachers that are sound, in every step."""
+
+    def plan(self, state, zoo, rng):
+        return {Role.VISIT: state.sound(zoo.ids)}
+
+    def step(self, state, teachers, rng):
+        for teacher in teachers[Role.VISIT]:
+            report = super().step(state, {Role.VISIT: [teacher]}, rng)
+        state.step += 1
+        return report
+
+
+def paused(tmp_path, zoo, steps, on_progress=None):
+    config = fake_config(steps=steps)
+    folder = RunFolder.create(tmp_path / "run", config, zoo)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        state = Loop(Everyone(), zoo, folder, config.run, on_progress).run()
+    return state, folder, [str(w.message) for w in told]
+
+
+def test_a_step_without_an_answer_is_taken_anew_and_the_teacher_comes_back(tmp_path):
+    zoo = Away()
+
+    def up(update):
+        zoo.down = update.step < 6
+
+    state, folder, told = paused(tmp_path, zoo, 15, up)
+    assert [line["step"] for line in folder.metrics()] == list(range(1, 16))
+    assert told == [
+        "step 1: teacher b is set aside for 4 steps: the server cannot be asked",
+        "step 5: teacher b is asked again",
+        "step 5: teacher b is set aside for 8 steps: the server cannot be asked",
+        "step 13: teacher b is asked again",
+    ]
+    assert folder.metrics()[4]["aside"] == {"b": "the server cannot be asked"}
+    assert state.aside == {}
+    again = FakeMethod().init(zoo, Rng(0))
+    again.load_state_dict(state.state_dict())
+    assert again.pauses == state.pauses == {"b": [12, 8]}
+
+
+def test_a_teacher_that_worked_for_long_pauses_briefly_again():
+    made = state()
+    assert made.pause("a", "away") == 4
+    made.step = 4
+    assert made.bring_back() == ["a"]
+    assert made.pause("a", "away") == 8
+    made.step = 11
+    assert made.bring_back() == []
+    assert made.bring_back(at_once=True) == ["a"]
+    made.step = 40
+    assert made.pause("a", "away") == 4
+
+
+def test_one_that_cannot_come_back_is_set_aside_for_good(tmp_path):
+    zoo = Away()
+    zoo.comes_back = False
+    state, _, told = paused(tmp_path, zoo, 12)
+    assert told == ["step 1: teacher b is set aside for good: the server cannot be asked"]
+    assert set(state.aside) == {"b"}
+
+
+def test_a_run_without_any_answer_ends_clearly_and_goes_on_when_servers_are_back(tmp_path):
+    class Silent(Away):
+        def teacher(self, name):
+            if self.down:
+                raise NoAnswer(name, "the server cannot be asked", "start it")
+            return super().teacher(name)
+
+    zoo = Silent()
+    with pytest.raises(InputError, match=r"all 3 teachers are set aside.*cannot be asked(.|\n)*--resume"):
+        paused(tmp_path, zoo, 3)
+    zoo.down = False
+    config, folder = fake_config(steps=3), RunFolder(tmp_path / "run")
+    assert Loop(Everyone(), zoo, folder, config.run).run().step == 3
+    assert len(folder.metrics()) == 3
+
+
+def test_a_process_that_alone_had_no_answer_ends(tmp_path):
+    zoo, config = Away(), fake_config(steps=2)
+    loop = Loop(Everyone(), zoo, RunFolder.create(tmp_path / "run", config, zoo), config.run)
+    loop.ranks = SimpleNamespace(world=2)
+    with pytest.raises(InputError, match="one of 2 processes had no answer"):
+        loop._check_everywhere(NoAnswer("b", "away", "start it"))
+    loop._check_everywhere(NoAnswer("b", "away", "start it", everywhere=True))
+
+
+def test_a_probe_without_an_answer_blames_nobody():
+    class Mute(Broken):
+        def answers(self, images, kind="logits"):
+            raise NoAnswer("t1", "away", "start it")
+
+    zoo = ToyZoo()
+    zoo.teachers["t1"] = Mute(toy_teacher("t1"))
+    assert unsound_teachers(teachers_of(zoo, {Role.ANSWER: ["t0", "t1"]}), SPEC) == {}

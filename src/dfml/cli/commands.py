@@ -9,6 +9,7 @@ import tyro
 from tyro.conf import Positional
 
 from dfml.cli.comparing import compare
+from dfml.cli.serving import serve_teacher
 from dfml.cli.show import bar, console, print_json, say
 from dfml.cli.sources import data_glyphs, zoo_build, zoo_edit, zoo_list
 from dfml.cli.sweeps import sweep
@@ -291,5 +292,6 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "recover": recover,
     "adapt": adapt,
     "predict": predict,
+    "serve-teacher": serve_teacher,
     "trust": trust,
 }

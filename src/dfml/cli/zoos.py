@@ -32,13 +32,17 @@ def zoo_add(
     accuracy: float | None = None,
     shared_classes: bool = False,
     trust: bool = False,
+    key_from: str | None = None,
+    budget: int | None = None,
+    patience: float | None = None,
 ) -> None:
-    """Add anybody's models to a zoo: by name, by import path, or from files of most kinds.
+    """Add anybody's models to a zoo: by name, by import path, from files of most kinds, or by the address of a server.
 
     Args:
         zoo: its folder; made where there is none.
         sources: ``timm:NAME``, ``torchvision:NAME``, ``transformers:NAME``, ``python:module:function``; files of
-            weights, ``.pt2`` and ``.onnx`` files, folders of timm and transformers, cards of other zoos.
+            weights, ``.pt2`` and ``.onnx`` files, folders of timm and transformers, cards of other zoos;
+            addresses of servers, ``http://HOST:PORT``.
         id: of the model; its file's or network's name unless given.
         like: the network that a file of weights belongs to, as ``timm:resnet18``.
         weights: the weights of a network by name: a file or folder.
@@ -56,8 +60,12 @@ def zoo_add(
         accuracy: in percent, where you know it.
         shared_classes: of a new zoo: equal names in its models are the same class.
         trust: run code that is not dfml's: of an import path, in a pickle, in a .pt2 file.
+        key_from: of an address: the environment variable that holds the key; the key is written nowhere.
+        budget: of an address: images that may be asked in all.
+        patience: of an address: seconds that a request may take with all its tries; 120 unless given.
     """
-    from dfml.zoo import add
+    from dfml.zoo import add, add_http
+    from dfml.zoo.adding_http import is_address
 
     images: dict[str, Any] = {
         "size": size,
@@ -71,12 +79,23 @@ def zoo_add(
     given |= {"images": {k: v for k, v in images.items() if v is not None}, "arguments": _json(arguments)}
     given |= {"licence": licence, "shared_classes": shared_classes, "trust": trust}
     given["accuracy"] = None if accuracy is None else {"mean": accuracy}
+    called: dict[str, Any] = {"key_from": key_from, "budget": budget, "patience": patience}
+    called = {k: v for k, v in called.items() if v is not None}
+    addresses = [source for source in sources if is_address(source)]
+    if called and len(addresses) < len(sources):
+        raise InputError("--key-from, --budget or --patience", "addresses alone", "add other models by themselves")
+    if addresses and (stray := [k for k in ("like", "weights", "images", "arguments", "trust") if given[k]]):
+        raise InputError(f"{', '.join(stray)} for {addresses[0]}", "an address alone", "leave them out")
+    alike = ("id", "class_names", "licence", "accuracy", "shared_classes")
     if len(sources) > 1 and (id or weights):
         raise InputError(f"--id or --weights for {len(sources)} models", "one model", "add them one by one")
     left_out: list[tuple[str, InputError]] = []
     for source in sources:
         try:
-            card = add(zoo, source, **given)
+            if is_address(source):
+                card = add_http(zoo, source, **called, **{k: given[k] for k in alike})
+            else:
+                card = add(zoo, source, **given)
         except InputError as error:
             if len(sources) == 1:
                 raise
@@ -111,13 +130,15 @@ def _json(text: str | None) -> dict[str, Any] | None:
 
 
 def trust(folder: Positional[Path], /) -> None:
-    """Agree to the code that a zoo, learner or predictor from elsewhere runs, and list it.
+    """Agree to the code that a zoo, learner or predictor from elsewhere runs, or to servers that it calls; list them.
 
     Args:
         folder: of the zoo, run or predictor.
     """
     from dfml.consent import give_consent, models_in
     from dfml.nn.foreign import SOURCES, source_of
+    from dfml.zoo.card import CALLED
+    from dfml.zoo.loaders.calling import Call
 
     if not (files := sorted(folder.glob("*.json"))):
         raise InputError(f"{folder}: no JSON files in it", "the folder of a zoo, run or predictor", "check the path")
@@ -128,6 +149,11 @@ def trust(folder: Positional[Path], /) -> None:
         except (OSError, ValueError, RecursionError) as error:
             raise InputError(f"{file}: cannot be read ({error})", "JSON", "copy it again") from error
         for model in models_in(values):
+            if model["source"] == CALLED:
+                call = Call.of_options(model["options"])
+                call.consent()
+                agreed.add(call.what)
+                continue
             if model["source"].partition(":")[0] not in SOURCES:
                 continue
             source, name = source_of(model["source"])
@@ -137,7 +163,7 @@ def trust(folder: Positional[Path], /) -> None:
     for what in sorted(agreed):
         say(f"trusted: {visible(what)}")
     if not agreed:
-        say("nothing in it runs code that is not dfml's")
+        say("nothing in it runs code that is not dfml's or calls a server")
 
 
 def zoo_audit(zoo: Positional[str], /, *, set_aside: bool = False, seed: int = 0) -> None:

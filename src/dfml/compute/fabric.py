@@ -14,7 +14,7 @@ from lightning_fabric.plugins.environments import SLURMEnvironment, TorchElastic
 from torch import Tensor
 
 from dfml.compute.ranks import SERIAL_RANKS, AbstractRanks
-from dfml.errors import InputError, LostRank
+from dfml.errors import InputError, LostRank, NoAnswer
 
 Item = TypeVar("Item")
 
@@ -70,10 +70,21 @@ class FabricRanks(AbstractRanks):
 
         Raises:
             LostRank: another process is gone.
+            NoAnswer: of any process, the first of them; raised in every one.
         """
-        mine = [function(item) for item in items[self.rank :: self.world]]
+        mine: list[list[Tensor]] = []
+        problem: NoAnswer | None = None
+        try:
+            for item in items[self.rank :: self.world]:
+                mine.append(function(item))
+        except NoAnswer as error:  # everyone learns of it, so that all take the same way from here
+            problem = error
         flat = torch.cat([t.detach().flatten() for tensors in mine for t in tensors] or [torch.zeros(0)])
-        shapes = self._gather_plain([[tuple(t.shape) for t in tensors] for tensors in mine])
+        told = (problem.teacher, problem.reason, problem.do, problem.comes_back) if problem else None
+        everyone = self._gather_plain((told, [[tuple(t.shape) for t in tensors] for tensors in mine]))
+        for teacher, reason, do, comes_back in (told for told, _ in everyone if told):
+            raise NoAnswer(teacher, reason, do, comes_back=comes_back, everywhere=True)
+        shapes = [each for _, each in everyone]
         sizes = [sum(math.prod(shape) for item in rank for shape in item) for rank in shapes]
         gathered = self._gather(flat.to(self.device), max(sizes))
         parts = [iter(_split(values, rank)) for values, rank in zip(gathered, shapes, strict=True)]

@@ -17,6 +17,8 @@ from dfml.zoo.card import Capability
 from dfml.zoo.store import Zoo
 from dfml.zoo.teacher import OnDemand, Teacher
 
+FIRST_PAUSE = 4  # steps in which a teacher that did not answer is left alone
+
 
 class Role(Enum):
     """Why a method needs a teacher."""
@@ -78,7 +80,23 @@ class AbstractState(ABC):
     notes: tuple[str, ...] = field(default=(), init=False)
     """What `AbstractMethod.init` left out or cut, in plain sentences, for whoever starts the run."""
     aside: dict[str, str] = field(default_factory=dict, init=False)
-    """Teachers that are asked no more, with the reason: their answers were NaN or infinite."""
+    """Teachers that are not asked now, with the reason: their answers were NaN or infinite, or did not come."""
+    pauses: dict[str, list[int]] = field(default_factory=dict, init=False)
+    """Of teachers whose answers did not come: the step after which each is asked again, and steps until then."""
+
+    def pause(self, teacher: str, reason: str) -> int:
+        """Set a teacher aside for some steps, for twice as many where it has just come back; says for how many."""
+        until, length = self.pauses.get(teacher, (-1, 0))
+        length = 2 * length if self.step <= until + length else FIRST_PAUSE
+        self.aside[teacher], self.pauses[teacher] = reason, [self.step + length, length]
+        return length
+
+    def bring_back(self, *, at_once: bool = False) -> list[str]:
+        """Ask those again whose pause is over, or all that pause; says whom."""
+        back = [i for i, (until, _) in self.pauses.items() if i in self.aside and (at_once or self.step >= until)]
+        for teacher in back:
+            del self.aside[teacher]
+        return back
 
     def sound(self, ids: Iterable[str]) -> list[str]:
         """Those teachers that are not set aside.
@@ -91,8 +109,9 @@ class AbstractState(ABC):
         if ids and not left:
             raise InputError(
                 f"all {len(ids)} teachers are set aside: {'; '.join(f'{k}: {v}' for k, v in self.aside.items())}",
-                "a teacher whose answers are numbers",
-                "see whether the models work on images in [0, 1], and whether their input_spec is right",
+                "a teacher whose answers come and are numbers",
+                "see whether the models work on images in [0, 1], and whether their input_spec is right; where servers "
+                "were away, go on with --resume when they are back",
             )
         return left
 
@@ -115,7 +134,8 @@ class AbstractState(ABC):
 
     def state_dict(self) -> dict[str, Any]:
         """Nested dictionaries of tensors and plain values (numbers, strings, lists, None), for a checkpoint."""
-        return {"step": self.step, "aside": dict(self.aside)} | {
+        paused = {name: list(values) for name, values in self.pauses.items()}
+        return {"step": self.step, "aside": dict(self.aside), "pauses": paused} | {
             name: part.state_dict() for name, part in self.parts().items()
         }
 
@@ -123,6 +143,7 @@ class AbstractState(ABC):
         """Take over a checkpoint, in place."""
         self.step = state["step"]
         self.aside = dict(state.get("aside", {}))
+        self.pauses = {name: list(values) for name, values in state.get("pauses", {}).items()}
         for name, part in self.parts().items():
             part.load_state_dict(state[name])
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from torch import Tensor
+
 from dfml.compute.devices import send
 from dfml.compute.ranks import SERIAL_RANKS, AbstractRanks
 from dfml.functional.drawing import dead_leaves
@@ -36,11 +38,17 @@ class DrawnImages(AbstractRecovery[Canvas]):
         ranks: AbstractRanks = SERIAL_RANKS,
     ) -> list[Recovered]:
         """As many images as labels are wanted, for each teacher others."""
-        spec, recovered = state.spec, []
+        spec, drawn = state.spec, []
         for number, visit in enumerate(visits):
             generator = rng.at("visit", number).generator("drawn")
             images = dead_leaves(len(visit.labels), spec.channels, spec.size, generator)
-            images = send(images, visit.teacher.device)
-            labels = visit.teacher.answers(images, "labels")
-            recovered.append(Recovered(images, labels.to(visit.labels), {"class": 0.0}))
-        return recovered
+            drawn.append(send(images, visit.teacher.device))
+
+        def named(number: int) -> list[Tensor]:
+            return [visits[number].teacher.answers(drawn[number], "labels").float()]
+
+        said = ranks.map(named, range(len(visits)))
+        return [
+            Recovered(images, labels.to(visit.labels), {"class": 0.0})
+            for images, (labels,), visit in zip(drawn, said, visits, strict=True)
+        ]

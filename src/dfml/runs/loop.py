@@ -13,7 +13,7 @@ import torch
 
 from dfml.compute.memory import keep_freed_memory
 from dfml.compute.ranks import SERIAL_RANKS, AbstractRanks
-from dfml.errors import InputError, LostRank, NotFinite
+from dfml.errors import InputError, LostRank, NoAnswer, NotFinite
 from dfml.learners.base import Metrics
 from dfml.learners.learner_file import LEARNER, save_learner
 from dfml.methods.base import AbstractMethod, AbstractState, StepReport, Teachers, teachers_of
@@ -101,6 +101,7 @@ class Loop:
             self.resumed_at = state.step
             self.totals = Totals(**saved["totals"])
             self.validation = saved["validation"]
+            state.bring_back(at_once=True)  # whoever goes on has seen to the servers
         state.ranks = self.ranks
         if self.options.compile:
             state.compile(self.device)
@@ -179,12 +180,15 @@ class Loop:
     def _step(self, state: AbstractState, rng: Rng) -> Iterator[tuple[Teachers, list[StepReport]]]:
         """Around a step of the method: its teachers before; clock, checks, validation and metrics after.
 
-        A step that leaves numbers which are none is taken back, and the teachers that caused it are set aside.
+        A step that leaves numbers which are none is taken back, and the teachers that caused it are set aside. Where a
+        teacher did not answer, the same step is taken anew without it: what the others answered is at hand then.
         """
         number, asked, made = state.step + 1, self.zoo.tally.queries, list[StepReport]()
         before = Snapshot(state)
         with self._clock():
             seed_strays(rng)
+            for name in state.bring_back():
+                warnings.warn(f"step {number}: teacher {name} is asked again", stacklevel=2)
             state.progress = budget_used(self.options, state.step, self.totals.total)
             teachers = teachers_of(self.zoo, self.method.plan(state, self.zoo, rng))
             try:
@@ -195,6 +199,10 @@ class Loop:
                 self._set_aside(state, teachers, error)
                 made = made or [StepReport()]
                 made[0].terms = {}
+            except NoAnswer as error:
+                before.restore()
+                self._pause(state, error)
+                return
             state.step = number
         self._report(state, made[0], self.zoo.tally.queries - asked)
 
@@ -213,6 +221,26 @@ class Loop:
                 "lower the step sizes or weights of the losses, and train anew",
             ) from error
 
+    def _pause(self, state: AbstractState, error: NoAnswer) -> None:
+        """Set a teacher that did not answer aside, for some steps where it may come back."""
+        self._check_everywhere(error)
+        name, until = error.teacher, "for good"
+        if error.comes_back:
+            until = f"for {state.pause(name, error.reason)} steps"
+        else:
+            state.aside[name] = error.reason
+        warnings.warn(f"step {state.step + 1}: teacher {name} is set aside {until}: {error.reason}", stacklevel=2)
+        self.save(state)  # where no other is left, the next step ends the run
+
+    def _check_everywhere(self, error: Exception) -> None:
+        """Processes that do not know of the same must not go on together: this one ends, as the others notice."""
+        if isinstance(error, NoAnswer) and self.ranks.world > 1 and not error.everywhere:
+            raise InputError(
+                f"one of {self.ranks.world} processes had no answer: {error.given}",
+                "servers that answer all of them",
+                "go on with --resume, in one process where it happens again",
+            ) from error
+
     def _report(self, state: AbstractState, report: StepReport, queries: int) -> None:
         """Count, validate where it is time, and write a line of metrics."""
         number, validation = state.step, Metrics()
@@ -224,7 +252,8 @@ class Loop:
                 seed_strays(rng)
                 try:
                     validation = self.method.validate(state, rng)
-                except NotFinite as error:  # of the held-out teachers: training goes on without being watched
+                except (NotFinite, NoAnswer) as error:  # of those held out: training goes on without being watched
+                    self._check_everywhere(error)
                     warnings.warn(f"step {number}: no validation: {error}", stacklevel=2)
                 self.validation = validation or self.validation
         if not self.writes:

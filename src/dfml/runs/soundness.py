@@ -3,12 +3,13 @@
 import copy
 import math
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from dfml.errors import NotFinite
+from dfml.errors import NoAnswer, NotFinite
 from dfml.methods.base import AbstractState, StepReport, Teachers
 from dfml.nn import InputSpec
 from dfml.randomness import Rng
@@ -62,8 +63,9 @@ def unsound_teachers(teachers: Teachers, canvas: InputSpec) -> dict[str, str]:
     images = torch.rand(PROBES, *canvas.shape, generator=Rng(0).generator("probe"))
     for role in teachers:
         for teacher in teachers[role]:
-            if teacher.card.id not in found and (reason := _unsound(teacher, images)):
-                found[teacher.card.id] = reason
+            with suppress(NoAnswer):  # no news of its numbers; the next step meets it
+                if teacher.card.id not in found and (reason := _unsound(teacher, images)):
+                    found[teacher.card.id] = reason
     return found
 
 

@@ -1,6 +1,7 @@
 """The zoo: cards, teachers and the store."""
 
 from dfml.zoo.adding import add
+from dfml.zoo.adding_http import add_http
 from dfml.zoo.card import Capability, ModelCard
 from dfml.zoo.index import write_index
 from dfml.zoo.store import Zoo
@@ -18,5 +19,6 @@ __all__ = [
     "Teacher",
     "Zoo",
     "add",
+    "add_http",
     "write_index",
 ]

@@ -23,8 +23,10 @@ from dfml.zoo.foreign_files import weight_file
 from dfml.zoo.given import Given, agreed, exported_from, given_model
 from dfml.zoo.index import INDEX, Index, rewrite_index
 from dfml.zoo.loaders import loader_of
+from dfml.zoo.loaders.http import answers_file
 from dfml.zoo.probe import probe
 from dfml.zoo.recognise import recognise, sha256_of
+from dfml.zoo.views import logit_answers
 
 ASKED = {"size": "--size", "mean": "--mean", "std": "--std"}  # what of images must be known, and the option for it
 
@@ -74,11 +76,13 @@ def add(
     """
     folder = Path(folder)
     path = Path(source)
+    if str(source).startswith(("http://", "https://")):
+        raise InputError(f"the address {source}", "a model at hand", "add it with dfml.zoo.add_http")
     with held_consent() as keep_consent:
         if path.suffix == ".json" and path.is_file() and recognise(path).kind == "card":
             card, content = _of_other_zoo(path, id, trust)
         else:
-            names = _names(class_names)
+            names = class_names_of(class_names)
             classes = names if isinstance(names, int) else len(names) if names else None
             given = given_model(
                 source,
@@ -88,20 +92,21 @@ def add(
                 classes=classes,
                 trust=trust,
             )
-            _check_free(folder, id or _file_name(given.name))
+            check_free(folder, id or file_name(given.name))
             if given.source == "pickle":
                 given = exported_from(given, _spec(given, images or {}).shape)
             card, content = _card(given, names, images or {}, id)
         card = replace(card, licence=licence or card.licence, accuracy=dict(accuracy or card.accuracy), stored_hash="")
-        _write(folder, card, content, shared_classes, keep_consent)
+        write(folder, card, content, shared_classes, keep_consent)
     return card
 
 
-def _file_name(name: str) -> str:
+def file_name(name: str) -> str:
+    """A name as an id."""
     return re.sub(r"[^\w.-]+", "_", name)
 
 
-def _check_free(folder: Path, model: str) -> None:
+def check_free(folder: Path, model: str) -> None:
     """Refuse an id that is no file name or is taken, before the model is run."""
     if Path(model).name != model or not model:
         raise InputError(f"id {model!r}", "a file name", "give id (--id)")
@@ -109,7 +114,7 @@ def _check_free(folder: Path, model: str) -> None:
         raise InputError(f"{folder}: there is a model {model!r} already", "an id of its own", "give id (--id)")
 
 
-def _names(given: Sequence[str] | str | Path | int | None) -> list[str] | int | None:
+def class_names_of(given: Sequence[str] | str | Path | int | None) -> list[str] | int | None:
     """Class names, or how many there are."""
     if given is None or isinstance(given, int):
         return given
@@ -170,7 +175,7 @@ def _card(
     content = given.content
     if content is None:
         content = save_tensors({k: v.detach().contiguous().clone() for k, v in given.network.state_dict().items()})
-    model = id or _file_name(given.name)
+    model = id or file_name(given.name)
     findings = list(found.findings)
     if "untranslated" in given.options:
         findings.append(f"Not translated from ONNX to torch ({given.options['untranslated']}).")
@@ -180,7 +185,7 @@ def _card(
         id=model,
         source=given.source,
         class_names=tuple(names),
-        class_ids=_distinct([f"{model}/{name}" for name in names]),
+        class_ids=distinct([f"{model}/{name}" for name in names]),
         input_spec=spec,
         sha256=sha256_of(content),
         options=given.options,
@@ -193,7 +198,7 @@ def _card(
     return card, content
 
 
-def _distinct(ids: Sequence[str]) -> tuple[str, ...]:
+def distinct(ids: Sequence[str]) -> tuple[str, ...]:
     """A second class of the same name gets a number."""
     met: dict[str, int] = {}
     distinct = []
@@ -213,7 +218,7 @@ def _of_other_zoo(path: Path, id: str | None, trust: bool) -> tuple[ModelCard, b
     return replace(card, id=id or card.id, stored_hash=""), content
 
 
-def _write(
+def write(
     folder: Path, card: ModelCard, content: bytes, shared_classes: bool, keep_consent: Callable[[], None]
 ) -> None:
     """Weights, card, index and consent; or nothing, not even the folders above."""
@@ -239,12 +244,14 @@ def _write_locked(
 ) -> None:
     with locked(folder, "adding a model"):
         index = Index(folder.resolve().name, shared_classes) if new else Index.read(folder)
-        _check_free(folder, card.id)
+        check_free(folder, card.id)
         card = _with_ids(card, index)
         paths = [weight_file(folder, card), folder / f"{card.id}.json"]
         if there := [p for p in paths if p.exists()]:
             raise InputError(f"{there[0]} is there already, of no model in the zoo", "a free name", "remove the file")
         before = None if new else (folder / INDEX).read_bytes()
+        kept = answers_file(folder, card.id)
+        made = [] if kept.exists() else [kept]  # answers of a model that was here before are still paid for
         try:
             write_atomic(paths[0], content)
             write_atomic(paths[1], card.to_json().encode())
@@ -253,7 +260,7 @@ def _write_locked(
             _check_read(folder, card)
             keep_consent()  # last: what fails before leaves none, and where it fails itself the model goes again
         except BaseException:
-            for path in paths:
+            for path in (*paths, *made):
                 path.unlink(missing_ok=True)
             if before is None:
                 (folder / INDEX).unlink(missing_ok=True)
@@ -267,13 +274,13 @@ def _with_ids(card: ModelCard, index: Index) -> ModelCard:
     if not index.shared_classes or not card.class_ids[0].startswith(f"{card.id}/"):
         return card
     known = {name: class_id for class_id, name in reversed(index.classes.items())}
-    return replace(card, class_ids=_distinct([known.get(name, name) for name in card.class_names]))
+    return replace(card, class_ids=distinct([known.get(name, name) for name in card.class_names]))
 
 
 def _check_read(folder: Path, card: ModelCard) -> None:
     """What was written can be loaded and answers, as any command will load it."""
     teacher = loader_of(card.source).load(folder, card, torch.device("cpu"))
-    answers = teacher.answers(torch.full((2, *card.input_spec.shape), 0.5))
+    answers = logit_answers(teacher, torch.full((2, *card.input_spec.shape), 0.5))
     if answers.shape != (2, len(card.class_ids)) or not bool(answers.isfinite().all()):
         raise InputError(
             f"model {card.id}: answers of shape {tuple(answers.shape)} once it is written",

@@ -14,6 +14,7 @@ from dfml.files import content_hash, sealed, to_json, unsealed
 from dfml.nn import InputSpec
 
 CARD_SCHEMA = 3
+CALLED = "http"  # the source of models behind an address
 AnswerKind = Literal["logits", "probabilities", "labels"]
 
 
@@ -113,8 +114,11 @@ class ModelCard:
 
     @property
     def hash(self) -> str:
-        """Of everything that the card says, as it stands in its file."""
-        return self.stored_hash or content_hash(self.to_dict())
+        """Of everything that the card says, as it stands in its file.
+
+        But how a model behind an address is called: it is the same model when its server moves.
+        """
+        return self.stored_hash or _hash(self.to_dict())
 
     def to_json(self) -> str:
         """The card as text, sealed."""
@@ -142,7 +146,7 @@ class ModelCard:
         Raises:
             InputError: see `read`.
         """
-        stored_hash, values = content_hash(values), dict(values)
+        stored_hash, values = _hash(values), dict(values)
         schema = values.pop("schema", None)
         if schema not in (1, 2, CARD_SCHEMA):
             raise InputError(f"{path}: schema {schema!r}", f"schema {CARD_SCHEMA}", "rebuild the zoo with this dfml")
@@ -162,6 +166,10 @@ class ModelCard:
             raise
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise _no_card(path, error) from error
+
+
+def _hash(values: dict[str, Any]) -> str:
+    return content_hash(values | {"options": {}} if values.get("source") == CALLED else values)
 
 
 def _no_card(path: Path, error: Exception) -> InputError:

@@ -7,8 +7,9 @@ from typing import Any
 
 from dfml.errors import InputError
 from dfml.files import locked, write_atomic
-from dfml.zoo.card import ModelCard
+from dfml.zoo.card import CALLED, ModelCard
 from dfml.zoo.index import INDEX, Index, rewrite_index
+from dfml.zoo.loaders.calling import Call
 from dfml.zoo.store import Zoo
 
 EDITABLE = ("input_spec", "class_names", "class_ids", "accuracy", "licence", "provenance", "source", "options")
@@ -45,6 +46,8 @@ def edit_card(folder: str | Path, model: str, changes: Mapping[str, Any]) -> Mod
     try:
         write_atomic(path, card.to_json().encode())
         rewrite_index(folder, index, aside=aside)
+        if card.source == CALLED:
+            Call.of_options(card.options).consent()  # to the address that the user has just written
         if any(key.partition(".")[0] in ANSWERS for key in changes):
             Zoo.open(folder).teacher(model)
     except BaseException:

@@ -15,8 +15,11 @@ from dfml.zoo.card import ModelCard
 from dfml.zoo.files import check_numbers, checked_bytes, checked_state
 from dfml.zoo.index import Entry
 
-FILES = {"export": ".pt2", "onnx": ".onnx"}
-"""Sources whose models are files -> ending of the file; all others have ``.safetensors``."""
+FILES = {"export": ".pt2", "onnx": ".onnx", "http": ".api"}
+"""Sources whose models are files -> ending of the file; all others have ``.safetensors``.
+
+Of a model behind an address the file holds what its server said of itself when it was added.
+"""
 NAMED = 3  # tensors that a message names
 
 

@@ -99,11 +99,16 @@ class BlackBox:
         return self.teacher.answers(images, kind)
 
     def _refused(self, asked: str) -> InputError:
-        return InputError(
-            f"{asked} of {self.card.id}, which gives {self.kind} alone",
-            f"no more than {self.kind}",
-            "choose a method that needs no more, or a zoo of models whose weights are at hand",
-        )
+        return refused(asked, self.card.id, self.kind)
+
+
+def refused(asked: str, model: str, kind: AnswerKind) -> InputError:
+    """Of a model that gives answers alone, something else was asked."""
+    return InputError(
+        f"{asked} of {model}, which gives {kind} alone",
+        f"no more than {kind}",
+        "choose a method that needs no more, or a zoo of models whose weights are at hand",
+    )
 
 
 def most_told(teacher: Teacher) -> AnswerKind:

@@ -10,6 +10,7 @@ from torch import nn
 
 from dfml.errors import InputError, NotAtHand
 
+PINS = {"http": "constraints.txt"}  # extras that live in the core's own environment
 Options = Mapping[str, Any]
 """Plain values of a model card."""
 
@@ -56,8 +57,8 @@ def library(module: str, extra: str) -> ModuleType:
     except ImportError as error:
         raise NotAtHand(
             f"{module.partition('.')[0]} cannot be imported ({error})",
-            f"it is needed for models of this source, and comes with the extra {extra!r}",
-            f"in the clone of dfml: pip install -c constraints-vision.txt -e '.[{extra}]'",
+            f"it, which comes with the extra {extra!r}",
+            f"in the clone of dfml: pip install -c {PINS.get(extra, 'constraints-vision.txt')} -e '.[{extra}]'",
         ) from error
 
 

@@ -13,6 +13,7 @@ from dfml.nn.foreign import SOURCES
 from dfml.zoo.card import Capability, ModelCard
 from dfml.zoo.files import read_network
 from dfml.zoo.foreign_files import FILES, read_foreign
+from dfml.zoo.loaders.http import load_http
 from dfml.zoo.teacher import LocalTeacher, Teacher
 
 
@@ -45,6 +46,7 @@ LOADERS: dict[str, Loader] = {"dfml": Loader(lambda source: Capability.WHITE_BOX
     prefix: Loader(lambda source: Capability.LOGITS | Capability.PROBABILITIES | Capability.LABELS, _foreign)
     for prefix in SOURCES
 }
+LOADERS["http"] = Loader(lambda source: Capability.LABELS, load_http)
 """Prefix -> loader; packages may announce theirs in the entry-point group ``dfml.loaders``."""
 
 
@@ -65,7 +67,7 @@ def loader_of(source: str) -> Loader:
         known = ", ".join(f"{prefix}:" for prefix in loaders())
         raise InputError(
             f"source {source!r} of a model",
-            f"a name behind one of {known} (export and onnx need none)",
+            f"a name behind one of {known} (export, onnx and http need none)",
             "correct the card, or install the package that reads such models",
         )
     return loaders()[prefix]

@@ -1,0 +1,84 @@
+"""Commands that serve."""
+
+import os
+import re
+from pathlib import Path
+from typing import Literal
+
+from tyro.conf import Positional
+
+from dfml.cli.show import say, visible
+from dfml.errors import InputError
+
+KEY = "DFML_SERVE_KEY"
+
+
+def serve_teacher(
+    zoo: Positional[str],
+    model: Positional[str],
+    /,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8600,
+    answers: Literal["probabilities", "labels"] = "probabilities",
+    top: int | None = None,
+    decimals: int = 4,
+    key_file: Path | None = None,
+    rate: str | None = None,
+    max_side: int = 512,
+    max_images: int = 64,
+) -> None:
+    """Let others ask one model of a zoo over HTTP, for its answers and nothing else; until it is stopped.
+
+    Callers need a key where there is one: in the environment variable DFML_SERVE_KEY, or in a file.
+
+    Args:
+        zoo: its folder, or ``glyphs``.
+        model: its id.
+        host: that is listened at; 0.0.0.0 lets other machines ask, with a key.
+        port: 0 lets the system choose.
+        answers: what it gives.
+        top: so many of the largest probabilities alone.
+        decimals: that probabilities are rounded to.
+        key_file: holds the key.
+        rate: requests, as ``5/s`` or ``100/min``; more are sent away for a while.
+        max_side: of images in pixels.
+        max_images: of a request.
+    """
+    from dfml.serve.http import address, check_guarded, listening, serve, web_app
+    from dfml.serve.teacher_api import TeacherApi
+    from dfml.zoo import Zoo
+
+    key = _key(key_file)
+    check_guarded(host, key)
+    teacher = Zoo.open(zoo).teacher(model)
+    bounds = {"rate": _per_second(rate), "max_side": max_side, "max_images": max_images}
+    api = TeacherApi(teacher, answers=answers, top=top, decimals=decimals, key=key, **bounds)  # type: ignore[arg-type]
+    app = web_app(api)
+    with listening(host, port) as sock:
+        say(f"serving {visible(model)} at {address(sock)}{'' if key else ', without a key'}; Ctrl-C stops it")
+        serve(app, sock)
+    counts = api.counts
+    say(f"{counts.images} images in {counts.requests} requests, {counts.refused} of them refused")
+
+
+def _key(file: Path | None) -> str:
+    """From a file, else from the environment."""
+    if file is None:
+        return os.environ.get(KEY, "").strip()
+    try:
+        key = file.read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        raise InputError(f"--key-file {file}: cannot be read ({error})", "a file with a key", "check it") from error
+    if not re.fullmatch(r"[!-~]+", key):
+        raise InputError(f"--key-file {file}", "one key, printable characters without spaces", "check the file")
+    return key
+
+
+def _per_second(rate: str | None) -> float | None:
+    if rate is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)/(s|min|h)", rate.replace(" ", ""))
+    if not found or not float(found[1]):
+        raise InputError(f"--rate {rate}", "5/s, 100/min or 1000/h", "correct it")
+    return float(found[1]) / {"s": 1, "min": 60, "h": 3600}[found[2]]

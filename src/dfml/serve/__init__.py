@@ -1,0 +1,1 @@
+"""Models as servers: what others may ask of them, over HTTP."""
