@@ -51,10 +51,14 @@ def test_latex_escapes_what_would_be_commands(comparison):
     assert all(line.replace(r"\&", "").count(" & ") == columns for line in body)
 
 
-def test_a_terminal_of_80_columns_holds_the_tables_whole(comparison):
+def test_a_terminal_of_80_columns_holds_the_tables_whole(judged):
+    runs = [judged("the one before the change"), judged("the one after the change")]
+    comparison = compare(runs)
     console = Console(width=80, file=StringIO())
     for table in comparison_tables(comparison):
         console.print(table)
     shown = console.file.getvalue()
     assert "…" not in shown
     assert "consolidate" in shown
+    assert "minus first" in shown
+    assert "5,000" in shown

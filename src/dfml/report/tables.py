@@ -75,7 +75,9 @@ def comparison_tables(comparison: Comparison) -> list[Table]:
         table.add_column("recipe", overflow="fold", min_width=16)
         part = [column for column in shown if column.block == block]
         for column in part:
-            head = column.head.replace(" transductive", "\ntransduct.").replace(" minus ", "\nminus ")
+            head = column.head.replace(" transductive", "\ntransduct.").replace(
+                f" minus {comparison.first}", "\nminus first"
+            )
             table.add_column(head, justify="right", no_wrap=True)
         for i, row in enumerate(comparison.rows):
             table.add_row(Text(row.recipe), *(Text(column.cells[i]) for column in part))
