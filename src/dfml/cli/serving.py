@@ -7,8 +7,9 @@ from typing import Literal
 
 from tyro.conf import Positional
 
-from dfml.cli.show import say, visible
+from dfml.cli.show import say
 from dfml.errors import InputError
+from dfml.files import visible
 
 KEY = "DFML_SERVE_KEY"
 

@@ -1,6 +1,7 @@
 """What teachers say of images, as losses of the meta-model."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
