@@ -17,7 +17,7 @@ import os, signal, sys
 import torch
 from small import FREE
 from dfml import train
-from dfml.errors import LostRank
+from dfml.errors import LostRank, NoAnswer
 from dfml.compute.fabric import launch
 from dfml.runs import loop
 
@@ -39,6 +39,21 @@ for count in (1, 5):
     got = ranks.map(lambda i: [torch.full((i + 1,), float(i)), torch.tensor([[float(rank)]])], range(count))
     assert [t.tolist() for t, _ in got] == [[float(i)] * (i + 1) for i in range(count)], got
     assert [int(r) for _, r in got] == [i % 2 for i in range(count)], got
+
+
+def one_away(i):
+    if i == 1:
+        raise NoAnswer("b", "away", "start it", comes_back=False)
+    return [torch.zeros(2)]
+
+
+try:
+    ranks.map(one_away, range(3))
+except NoAnswer as error:  # in both processes, so that they go on alike
+    assert (error.teacher, error.reason, error.comes_back, error.everywhere) == ("b", "away", False, True)
+else:
+    raise AssertionError("no error")
+assert len(ranks.map(lambda i: [torch.zeros(2)], range(3))) == 3
 """
 
 
