@@ -72,12 +72,11 @@ def comparison_tables(comparison: Comparison) -> list[Table]:
     shown, tables = columns(comparison), []
     for block in dict.fromkeys(column.block for column in shown):
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        table.add_column("recipe", overflow="fold", min_width=16)
+        table.add_column("recipe", overflow="fold", min_width=12)
         part = [column for column in shown if column.block == block]
         for column in part:
-            head = column.head.replace(" transductive", "\ntransduct.").replace(
-                f" minus {comparison.first}", "\nminus first"
-            )
+            head = column.head.replace(" transductive", "\ntransduct.")
+            head = head.replace(f" minus {comparison.first}", "\nminus\nfirst")
             table.add_column(head, justify="right", no_wrap=True)
         for i, row in enumerate(comparison.rows):
             table.add_row(Text(row.recipe), *(Text(column.cells[i]) for column in part))
