@@ -46,6 +46,7 @@ def machines():
         machines.cluster.shutdown()
 
 
+@pytest.mark.slow
 def test_a_killed_machine_loses_no_model_and_trains_none_twice(machines, tmp_path):
     machines.repair()
     told = []

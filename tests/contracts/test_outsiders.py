@@ -116,6 +116,7 @@ def test_the_newcomer_s_method_and_recovery_train_on_the_newcomer_s_models(site,
     assert "Traceback" not in without.stderr
 
 
+@pytest.mark.slow
 def test_the_newcomer_s_learner_trains_and_its_file_is_read(site, tmp_path):
     small = [
         "--method.warmup-steps",

@@ -54,6 +54,7 @@ GOLDEN = [
 ]
 
 
+@pytest.mark.slow
 def test_a_whole_step_gives_the_numbers_of_the_code_that_it_was_copied_from(monkeypatch):
     monkeypatch.setattr("dfml.nn.precision.bfloat16_is_fast", lambda: False)
     monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)

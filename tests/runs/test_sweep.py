@@ -59,6 +59,7 @@ def test_every_combination_is_a_run_and_a_second_call_does_nothing_again(place, 
     assert [line["steps"] for line in more] == [3, 3], "resumed to a larger budget"
 
 
+@pytest.mark.slow
 def test_processes_give_the_same_lines_and_without_data_pseudo_val_decides(place, tmp_path):
     here, there = (run_sweep(place, tmp_path / f"{jobs}", jobs=jobs, seeds=(0,)) for jobs in (1, 2))
     assert [line["pseudo_val"] for line in here] == [line["pseudo_val"] for line in there]
