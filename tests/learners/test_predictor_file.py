@@ -10,7 +10,8 @@ from dfml.errors import InputError
 from dfml.files import sealed
 from dfml.learners.base import Predictor
 from dfml.learners.frozen import FrozenLearner
-from dfml.learners.predictor_file import TaskClassifier, load_predictor, save_predictor
+from dfml.learners.predictor_file import load_predictor, save_predictor
+from dfml.learners.task_classifier import TaskClassifier
 from dfml.nn import AnsweringBackbone, record_statistics
 
 CARD, WEIGHTS = "predictor.json", "predictor.safetensors"

@@ -130,8 +130,12 @@ def load_image(path: str | Path, spec: InputSpec, *, ground: str = GROUND) -> Fl
         raise InputError(
             f"{path} for a network of {spec.channels} channels", "1 (grey) or 3 (RGB)", "give arrays instead"
         )
-    picture = read_picture(Path(path), spec.channels, side=max(spec.shape[1:]), ground=ground)
-    return replace(spec, crop=1.0).fit(picture[None])[0].clamp(0, 1)
+    return to_spec(read_picture(Path(path), spec.channels, side=max(spec.shape[1:]), ground=ground), spec)
+
+
+def to_spec(pixels: UInt8[Tensor, "channels h w"], spec: InputSpec) -> Float[Tensor, "c size size"]:
+    """One image as `load_image` gives it."""
+    return replace(spec, crop=1.0).fit(pixels[None])[0].clamp(0, 1)
 
 
 def load_support(
