@@ -49,6 +49,7 @@ def adapt_zoo(
     *,
     compare: Compare | None = None,
     models: int | None = None,
+    calibrate: bool = True,
     reject: float | None = None,
     ground: str = GROUND,
 ) -> ZooClassifier:
@@ -60,7 +61,8 @@ def adapt_zoo(
         compare: see `ZooEnsemble`; None takes what classifies the support best, each image from the others, and at one
             image of a class what suits the zoo: features of teachers of many classes, else answers and posterior.
         models: so many, chosen by what the zoo says of itself; None is all.
-        reject: see `dfml.learners.confidence.adapt_surely`; probabilities are calibrated as there.
+        calibrate: see `dfml.learners.confidence.adapt_surely`.
+        reject: likewise.
         ground: the colour behind transparent pixels.
 
     Raises:
@@ -84,7 +86,9 @@ def adapt_zoo(
         raise InputError(f"a learner of kind {learner.kind}", "one whose networks stay as they are", "tell us")
     weight, bias = learner.linear(features[chosen], labels)
     predictor = Predictor(learner.networks, weight, bias)
-    sure = made_sure(predictor, *left_out_of_heads(learner, features[chosen], labels), reject=reject)
+    sure = made_sure(
+        predictor, *left_out_of_heads(learner, features[chosen], labels), calibrate=calibrate, reject=reject
+    )
     shots = labels.bincount().tolist()
     made_by = learner.describe() | {"zoo": zoo.name, "compare": chosen}
     about = {"made_by": made_by, "shots": shots, "reject": reject, "confidence": asdict(sure.confidence)}
