@@ -1,4 +1,4 @@
-"""A classifier of one's own: calibrated, with none of these, its answers in files and folders, judged class by class."""
+"""A classifier of one's own: calibrated, with none of these, its answers as files and folders, and judged."""
 
 import csv
 import io
