@@ -24,7 +24,7 @@ LAYERS = (
     {"recipes"},
     {"zoo_building", "runs"},
     {"report"},
-    {"estimator"},
+    {"estimator", "export", "hub"},
     {"serve"},
     {"cli"},
 )

@@ -46,11 +46,13 @@ def adapt(
         compare: of a zoo: what of its networks is compared; what tells the support's classes apart, unless given.
         models: of a zoo: so many of its models, chosen by what it says of itself; all unless given.
     """
+    from dfml.hub import fetched
     from dfml.learners.learner_file import has_learner, load_learner
     from dfml.learners.predictor_file import adapt_to_folder, save_predictor
     from dfml.runs.load import is_zoo
     from dfml.runs.run import Run
 
+    learner = fetched(learner)
     options: dict[str, Any] = {"reject": reject, "calibrate": calibrate, "ground": ground}
     if is_zoo(learner):
         _adapt_zoo(str(learner), support, out, options | {"compare": compare, "models": models})
@@ -133,12 +135,13 @@ def predict(
         ground: the colour behind transparent pixels: white, black or #rrggbb.
     """
     from dfml.data.sorting import sort_image
+    from dfml.hub import fetched
     from dfml.learners.predictor_file import load_predictor
     from dfml.learners.task_classifier import image_files
 
     if as_json and as_csv:
         raise InputError("--json and --csv", "one of them", "leave one out")
-    classifier, unread, answered = load_predictor(predictor), list[InputError](), 0
+    classifier, unread, answered = load_predictor(fetched(predictor)), list[InputError](), 0
     files = image_files(images)
     if as_csv:
         csv.writer(sys.stdout).writerow(["image", "label", *classifier.class_names])

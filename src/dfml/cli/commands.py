@@ -12,6 +12,7 @@ from dfml.cli.answering import adapt, predict
 from dfml.cli.comparing import compare
 from dfml.cli.judging import evaluate_predictor, is_predictor
 from dfml.cli.serving import serve_teacher
+from dfml.cli.sharing import export, push
 from dfml.cli.show import bar, console, say
 from dfml.cli.sources import data_glyphs, zoo_build, zoo_edit, zoo_list
 from dfml.cli.sweeps import sweep
@@ -178,6 +179,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "recover": recover,
     "adapt": adapt,
     "predict": predict,
+    "export": export,
+    "push": push,
     "serve-teacher": serve_teacher,
     "trust": trust,
 }
