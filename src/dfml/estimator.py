@@ -62,6 +62,10 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         NotAtHand: from the import, where scikit-learn is not installed.
     """
 
+    classes_: np.ndarray
+    support_: Tensor
+    support_y_: np.ndarray
+
     def __init__(
         self,
         learner: str | Path | Zoo | Run | AbstractLearner = "glyphs",
