@@ -163,8 +163,7 @@ def test_it_is_cloned_pickled_searched_calibrated_and_shipped(tmp_path):
     assert search.best_score_ > 0.8
     calibrated = CalibratedClassifierCV(FewShotClassifier(LEARNER), cv=2).fit(NEW, NEW_Y)
     np.testing.assert_allclose(calibrated.predict_proba(X).sum(-1), 1)
-    shipped = model.to_predictor()
-    save_predictor(shipped.predictor, tmp_path, shipped.class_names)
+    save_predictor(model.to_predictor(), tmp_path)
     images = torch.from_numpy(NEW).permute(0, 3, 1, 2)
     np.testing.assert_allclose(
         load_predictor(tmp_path).predict(images).probabilities, model.predict_proba(NEW), atol=1e-5

@@ -31,7 +31,7 @@ def test_adapting_says_how_sure_it_is_and_the_file_keeps_it(predictor, place, ru
     assert "calibrated" not in capsys.readouterr().out
     assert json.loads((tmp_path / "p" / "predictor.json").read_text())["schema"] == 3, "as earlier versions read it"
     assert main(plain) == 0
-    assert "calibrated on these with temperature" in capsys.readouterr().out
+    assert "calibrated on these, with temperature" in capsys.readouterr().out
     assert main([*plain, "--reject", "2"]) == 2
     assert "reject 2.0" in capsys.readouterr().err
 

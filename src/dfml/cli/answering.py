@@ -61,7 +61,7 @@ def adapt(
         raise InputError("--compare or --models for a learner", "a zoo", "leave them out, or name a zoo")
     made = load_learner(learner) if has_learner(learner) else Run.open(learner, zoo=zoo).learner
     classifier = adapt_to_folder(made, support, **options)
-    save_predictor(classifier.predictor, out, classifier.class_names, floor=classifier.floor, about=classifier.about)
+    save_predictor(classifier, out)
     counts = ", ".join(f"{name} ({n})" for name, n in zip(classifier.class_names, classifier.shots, strict=True))
     say(f"adapted to {len(classifier.class_names)} classes (images of each): {counts}")
     _say_how_sure(classifier)
@@ -74,11 +74,16 @@ def adapt(
 
 
 def _say_how_sure(classifier: "TaskClassifier") -> None:
+    from dfml.functional.intervals import wilson_interval
+
     found = classifier.about["confidence"]
     if not found["images"]:
         return
-    said = f"{found['accuracy']:.0f} % of {found['images']} images classified rightly by a support without them"
-    say(f"{said}; calibrated on these with temperature {found['temperature']:.2f}")
+    mean, low, high = wilson_interval(round(found["accuracy"] * found["images"] / 100), found["images"])
+    share = f"{mean:.0f} % of {found['images']} images (95 % interval {low:.0f} to {high:.0f})"
+    say(f"{share} classified rightly by a support without them")
+    if found["temperature"] != 1:
+        say(f"probabilities calibrated on these, with temperature {found['temperature']:.2f}")
 
 
 def _zoo_of(run: Path) -> dict[str, Any]:
@@ -99,7 +104,7 @@ def _adapt_zoo(zoo: str, support: Path, out: Path, options: dict[str, Any]) -> N
     opened = Zoo.open(zoo)
     made = adapt_zoo(opened, support, **options)
     classifier, networks = made.classifier, min(options["models"] or len(opened), len(opened))
-    save_predictor(classifier.predictor, out, classifier.class_names, floor=classifier.floor, about=classifier.about)
+    save_predictor(classifier, out)
     for way, score in made.scores.items():
         say(f"{way}: {score:.0f} % of the support classified rightly from the rest of it")
     say(f"adapted to {len(classifier.class_names)} classes by the {made.compare} of {networks} networks, untrained")

@@ -169,7 +169,7 @@ def _onnx(program: torch.export.ExportedProgram, about: dict[str, Any]) -> bytes
 def _quantised(content: bytes, images: Tensor) -> bytes:
     quantization = library("onnxruntime.quantization", "onnx")
 
-    class Reader(quantization.CalibrationDataReader):  # type: ignore[misc, name-defined]
+    class Reader(quantization.CalibrationDataReader):
         batches = iter(images.split(16))
 
         def get_next(self) -> dict[str, Any] | None:

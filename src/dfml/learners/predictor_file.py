@@ -1,6 +1,6 @@
 """A predictor with names for its classes: from a folder of images, to and from its two files."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
@@ -47,34 +47,27 @@ def adapt_to_folder(
     return TaskClassifier(sure.predictor, names, shots=shots, floor=sure.floor, about=about)
 
 
-def save_predictor(
-    predictor: Predictor,
-    folder: str | Path,
-    class_names: Sequence[str],
-    *,
-    floor: float | None = None,
-    about: Mapping[str, Any] | None = None,
-) -> None:
+def save_predictor(predictor: Predictor | TaskClassifier, folder: str | Path, class_names: Sequence[str] = ()) -> None:
     """Write ``predictor.safetensors`` and ``predictor.json``: everything needed to predict.
 
     Args:
-        predictor: see `TaskClassifier`, also for the others.
+        predictor: with names, or without.
         folder: is made where there is none.
-        class_names: in the order of the predictor's outputs.
-        floor: below which it says none of these.
-        about: plain values that say where it comes from.
+        class_names: of a predictor without, in the order of its outputs.
 
     Raises:
         InputError: see `TaskClassifier`; a folder that cannot be written.
     """
-    TaskClassifier(predictor, class_names, floor=floor)
-    newer = {name: value for name, value in (("floor", floor), ("about", dict(about or {}))) if value not in (None, {})}
-    values = newer | {
-        "schema": PREDICTOR_SCHEMA if floor is None else WITH_FLOOR,
-        "class_names": list(class_names),
+    classifier = predictor if isinstance(predictor, TaskClassifier) else TaskClassifier(predictor, class_names)
+    predictor = classifier.predictor
+    values: dict[str, Any] = {
+        "schema": PREDICTOR_SCHEMA if classifier.floor is None else WITH_FLOOR,
+        "class_names": list(classifier.class_names),
         "normalise": predictor.normalise,
         "encoders": [describe_encoder(cast(Encoder, encoder)) for encoder in predictor.encoders],
     }
+    values |= {} if classifier.floor is None else {"floor": classifier.floor}
+    values |= {"about": classifier.about} if classifier.about else {}
     tensors = {f"encoders.{name}": value for name, value in predictor.encoders.state_dict().items()}
     tensors |= {"head.weight": predictor.weight, "head.bias": predictor.bias}
     save_pair(Path(folder) / PREDICTOR, values, tensors)
