@@ -1,6 +1,6 @@
 """What probabilities and *none of these* are worth: tasks of five classes, all other images of these as queries.
 
-    python benchmarks/confidence.py RUN DATA.npz... [--shots 1 2 5 20] [--tasks 100] [--reject 0.1]
+    python benchmarks/confidence.py RUN DATA.npz... [--shots 1 2 5 20] [--tasks 100] [--reject 0.1] [--head centroid]
 
 Of each data set and number of shots it prints: accuracy; the expected calibration error over all queries of all tasks,
 before and after calibration, and the mean of each task's own, after; and the share of images turned away, of the
@@ -29,9 +29,11 @@ def main() -> None:
     parser.add_argument("--shots", type=int, nargs="+", default=[1, 2, 5, 20])
     parser.add_argument("--tasks", type=int, default=100)
     parser.add_argument("--reject", type=float, default=0.1)
+    parser.add_argument("--head", choices=["centroid", "ridge", "logistic"], help="in the place of the learner's own")
     given = parser.parse_args()
     learner = load(given.run)
     assert isinstance(learner, FrozenLearner), "a learner whose networks stay as they are"
+    learner.head = given.head or learner.head
     for data in given.data:
         images = load_images(data)
         with torch.no_grad():

@@ -66,7 +66,7 @@ def test_the_command_prints_the_script_and_refuses_other_names(tmp_path, capsys)
     made = classifier()
     save_predictor(made.predictor, tmp_path / "p", made.class_names)
     assert main(["export", str(tmp_path / "p"), str(tmp_path / "net.pt2")]) == 0
-    assert 'with_name("net.pt2")' in capsys.readouterr().out
+    assert "with_name('net.pt2')" in capsys.readouterr().out
     kept = {"dfml": ""}
     torch.export.load(io.BytesIO((tmp_path / "net.pt2").read_bytes()), extra_files=kept)
     assert json.loads(kept["dfml"]) == {

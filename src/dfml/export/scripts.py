@@ -5,7 +5,7 @@ import json, sys, pathlib
 import numpy as np, onnxruntime
 from PIL import Image, ImageOps
 
-model = onnxruntime.InferenceSession(pathlib.Path(__file__).with_name("FILE"))
+model = onnxruntime.InferenceSession(pathlib.Path(__file__).with_name(FILE))
 about = json.loads(model.get_modelmeta().custom_metadata_map["dfml"])
 height, width, channels = about["input"]
 for path in sys.argv[1:]:
@@ -21,11 +21,11 @@ PT2 = (
     ONNX.replace("(numpy, onnxruntime, pillow)", "(numpy, torch, pillow)")
     .replace("import numpy as np, onnxruntime", "import numpy as np, torch")
     .replace(
-        """model = onnxruntime.InferenceSession(pathlib.Path(__file__).with_name("FILE"))
+        """model = onnxruntime.InferenceSession(pathlib.Path(__file__).with_name(FILE))
 about = json.loads(model.get_modelmeta().custom_metadata_map["dfml"])
 """,
         """kept = {"dfml": ""}
-model = torch.export.load(pathlib.Path(__file__).with_name("FILE"), extra_files=kept).module()
+model = torch.export.load(pathlib.Path(__file__).with_name(FILE), extra_files=kept).module()
 about = json.loads(kept["dfml"])
 """,
     )

@@ -91,7 +91,8 @@ def export(classifier: TaskClassifier, out: str | Path, *, int8: bool = False) -
 
     Raises:
         InputError: another ending, a network that cannot be exported, or a file that says something else than the
-            predictor: any probability of a drawn image more than 0.0001 away. Nothing is written then.
+            predictor: any probability of a drawn image more than 0.0001 away, but for int8, of which the agreement
+            is told. Nothing is written then.
     """
     out = Path(out)
     if out.suffix not in SCRIPTS or (int8 and out.suffix != ".onnx"):
@@ -119,7 +120,7 @@ def export(classifier: TaskClassifier, out: str | Path, *, int8: bool = False) -
     agreement = 100 * float((said.argmax(-1) == wanted.argmax(-1)).float().mean())
     loader = out.with_name(f"{out.stem}_{out.suffix[1:]}.py")
     write_atomic(out, content)
-    write_atomic(loader, SCRIPTS[out.suffix].replace("FILE", out.name).encode())
+    write_atomic(loader, SCRIPTS[out.suffix].replace("FILE", repr(out.name)).encode())
     return Export(out, loader, difference, agreement)
 
 
