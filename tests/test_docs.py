@@ -14,11 +14,17 @@ import torch
 from PIL import Image
 
 import foreign_models
+from dfml import save_learner
 from dfml.cli import main
+from dfml.learners import LEARNERS
 from foreign_models import CLASSES, Net
+from toys import toy_encoder
 
-PAGE = Path(__file__).parents[1] / "docs" / "models.md"
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "models.md"
 BLOCK = re.compile(r"(?:<!-- (needs|exit|serves) (\S+) -->\n)?```bash\n(.*?)```", re.S)
+
+OF_TASKS = re.compile(r"(?:<!-- (needs) (\S+) -->\n)?```(bash|python)\n(.*?)```", re.S)
 
 
 def has(package: str) -> bool:
@@ -101,3 +107,33 @@ def test_every_block_of_the_page_on_models_runs(place, serve, capfd):
     assert Path("mine.png").stat().st_size > 1000
     assert Path("predictor/predictor.json").is_file()
     assert Path("boxes/box.answers").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/your_task.md"])
+def test_every_block_on_a_task_of_ones_own_runs(page, tmp_path, monkeypatch, capfd):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    if page == "README.md":
+        text = re.search(r"## A classifier of your own\n(.*?)\n## ", text, re.S)[1]
+    monkeypatch.chdir(tmp_path)
+    save_learner(LEARNERS["ridge"](toy_encoder()).eval(), "learner/learner")
+    for folder, name, colour in (
+        ("few_images", "red", (200, 30, 30)),
+        ("few_images", "blue", (30, 30, 200)),
+        ("more_images", "red", (180, 40, 40)),
+        ("more_images", "green", (30, 200, 30)),
+        ("photos", "", (190, 30, 40)),
+    ):
+        Path(folder, name).mkdir(parents=True, exist_ok=True)
+        for number in range(2):
+            Image.new("RGB", (20, 20), colour).save(Path(folder, name, f"{number}.png"))
+    blocks = OF_TASKS.findall(text)
+    assert len(blocks) >= 2
+    for word, value, language, block in blocks:
+        if (word == "needs" and not has(value)) or ("FewShotClassifier" in block and not has("sklearn")):
+            continue
+        if language == "python":
+            exec(compile(block, page, "exec"), {})
+            continue
+        for line in block.strip().splitlines():
+            assert main(shlex.split(line, comments=True)[1:]) == 0, f"{line}\n{capfd.readouterr().err}"
+    assert Path("predictor/predictor.json").is_file()

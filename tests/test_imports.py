@@ -24,6 +24,7 @@ LAYERS = (
     {"recipes"},
     {"zoo_building", "runs"},
     {"report"},
+    {"estimator", "export", "hub"},
     {"serve"},
     {"cli"},
 )
@@ -91,6 +92,12 @@ def test_the_core_imports_no_extra_and_no_pickle(path):
 def test_importing_the_library_leaves_the_compiler_of_torch_alone():
     """It takes 70 MB, and `dfml.compute.devices.compiled` imports it when something is compiled."""
     script = "import sys, dfml.evaluation.evaluate, dfml.recovery, dfml.zoo; print('torch._dynamo' in sys.modules)"
+    shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert shown.strip() == "False"
+
+
+def test_the_library_leaves_scikit_learn_alone_until_its_classifier_is_asked_for():
+    script = "import sys, dfml; dfml.load; a = 'sklearn' in sys.modules; dfml.FewShotClassifier; print(a)"
     shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     assert shown.strip() == "False"
 

@@ -28,6 +28,8 @@ COMMANDS = [
     "compare",
     "adapt",
     "predict",
+    "export",
+    "push",
     "trust",
 ]
 

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from dfml.functional.intervals import student_t, t_interval
+from dfml.functional.intervals import student_t, t_interval, wilson_interval
 
 
 @pytest.mark.parametrize(
@@ -26,3 +26,8 @@ def test_interval_of_a_mean_of_three():
     mean, half = t_interval([1.0, 2.0, 6.0])
     assert mean == 3.0
     assert half == pytest.approx(4.3027 * math.sqrt((4 + 1 + 9) / 2) / math.sqrt(3), abs=1e-3)
+
+
+def test_the_interval_of_a_share_holds_at_its_ends():
+    assert wilson_interval(8, 10) == pytest.approx((80.0, 49.02, 94.33), abs=0.01)  # R: prop.test(8, 10, correct=FALSE)
+    assert wilson_interval(10, 10)[1:] == pytest.approx((72.25, 100.0), abs=0.01)

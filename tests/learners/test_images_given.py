@@ -5,7 +5,7 @@ import torch
 
 from dfml.errors import InputError
 from dfml.learners import LEARNERS
-from dfml.learners.predictor_file import TaskClassifier
+from dfml.learners.task_classifier import TaskClassifier
 from dfml.zoo.views import Counted, Tally
 from toys import toy_encoder, toy_teacher
 

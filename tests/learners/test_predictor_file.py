@@ -10,7 +10,8 @@ from dfml.errors import InputError
 from dfml.files import sealed
 from dfml.learners.base import Predictor
 from dfml.learners.frozen import FrozenLearner
-from dfml.learners.predictor_file import TaskClassifier, load_predictor, save_predictor
+from dfml.learners.predictor_file import load_predictor, save_predictor
+from dfml.learners.task_classifier import TaskClassifier
 from dfml.nn import AnsweringBackbone, record_statistics
 
 CARD, WEIGHTS = "predictor.json", "predictor.safetensors"
@@ -185,3 +186,18 @@ def test_predictors_of_schema_2_are_read(make_encoder, support, queries, tmp_pat
             encoder(support[0])
     old_predictor(tmp_path / "old", encoder, head, norm, statistics)
     assert torch.equal(load_predictor(tmp_path / "old").predictor(queries), predictor(queries))
+
+
+def test_none_of_these_and_what_it_was_made_from_travel(make_encoder, support, queries, tmp_path):
+    predictor = FrozenLearner(make_encoder()).adapt(*support)
+    highest = predictor(queries).max(-1).values
+    made = TaskClassifier(predictor, NAMES, floor=float(highest.median()), about={"shots": [2, 2, 3]})
+    save_predictor(made, tmp_path / "p")
+    loaded = load_predictor(tmp_path / "p")
+    assert (loaded.floor, loaded.shots, loaded.about) == (made.floor, (2, 2, 3), made.about)
+    said = loaded.predict(queries)
+    assert [label == "none of these" for label in said.labels] == (highest < made.floor).tolist()
+    assert said.labels.count("none of these") == 2
+    assert json.loads((tmp_path / "p" / CARD).read_text())["schema"] == 4, "unread by what would take it for another"
+    with pytest.raises(InputError, match="none of these"):
+        TaskClassifier(predictor, ["none of these", "b", "c"], floor=0.0)

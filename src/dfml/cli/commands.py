@@ -1,6 +1,6 @@
 """The commands; each imports what it needs, so that ``dfml --help`` is quick."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -8,15 +8,17 @@ from typing import Annotated, Any, Literal
 import tyro
 from tyro.conf import Positional
 
+from dfml.cli.answering import adapt, predict
 from dfml.cli.comparing import compare
+from dfml.cli.judging import evaluate_predictor, is_predictor
 from dfml.cli.reporting import report
 from dfml.cli.serving import serve_teacher
-from dfml.cli.show import bar, console, print_json, say
+from dfml.cli.sharing import export, push
+from dfml.cli.show import bar, console, say
 from dfml.cli.sources import data_glyphs, zoo_build, zoo_edit, zoo_list
 from dfml.cli.sweeps import sweep
 from dfml.cli.zoos import trust, zoo_add, zoo_audit, zoo_inspect
-from dfml.errors import InputError, PartialFailure
-from dfml.files import visible
+from dfml.errors import InputError
 
 
 def demo(*, out: Path = Path("demo"), full: bool = False) -> None:
@@ -101,11 +103,12 @@ def evaluate(
     executor: Literal["local", "ray"] = "local",
     accelerator: Literal["cpu", "auto"] = "cpu",
 ) -> None:
-    """Judge a run on classes that no teacher has seen; prints a table and writes result.json.
+    """Judge a run on classes that no teacher has seen, or a predictor on its own; prints tables, writes result.json.
 
     Args:
-        run: the run folder.
-        data: ``glyphs``, a folder with train, val and test, or new classes in one folder or .npz file.
+        run: the run folder; or a predictor's, whose answers for more images of its classes are counted, class by class.
+        data: ``glyphs``, a folder with train, val and test, or new classes in one folder or .npz file; of a predictor,
+            a folder that holds a folder of images per class.
         split: the part to use.
         shots: support images of a class.
         way: classes of an episode.
@@ -124,6 +127,12 @@ def evaluate(
     from dfml.runs.results import evaluate_run
     from dfml.runs.run import Run
 
+    if is_predictor(run):
+        given = {"zoo": zoo, "baselines": baselines, "episodes": episodes, "jobs": jobs, "size": size}
+        if stray := [name for name, value in given.items() if value]:
+            raise InputError(f"--{stray[0]} for a predictor", "--data and --ground alone", "leave it out")
+        evaluate_predictor(run, Path(data), ground=ground)
+        return
     opened = Run.open(run, zoo=zoo)
     options: dict[str, Any] = {"split": split, "shots": shots, "way": way, "queries": queries}
     options |= {"episodes": episodes, "baselines": baselines, "accelerator": accelerator, "size": size}
@@ -155,128 +164,6 @@ def recover(
     say(f"written: {len(paths)} pictures, among them {paths[-1]}")
 
 
-def adapt(
-    learner: Positional[Path],
-    /,
-    *,
-    support: Path,
-    out: Path,
-    ground: str = "white",
-    zoo: str | None = None,
-    compare: Literal["features", "answers", "posterior"] | None = None,
-    models: int | None = None,
-) -> None:
-    """Adapt a learner, or a whole zoo without training, to a new task and write the predictor.
-
-    Args:
-        learner: a run folder, or the learner.json that a run leaves, which needs no zoo; or a zoo, whose networks then
-            all look at every image.
-        support: a folder that holds a folder of a few images per class.
-        out: folder for the predictor.
-        ground: the colour behind transparent pixels: white, black or #rrggbb.
-        zoo: of a run by an older dfml, which left no learner.json, where the zoo has moved.
-        compare: of a zoo: what of its networks is compared; what tells the support's classes apart, unless given.
-        models: of a zoo: so many of its models, chosen by what it says of itself; all unless given.
-    """
-    from dfml.learners.learner_file import has_learner, load_learner
-    from dfml.learners.predictor_file import adapt_to_folder, save_predictor
-    from dfml.runs.run import Run
-    from dfml.zoo.index import INDEX
-    from dfml.zoo.store import EMBEDDED
-
-    if (learner / INDEX).is_file() or (str(learner) in EMBEDDED and not learner.exists()):
-        _adapt_zoo(str(learner), support, out, ground, compare, models)
-        return
-    if compare or models:
-        raise InputError("--compare or --models for a learner", "a zoo", "leave them out, or name a zoo")
-    made = load_learner(learner) if has_learner(learner) else Run.open(learner, zoo=zoo).learner
-    classifier = adapt_to_folder(made, support, ground=ground)
-    save_predictor(classifier.predictor, out, classifier.class_names)
-    counts = ", ".join(f"{name} ({n})" for name, n in zip(classifier.class_names, classifier.shots, strict=True))
-    say(f"adapted to {len(classifier.class_names)} classes (images of each): {counts}")
-    if networks := (about := _zoo_of(learner)).get("models", 0):
-        say(
-            f"one network looks at an image; where {networks} are fast enough, compare what the zoo itself makes "
-            f"of it:\n         dfml adapt {about['path']} --support {support} --out OTHER"
-        )
-    say(f"written: {out}\nnext:    dfml predict {out} IMAGES...")
-
-
-def _zoo_of(run: Path) -> dict[str, Any]:
-    """What a run says of its zoo; nothing where there is a learner alone."""
-    from dfml.runs.run_folder import RunFolder
-
-    try:
-        return RunFolder(run).about["zoo"]
-    except InputError:
-        return {}
-
-
-def _adapt_zoo(zoo: str, support: Path, out: Path, ground: str, compare: Any, models: int | None) -> None:
-    from dfml.learners.predictor_file import save_predictor
-    from dfml.runs.untrained import adapt_zoo
-    from dfml.zoo import Zoo
-
-    opened = Zoo.open(zoo)
-    made = adapt_zoo(opened, support, compare=compare, models=models, ground=ground)
-    classifier, networks = made.classifier, min(models or len(opened), len(opened))
-    save_predictor(classifier.predictor, out, classifier.class_names)
-    for way, score in made.scores.items():
-        say(f"{way}: {score:.0f} % of the support classified rightly from the rest of it")
-    say(f"adapted to {len(classifier.class_names)} classes by the {made.compare} of {networks} networks, untrained")
-    say(
-        f"every image takes all {networks} networks, {made.milliseconds:.0f} ms here; where that is too slow, or where "
-        "models of several domains are mixed,"
-    )
-    say("`dfml train` makes one network of them")
-    say(f"written: {out}\nnext:    dfml predict {out} IMAGES...")
-
-
-def predict(
-    predictor: Positional[Path],
-    /,
-    images: Positional[tuple[str, ...]],
-    *,
-    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
-    ground: str = "white",
-) -> None:
-    """Label images with a predictor; those that cannot be read are named at the end, and the exit code is 1.
-
-    It is 2 where there is one alone, which cannot be read.
-
-    Args:
-        predictor: its folder, as `dfml adapt` writes it.
-        images: image files, folders of them, or patterns such as ``photos/*.jpg``.
-        as_json: print JSON lines with all probabilities, in UTF-8.
-        ground: the colour behind transparent pixels: white, black or #rrggbb.
-    """
-    from dfml.learners.predictor_file import image_files, load_predictor
-
-    classifier, unread, answered = load_predictor(predictor), list[InputError](), 0
-    for answer in classifier.label_files(image_files(images), ground=ground):
-        if answer.error is not None:
-            unread.append(answer.error)
-            continue
-        answered += 1
-        if as_json:
-            row = dict(zip(classifier.class_names, answer.probabilities, strict=True))
-            print_json({"image": str(answer.path), "label": answer.label, "probabilities": row})
-        else:
-            print(f"{visible(answer.path)}\t{visible(answer.label)}\t{100 * max(answer.probabilities):.1f} %")
-    if len(unread) == 1 and not answered:
-        raise InputError(visible(unread[0].given), unread[0].wanted, unread[0].do)
-    if unread:
-        raise PartialFailure(f"{len(unread)} not labelled:\n{_by_remedy(unread)}")
-
-
-def _by_remedy(errors: Sequence[InputError]) -> str:
-    """What is wrong with each, those together that are mended alike."""
-    alike: dict[tuple[str, str], list[str]] = {}
-    for error in errors:
-        alike.setdefault((error.wanted, error.do), []).append(f"  {visible(error.given)}\n")
-    return "".join(f"{''.join(given)}    wanted: {wanted}\n    to do:  {do}\n" for (wanted, do), given in alike.items())
-
-
 COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo,
     "data glyphs": data_glyphs,
@@ -294,6 +181,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "recover": recover,
     "adapt": adapt,
     "predict": predict,
+    "export": export,
+    "push": push,
     "serve-teacher": serve_teacher,
     "trust": trust,
 }

@@ -97,7 +97,7 @@ def _adapt_and_predict(run: Run, images: ImageSet, out: Path, console: Console) 
             Image.fromarray(images.images[i].permute(1, 2, 0).numpy()).save(folder / f"{k}.png")
             queries += [(folder / f"{k}.png", name)] if k >= TASK_SHOT else []
     classifier = run.adapt(out / "support")
-    save_predictor(classifier.predictor, out / "predictor", classifier.class_names)
+    save_predictor(classifier, out / "predictor")
     answer = load_predictor(out / "predictor").predict_files([path for path, _ in queries])
     right = sum(label == name for label, (_, name) in zip(answer.labels, queries, strict=True))
     console.print(f"   {TASK_WAY} new classes, {TASK_SHOT} images of each in {out / 'support'}", soft_wrap=True)

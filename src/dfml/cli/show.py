@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -48,3 +49,29 @@ def bar(name: str) -> Iterator[Callable[[int, int], None]]:
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(name, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+EVERY = 10.0  # seconds between lines that say how far it is
+
+
+@contextmanager
+def counting(what: str, total: int) -> Iterator[Callable[[], None]]:
+    """A callback for one more that is done, beside answers that go to standard output: a bar on the terminal where
+    they go elsewhere, and a line every ten seconds where there is no terminal.
+    """
+    aside, start = Console(stderr=True, highlight=False), time.monotonic()
+    done, told = 0, start
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    shown = aside.is_terminal and not console.is_terminal
+    with Progress(*columns, console=aside, transient=True, disable=not shown, redirect_stdout=False) as progress:
+        task = progress.add_task(what, total=total)
+
+        def count() -> None:
+            nonlocal done, told
+            done += 1
+            progress.advance(task)
+            if not aside.is_terminal and (now := time.monotonic()) - told > EVERY:
+                told = now
+                aside.print(f"{done} of {total} {what}, {done / (now - start):.0f} a second", soft_wrap=True)
+
+        yield count

@@ -130,8 +130,12 @@ def load_image(path: str | Path, spec: InputSpec, *, ground: str = GROUND) -> Fl
         raise InputError(
             f"{path} for a network of {spec.channels} channels", "1 (grey) or 3 (RGB)", "give arrays instead"
         )
-    picture = read_picture(Path(path), spec.channels, side=max(spec.shape[1:]), ground=ground)
-    return replace(spec, crop=1.0).fit(picture[None])[0].clamp(0, 1)
+    return to_spec(read_picture(Path(path), spec.channels, side=max(spec.shape[1:]), ground=ground), spec)
+
+
+def to_spec(pixels: UInt8[Tensor, "channels h w"], spec: InputSpec) -> Float[Tensor, "c size size"]:
+    """One image as `load_image` gives it."""
+    return replace(spec, crop=1.0).fit(pixels[None])[0].clamp(0, 1)
 
 
 def load_support(
@@ -167,13 +171,20 @@ def write_folder(splits: DataSplits, out: str | Path) -> list[Path]:
     for split in ("train", "val", "test"):
         part: ImageSet = getattr(splits, split)
         for c, name in enumerate(part.class_names):
-            if name in ("", ".", "..") or "/" in name or "\0" in name or name.startswith("."):
-                raise InputError(
-                    f"{part.name}: class name {name!r}", "a name that a folder can have", "rename the class"
-                )
+            check_folder_name(name, part.name)
             _write_class(out / split / name, part.images[part.members[c]])
         written.append(out / split)
     return written
+
+
+def check_folder_name(name: str, of: str) -> None:
+    """Refuse a class whose name would leave its folder, or hide in it.
+
+    Raises:
+        InputError: it says of what the class is.
+    """
+    if name in ("", ".", "..") or set(name) & {"/", "\\", "\0"} or name.startswith("."):
+        raise InputError(f"{of}: class name {name!r}", "a name that a folder can have", "rename the class")
 
 
 def _write_class(folder: Path, images: UInt8[Tensor, "n c h w"]) -> None:

@@ -20,6 +20,7 @@ with suppress(ImportError):  # HEIC, where its plugin is installed
 Image.init()  # so that every format is known which Pillow and its plugins read
 NOT_PIXELS = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}  # that Pillow only recognises, or hands to a program
 GROUND = "white"  # what shows where an image is transparent
+DEEP = ("I", "F")  # modes that Pillow would clip to 255 silently
 PLAIN_MODES = ("L", "LA", "RGB", "RGBA")
 
 
@@ -44,12 +45,27 @@ def read_picture(path: Path, channels: int, *, side: int | None = None, ground: 
     """
     check_ground(ground)
     with _opened(path) as picture:
-        deep = picture.mode.startswith(("I", "F"))  # which Pillow would clip to 255 silently
+        deep = picture.mode.startswith(DEEP)
         if side is not None:
             picture.draft(picture.mode, (2 * side, 2 * side))
-        array = np.array(_flat(_reduced(picture, side), ground).convert("L" if channels == 1 else "RGB"))
-    if deep:
+        pixels = None if deep else picture_pixels(picture, channels, side=side, ground=ground)
+    if pixels is None:
         raise InputError(f"{path}: more than 8 bits a channel", "8 bits a channel", "convert the image")
+    return pixels
+
+
+def picture_pixels(
+    picture: Image.Image, channels: int, *, side: int | None = None, ground: str = GROUND
+) -> UInt8[Tensor, "c h w"]:
+    """A picture's bytes, upright and without transparency; see `read_picture`.
+
+    Raises:
+        InputError: more than 8 bits a channel, or no such colour.
+    """
+    if picture.mode.startswith(DEEP):
+        raise InputError(f"a picture of mode {picture.mode}: more than 8 bits", "8 bits a channel", "convert it")
+    check_ground(ground)
+    array = np.array(_flat(_reduced(picture, side), ground).convert("L" if channels == 1 else "RGB"))
     return torch.from_numpy(array).reshape(*array.shape[:2], channels).permute(2, 0, 1)
 
 

@@ -37,3 +37,11 @@ def t_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, flo
     """The mean of independent values, and half the width of its interval; of at least two."""
     error = stdev(values) / math.sqrt(len(values))
     return fmean(values), student_t(len(values) - 1, level) * error
+
+
+def wilson_interval(right: int, of: int) -> tuple[float, float, float]:
+    """A share in percent, and both ends of its 95 % interval: Wilson's (JASA 1927), sound also for all or none."""
+    z, share = 1.96, right / of
+    middle = (share + z * z / (2 * of)) / (1 + z * z / of)
+    half = z * math.sqrt(share * (1 - share) / of + z * z / (4 * of * of)) / (1 + z * z / of)
+    return 100 * share, 100 * max(0.0, middle - half), 100 * min(1.0, middle + half)

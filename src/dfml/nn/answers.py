@@ -143,9 +143,9 @@ class JointLogits(nn.Module):
 
     def _around_mean(self, logits: Float[Tensor, "n outputs"]) -> Float[Tensor, "n known"]:
         """Each classifier's logits around their mean, summed up by class."""
-        totals = logits.new_zeros(len(logits), len(self.sizes)).index_add(1, self.classifier, logits)
+        totals = logits.new_zeros(logits.shape[0], len(self.sizes)).index_add(1, self.classifier, logits)
         around_mean = logits - (totals / self.sizes)[:, self.classifier]
-        return logits.new_zeros(len(logits), len(self.knowing)).index_add(1, self.rows, around_mean)
+        return logits.new_zeros(logits.shape[0], len(self.knowing)).index_add(1, self.rows, around_mean)
 
     def _solved(self, right: Float[Tensor, "n known"]) -> Float[Tensor, "n known"]:
         """The normal equations by conjugate gradients, so that no map between classes is ever made."""

@@ -7,7 +7,9 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from dfml.evaluation.confusion import Judged
 from dfml.evaluation.score import Score
+from dfml.files import visible
 from dfml.report.comparison import Comparison
 from dfml.report.formats import columns
 from dfml.runs.results import Evaluation
@@ -44,6 +46,30 @@ def score_table(evaluation: Evaluation, beside: Sequence[Evaluation] = ()) -> Ta
 
 def _cell(score: Score | None) -> str:
     return "-" if score is None else f"{score.mean:.1f} ± {score.ci95:.1f}"
+
+
+WIDEST = 10  # classes of which a table shows what each was taken for
+
+
+def confusion_table(judged: Judged) -> Table:
+    """A line per class: images, how many were found, how many of those called so are; then what each was taken for.
+
+    Of more than `WIDEST` classes, only what each was mostly taken for by mistake.
+    """
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("class", "images", "found %", "right %"):
+        table.add_column(name, justify="left" if name == "class" else "right")
+    few = len(judged.names) <= WIDEST
+    for name in judged.names if few else ["mostly taken for"]:
+        table.add_column(Text(visible(name)), justify="right" if few else "left")
+    for i, row in enumerate(judged.per_class()):
+        shares = ["-" if row[key] is None else f"{row[key]:.1f}" for key in ("found", "right")]
+        counts = judged.counts[i].tolist()
+        wrong = [*counts[:i], -1, *counts[i + 1 :]]
+        mostly = f"{visible(judged.names[wrong.index(max(wrong))])} ({max(wrong)})" if max(wrong) > 0 else "-"
+        cells = [str(count) for count in counts] if few else [mostly]
+        table.add_row(Text(visible(row["class"])), str(row["images"]), *shares, *map(Text, cells))
+    return table
 
 
 def sweep_table(lines: Sequence[dict[str, Any]]) -> Table:

@@ -8,7 +8,8 @@ from typing import Any
 from dfml.errors import InputError
 from dfml.learners.base import AbstractLearner
 from dfml.learners.learner_file import has_learner, load_learner
-from dfml.learners.predictor_file import TaskClassifier, adapt_to_folder
+from dfml.learners.predictor_file import adapt_to_folder
+from dfml.learners.task_classifier import TaskClassifier
 from dfml.methods.base import AbstractMethod, AbstractState
 from dfml.randomness import Rng
 from dfml.recovery import Recovered

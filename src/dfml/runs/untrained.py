@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -13,8 +13,9 @@ from dfml.data.pictures import GROUND
 from dfml.errors import InputError
 from dfml.functional.heads import leave_one_out
 from dfml.learners.base import Predictor, embed
+from dfml.learners.confidence import left_out_of_heads, made_sure
 from dfml.learners.frozen import FrozenLearner
-from dfml.learners.predictor_file import TaskClassifier, largest_spec
+from dfml.learners.task_classifier import TaskClassifier, largest_spec
 from dfml.methods.zoo_ensemble import ZooEnsemble
 from dfml.randomness import Rng
 from dfml.zoo.store import Zoo
@@ -43,7 +44,14 @@ class ZooClassifier:
 
 @torch.no_grad()
 def adapt_zoo(
-    zoo: Zoo, support: str | Path, *, compare: Compare | None = None, models: int | None = None, ground: str = GROUND
+    zoo: Zoo,
+    support: str | Path,
+    *,
+    compare: Compare | None = None,
+    models: int | None = None,
+    calibrate: bool = True,
+    reject: float | None = None,
+    ground: str = GROUND,
 ) -> ZooClassifier:
     """Adapt a zoo to a new task, without training.
 
@@ -53,6 +61,8 @@ def adapt_zoo(
         compare: see `ZooEnsemble`; None takes what classifies the support best, each image from the others, and at one
             image of a class what suits the zoo: features of teachers of many classes, else answers and posterior.
         models: so many, chosen by what the zoo says of itself; None is all.
+        calibrate: see `dfml.learners.confidence.adapt_surely`.
+        reject: likewise.
         ground: the colour behind transparent pixels.
 
     Raises:
@@ -76,7 +86,13 @@ def adapt_zoo(
         raise InputError(f"a learner of kind {learner.kind}", "one whose networks stay as they are", "tell us")
     weight, bias = learner.linear(features[chosen], labels)
     predictor = Predictor(learner.networks, weight, bias)
-    classifier = TaskClassifier(predictor, names, shots=labels.bincount().tolist())
+    sure = made_sure(
+        predictor, *left_out_of_heads(learner, features[chosen], labels), calibrate=calibrate, reject=reject
+    )
+    shots = labels.bincount().tolist()
+    made_by = learner.describe() | {"zoo": zoo.name, "compare": chosen}
+    about = {"made_by": made_by, "shots": shots, "reject": reject, "confidence": asdict(sure.confidence)}
+    classifier = TaskClassifier(sure.predictor, names, shots=shots, floor=sure.floor, about=about)
     return ZooClassifier(classifier, chosen, scores, 1000 * seconds / len(images))
 
 
