@@ -134,6 +134,8 @@ def evaluate(
     console.print(score_table(scores))
     for shot, (mean, ci95) in scores.gains().items():
         say(f"{shot}-shot: {mean:+.1f} ± {ci95:.1f} against the mean single teacher, paired")
+    if scores.unwritten is not None:
+        raise scores.unwritten
     say(f"written: {opened.path / 'result.json'}")
 
 
@@ -183,6 +185,8 @@ def adapt(
     from dfml.zoo.index import INDEX
     from dfml.zoo.store import EMBEDDED
 
+    if (out / "config.json").is_file() or (out / INDEX).is_file():
+        raise InputError(f"--out {out}: a run or a zoo", "a folder for the predictor alone", "choose another --out")
     if (learner / INDEX).is_file() or (str(learner) in EMBEDDED and not learner.exists()):
         _adapt_zoo(str(learner), support, out, ground, compare, models)
         return

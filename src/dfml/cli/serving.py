@@ -9,7 +9,7 @@ from tyro.conf import Positional
 
 from dfml.cli.show import say
 from dfml.errors import InputError
-from dfml.files import visible
+from dfml.files import regular, visible
 
 KEY = "DFML_SERVE_KEY"
 
@@ -68,7 +68,7 @@ def _key(file: Path | None) -> str:
     if file is None:
         return os.environ.get(KEY, "").strip()
     try:
-        key = file.read_text(encoding="utf-8").strip()
+        key = regular(file).read_text(encoding="utf-8").strip()
     except (OSError, ValueError) as error:
         raise InputError(f"--key-file {file}: cannot be read ({error})", "a file with a key", "check it") from error
     if not re.fullmatch(r"[!-~]+", key):

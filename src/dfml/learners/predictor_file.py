@@ -1,6 +1,7 @@
 """A predictor with names for its classes: from a folder of images, to and from its two files."""
 
 import glob
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -69,9 +70,7 @@ class TaskClassifier:
         """
         probabilities = self.predictor.probabilities(images).cpu()
         if not bool(probabilities.isfinite().all()):
-            raise InputError(
-                "answers that are NaN or infinite", "a predictor of sound weights", "adapt a learner to the task anew"
-            )
+            raise _no_number("answers")
         return Prediction([self.class_names[i] for i in probabilities.argmax(-1).tolist()], probabilities)
 
     def predict_files(self, paths: Sequence[str | Path], *, ground: str = GROUND) -> Prediction:
@@ -99,12 +98,15 @@ class TaskClassifier:
         while batch:
             read: list[Tensor | InputError] = [self._load(path, ground) for path in batch]
             images = [image for image in read if isinstance(image, Tensor)]
-            rows = iter(self.predict(torch.stack(images)).probabilities.tolist() if images else [])
+            rows = iter(self.predictor.probabilities(torch.stack(images)).tolist() if images else [])
             for path, image in zip(batch, read, strict=True):
                 if isinstance(image, InputError):
                     yield FileAnswer(Path(path), "", [], image)
                 else:
                     row = next(rows)
+                    if not all(map(math.isfinite, row)):
+                        yield FileAnswer(Path(path), "", [], _no_number(f"{path}: answers"))
+                        continue
                     yield FileAnswer(Path(path), self.class_names[row.index(max(row))], row)
             batch = list(islice(waiting, BATCH))
 
@@ -115,6 +117,12 @@ class TaskClassifier:
             return load_image(path, self.spec, ground=ground)
         except InputError as error:
             return error
+
+
+def _no_number(what: str) -> InputError:
+    return InputError(
+        f"{what} that are NaN or infinite", "a predictor of sound weights", "adapt a learner to the task anew"
+    )
 
 
 def largest_spec(encoders: Sequence[Encoder]) -> InputSpec:

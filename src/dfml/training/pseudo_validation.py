@@ -17,6 +17,7 @@ from dfml.zoo.store import Zoo
 
 T = TypeVar("T")
 VISITS = 3  # recoveries from each held-out teacher
+WAY, SHOT, QUERIES = 5, 1, 10  # of its episodes: classes at most, and images of each
 HELD_OUT = 20  # classes of a teacher, at most: one of more goes on to train with the others
 
 
@@ -33,7 +34,7 @@ class PseudoValidation:
         rng: decides which.
 
     Raises:
-        InputError: nothing would be left to train on.
+        InputError: nothing would be left to train on, or there would be too few images of a class.
     """
 
     def __init__(self, zoo: Zoo, *, count: int, images_per_class: int, needs: Capability, rng: Rng):
@@ -52,9 +53,20 @@ class PseudoValidation:
                 "at least one teacher with classes that the validation teachers do not know",
                 "set --validation-teachers 0, or use a larger zoo",
             )
+        if self.ids and VISITS * images_per_class < SHOT + QUERIES:
+            raise InputError(
+                f"images_per_class {images_per_class}, so {VISITS * images_per_class} images of a held-out class",
+                f"{SHOT + QUERIES} at least, for episodes of {SHOT} and {QUERIES} images of a class",
+                f"raise images_per_class to {-(-(SHOT + QUERIES) // VISITS)}, or set validation_teachers to 0",
+            )
         self.bank = Bank(
             classes=max(1, len(self.class_ids)), capacity=VISITS * images_per_class, shape=zoo.canvas.shape
         )
+
+    @property
+    def way(self) -> int:
+        """Classes of an episode."""
+        return min(WAY, len(self.class_ids))
 
     def grow(self, zoo: Zoo, ids: Sequence[str]) -> list[str]:
         """Teachers that joined the zoo train with the others: those that know a class which is not held out.
@@ -88,7 +100,7 @@ class PseudoValidation:
         episodes: int,
         rng: Rng,
     ) -> Metrics:
-        """``pseudo_val``: mean 1-shot accuracy in percent over fixed episodes of the held-out classes.
+        """``pseudo_val``: mean 1-shot accuracy in percent over fixed episodes of the held-out classes, beside chance.
 
         ``recover`` is `AbstractRecovery.recover` with its state; it is called when there are no images yet.
         """
@@ -99,11 +111,11 @@ class PseudoValidation:
         correct = []
         for index in range(episodes):
             episode = self.bank.episode(
-                way=min(5, len(self.class_ids)), shot=1, queries=10, generator=rng.generator("episode", index)
+                way=self.way, shot=SHOT, queries=QUERIES, generator=rng.generator("episode", index)
             )
             answer = learner.adapt(episode.support_x, episode.support_y)(episode.query_x).argmax(-1)
             correct.append((answer == episode.query_y).float().mean())
-        return {"pseudo_val": 100 * float(torch.stack(correct).mean())}
+        return {"pseudo_val": 100 * float(torch.stack(correct).mean()), "pseudo_val_chance": 100 / self.way}
 
     def _fill(self, recover: Callable[..., list[Recovered]], rng: Rng) -> None:
         for number, name in enumerate(self.ids):
