@@ -185,3 +185,21 @@ def test_predictors_of_schema_2_are_read(make_encoder, support, queries, tmp_pat
             encoder(support[0])
     old_predictor(tmp_path / "old", encoder, head, norm, statistics)
     assert torch.equal(load_predictor(tmp_path / "old").predictor(queries), predictor(queries))
+
+
+def test_an_answer_that_is_no_number_costs_that_image_alone(saved, tmp_path, monkeypatch):
+    paths = [tmp_path / f"{number}.png" for number in range(3)]
+    for number, path in enumerate(paths):
+        Image.new("L", (16, 16), 100 * number).save(path)
+    classifier = load_predictor(saved)
+    whole = classifier.predictor.probabilities
+
+    def broken(images):
+        answers = whole(images)
+        answers[1] = float("nan")
+        return answers
+
+    monkeypatch.setattr(classifier.predictor, "probabilities", broken)
+    answers = list(classifier.label_files(paths))
+    assert [answer.error is None for answer in answers] == [True, False, True]
+    assert "1.png: answers that are NaN or infinite" in str(answers[1].error)

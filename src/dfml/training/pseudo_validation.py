@@ -17,7 +17,7 @@ from dfml.zoo.store import Zoo
 
 T = TypeVar("T")
 VISITS = 3  # recoveries from each held-out teacher
-WAY, SHOT, QUERIES = 5, 1, 10  # of its episodes: classes at most, and images of each
+WAY, SHOT, QUERIES = 5, 1, 10  # of an episode, at most
 HELD_OUT = 20  # classes of a teacher, at most: one of more goes on to train with the others
 
 
@@ -34,7 +34,7 @@ class PseudoValidation:
         rng: decides which.
 
     Raises:
-        InputError: nothing would be left to train on, or there would be too few images of a class.
+        InputError: nothing would be left to train on.
     """
 
     def __init__(self, zoo: Zoo, *, count: int, images_per_class: int, needs: Capability, rng: Rng):
@@ -53,12 +53,6 @@ class PseudoValidation:
                 "at least one teacher with classes that the validation teachers do not know",
                 "set --validation-teachers 0, or use a larger zoo",
             )
-        if self.ids and VISITS * images_per_class < SHOT + QUERIES:
-            raise InputError(
-                f"images_per_class {images_per_class}, so {VISITS * images_per_class} images of a held-out class",
-                f"{SHOT + QUERIES} at least, for episodes of {SHOT} and {QUERIES} images of a class",
-                f"raise images_per_class to {-(-(SHOT + QUERIES) // VISITS)}, or set validation_teachers to 0",
-            )
         self.bank = Bank(
             classes=max(1, len(self.class_ids)), capacity=VISITS * images_per_class, shape=zoo.canvas.shape
         )
@@ -67,6 +61,11 @@ class PseudoValidation:
     def way(self) -> int:
         """Classes of an episode."""
         return min(WAY, len(self.class_ids))
+
+    @property
+    def queries(self) -> int:
+        """Query images of a class in an episode: fewer where few images are recovered of a class."""
+        return min(QUERIES, VISITS * self.images_per_class - SHOT)
 
     def grow(self, zoo: Zoo, ids: Sequence[str]) -> list[str]:
         """Teachers that joined the zoo train with the others: those that know a class which is not held out.
@@ -111,7 +110,7 @@ class PseudoValidation:
         correct = []
         for index in range(episodes):
             episode = self.bank.episode(
-                way=self.way, shot=SHOT, queries=QUERIES, generator=rng.generator("episode", index)
+                way=self.way, shot=SHOT, queries=self.queries, generator=rng.generator("episode", index)
             )
             answer = learner.adapt(episode.support_x, episode.support_y)(episode.query_x).argmax(-1)
             correct.append((answer == episode.query_y).float().mean())

@@ -112,7 +112,7 @@ def check_kinds(path: Path, state: Mapping[str, Tensor], wanted: Mapping[str, Te
         warnings.warn(f"{path}: its weights are all zero, so that no answer depends on the image", stacklevel=2)
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=16, typed=True)
 def _without_weights(architecture: str, width: int | None, size: int, channels: int, classes: int) -> Classifier:
     """Building one takes longer than reading the weights of a small network, so copies are taken of it."""
     with torch.device("meta"):
