@@ -18,6 +18,8 @@ AGAIN = 0.05  # seconds until an interrupt that could not be raised, or was swal
 
 _outside: dict[int, Any] = {}
 """While a block listens: what signals did before the outermost one, and do again after the first signal."""
+_terminals: list[int] = []
+"""Files of a program's output that are terminals."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -50,6 +52,8 @@ def first_signal(act: Callable[[int, FrameType | None], None]) -> Iterator[None]
     def hear(signum: int, frame: FrameType | None) -> None:
         for number, handler in _outside.items():
             signal.signal(number, handler)
+        if signum not in (signal.SIGINT, signal.SIGTERM):
+            _leave_terminals()
         act(signum, frame)
 
     for number in before:
@@ -80,19 +84,12 @@ def stoppable_program() -> Iterator[None]:
 
     An interrupt that Python swallows (in a destructor, say) is raised again.
     """
-    terminals = [stream.fileno() for stream in (sys.stdout, sys.stderr) if stream is not None and stream.isatty()]
+    _terminals.extend(stream.fileno() for stream in (sys.stdout, sys.stderr) if stream is not None and stream.isatty())
 
     def end_at_once(signum: int, _frame: FrameType | None) -> NoReturn:
-        for terminal in terminals:
+        for terminal in _terminals:
             os.write(terminal, b"\x1b[?25h\n")  # the cursor, which a progress bar hides
         os._exit(128 + signum)
-
-    def interrupt(signum: int, frame: FrameType | None) -> None:
-        if signum not in (signal.SIGINT, signal.SIGTERM):  # what is printed to a terminal that is gone is an error
-            for terminal in terminals:
-                os.dup2(os.open(os.devnull, os.O_WRONLY), terminal)
-            terminals.clear()
-        _raise(signum, frame)
 
     def unraisable(lost: Any) -> None:
         if isinstance(lost.exc_value, Interrupted):
@@ -104,8 +101,15 @@ def stoppable_program() -> Iterator[None]:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, end_at_once)
     sys.unraisablehook = unraisable
-    with first_signal(interrupt):
+    with interrupts():
         yield
+
+
+def _leave_terminals() -> None:
+    """What is printed to a terminal that is gone would be an error, in the middle of what is being saved."""
+    for terminal in _terminals:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), terminal)
+    _terminals.clear()
 
 
 def _raise(signum: int, frame: FrameType | None) -> None:

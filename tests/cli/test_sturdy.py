@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+from small import OPTIONS
 
 from dfml import consent
 from dfml.cli import main
@@ -11,7 +12,6 @@ from dfml.errors import InputError
 from dfml.files import sealed
 from dfml.runs import results
 from dfml.stopping import Interrupted
-from small import OPTIONS
 
 
 def test_a_table_that_cannot_be_written_is_printed_first(place, run, monkeypatch, capsys):

@@ -257,7 +257,7 @@ def test_networks_fit_grey_and_colour_into_each_other():
 def test_pixels_are_bounded_before_they_are_decoded(tmp_path, save_image, monkeypatch):
     save_image(tmp_path / "a/x.png", (40, 40))
     monkeypatch.setenv("DFML_MOST_PIXELS", "1599")
-    with pytest.raises(InputError, match="40 x 40 pixels.*\n.*at most 1,599"):
+    with pytest.raises(InputError, match=r"40 x 40 pixels.*\n.*at most 1,599"):
         read_picture(tmp_path / "a/x.png", 3)
     monkeypatch.setenv("DFML_MOST_PIXELS", "1600")
     assert read_picture(tmp_path / "a/x.png", 3).shape == (3, 40, 40)

@@ -9,10 +9,10 @@ import time
 from pathlib import Path
 
 import pytest
+from small import OPTIONS
 
 from dfml.cli import main
 from dfml.runs.run_folder import RunFolder
-from small import OPTIONS
 
 pytestmark = pytest.mark.reliability
 

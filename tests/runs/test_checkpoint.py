@@ -97,7 +97,9 @@ def test_what_is_damaged_is_said_and_where_all_is_nothing_begins_anew(tmp_path):
     (tmp_path / "step-00000003" / "tree.json").write_text("{}")
     (tmp_path / "step-00000002" / "tensors.safetensors").unlink()
     (tmp_path / "step-notes").mkdir()
-    with pytest.warns(UserWarning, match=r"step-00000001 is taken:\n.*step-00000003.*sha256.*\n.*step-00000002.*No such"):
+    with pytest.warns(
+        UserWarning, match=r"step-00000001 is taken:\n.*step-00000003.*sha256.*\n.*step-00000002.*No such"
+    ):
         assert checkpoints.latest()["step"] == 1
     (tmp_path / "step-00000001" / "seal.json").write_text("[" * 100_000)
     with pytest.raises(InputError, match=r"no sound checkpoint among 3\n.*\n.*\n.*nested too deep"):

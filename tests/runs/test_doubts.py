@@ -1,6 +1,9 @@
+from types import SimpleNamespace
+
 import pytest
 
 from dfml.runs.doubts import doubts
+from dfml.runs.results import Evaluation
 
 
 @pytest.mark.parametrize(("last", "said"), [(20.5, True), (19.0, True), (23.0, False), (None, False)])
@@ -16,3 +19,8 @@ def test_a_loss_that_grows_is_doubted(grows, said):
     lines = [{"step": k, "replay/loss": 0.5 * grows**k, "queries": 10.0**k} for k in range(25)]
     assert ["replay/loss grew from" in sentence for sentence in doubts(lines)] == [True] * said
     assert not doubts(lines[:5])
+
+
+def test_an_evaluation_no_better_than_guessing_is_told():
+    scores = {s: {"inductive": SimpleNamespace(mean=m, ci95=1.0)} for s, m in ((1, 20.9), (5, 21.1))}
+    assert Evaluation("free", 1, scores, {}, []).at_chance(5) == [1]

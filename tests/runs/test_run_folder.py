@@ -150,9 +150,11 @@ def test_a_zoo_whose_cards_say_something_else_now_is_another_zoo(tmp_path):
     assert RunFolder.reopen(tmp_path / "run", fake_config(steps=3), FakeZoo()).about["zoo"]["cards"] == "sha256:then"
 
 
-def test_a_folder_that_was_only_begun_is_begun_anew(tmp_path, monkeypatch):
+def test_a_folder_that_was_only_begun_is_begun_anew(tmp_path):
     whole = {p.name for p in create(tmp_path / "whole").path.iterdir()}
-    for number, left in enumerate(([], ["checkpoints"], ["checkpoints", "plots"], ["checkpoints", "plots", ".x.1.tmp"])):
+    for number, left in enumerate(
+        ([], ["checkpoints"], ["checkpoints", "plots"], ["checkpoints", "plots", ".x.1.tmp"])
+    ):
         place = tmp_path / str(number)
         place.mkdir()
         for name in left:

@@ -58,9 +58,11 @@ def serve_teacher(
     app = web_app(api)
     with listening(host, port) as sock:
         say(f"serving {visible(model)} at {address(sock)}{'' if key else ', without a key'}; Ctrl-C stops it")
-        serve(app, sock)
-    counts = api.counts
-    say(f"{counts.images} images in {counts.requests} requests, {counts.refused} of them refused")
+        try:
+            serve(app, sock)
+        finally:  # a signal is what ends it
+            counts = api.counts
+            say(f"{counts.images} images in {counts.requests} requests, {counts.refused} of them refused")
 
 
 def _key(file: Path | None) -> str:

@@ -20,8 +20,8 @@ def doubts(metrics: Sequence[dict[str, Any]]) -> tuple[str, ...]:
     if judged and (last := judged[-1])["pseudo_val"] < last["pseudo_val_chance"] + NEAR_CHANCE:
         told.append(
             f"Accuracy on held-out recovered classes is {last['pseudo_val']:.1f} %, where chance is "
-            f"{last['pseudo_val_chance']:.0f} %: nothing was learned. Look at the losses (plots), at the models (`dfml zoo audit`), at the "
-            "recovered images (`dfml recover`), and at step sizes that were changed."
+            f"{last['pseudo_val_chance']:.0f} %: nothing was learned. Look at the losses (plots), the recovered images "
+            "(`dfml recover`), the models (`dfml zoo audit`), and step sizes that were changed."
         )
     for name in dict.fromkeys(key for line in metrics for key in line if "loss" in key):
         values = [line[name] for line in metrics if isinstance(line.get(name), int | float)]
@@ -30,6 +30,6 @@ def doubts(metrics: Sequence[dict[str, Any]]) -> tuple[str, ...]:
         first, end = median(map(abs, values[:ENDS])), median(map(abs, values[-ENDS:]))
         if end > GROWN * max(first, 1e-3):
             told.append(
-                f"{name} grew from {first:.3g} to {end:.3g}: training has diverged. Lower the step sizes and train anew."
+                f"{name} grew from {first:.3g} to {end:.3g}: training diverged. Lower the step sizes, and train anew."
             )
     return tuple(told)

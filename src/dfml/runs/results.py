@@ -63,6 +63,11 @@ class Evaluation:
             line("zoo ensemble", "zoo_ensemble", teachers),
         ]
 
+    def at_chance(self, way: int) -> list[int]:
+        """The shots whose inductive accuracy may be that of guessing among ``way`` classes, by its 95 % interval."""
+        inductive = {shot: kinds["inductive"] for shot, kinds in self.scores.items()}
+        return [shot for shot, score in inductive.items() if score.mean - score.ci95 <= 100 / way]
+
     def gains(self) -> dict[int, tuple[float, float]]:
         """By shot the paired difference to the mean single teacher, inductive, with half its 95 % interval."""
         return {

@@ -4,7 +4,7 @@ import os
 import platform
 import subprocess
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -101,16 +101,24 @@ class RunFolder:
             "versions.json": partial(write_atomic, content=to_json(versions(config.run.threads))),
             "config.json": partial(write_atomic, content=to_json(sealed(about))),
         }
+        try:
+            cls._write(path, parts)
+        except InputError as error:
+            raise InputError(error.given, error.wanted, "change --out, or make room there") from error
+        return cls(path)
+
+    @staticmethod
+    def _write(path: Path, parts: Mapping[str, Callable[[Path], object]]) -> None:
+        """A new folder appears whole. One that is there is filled in place, for a mount cannot be renamed."""
         if not path.is_dir():
             write_folder(path, parts)
-            return cls(path)
+            return
         begun = {*parts, ".lock"}  # by a process that was killed: without config.json, which comes last, it is no run
         if any(p.name not in begun and not p.name.endswith(".tmp") for p in path.iterdir()) or any(path.glob("*/*")):
             raise InputError(f"{path}: not empty, and not a run folder", "a new or empty folder", "change --out")
-        for name, write in parts.items():  # in place: a folder that others mount cannot be renamed
+        for name, write in parts.items():
             with writing(path / name):
                 write(path / name)
-        return cls(path)
 
     @classmethod
     def reopen(cls, path: str | Path, config: Config, zoo: Zoo, *, override: bool = False) -> "RunFolder":
