@@ -64,9 +64,8 @@ def _check_file(path: Path) -> None:
     try:
         regular(path, LARGEST)
     except OSError as error:
-        raise InputError(
-            f"{path}: cannot be read ({error.strerror or error})", "the file or folder of a model", "check the path"
-        ) from error
+        what = "no such file" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror or error})"
+        raise InputError(f"{path}: {what}", "the file or folder of a model", "check the path") from error
 
 
 def _content(path: Path) -> Kind | None:
