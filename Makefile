@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 VISION := .venv-vision
 
-.PHONY: demo test test-slow reliability test-vision bench bench-long lint format clean
+.PHONY: demo test test-slow reliability test-vision bench bench-long docs lint format clean
 
 $(BIN)/dfml: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -45,6 +45,11 @@ bench-long: bench
 	$(BIN)/python benchmarks/processes.py
 	$(BIN)/python benchmarks/time_to_accuracy.py --data "$(DATA)"
 	$(BIN)/python benchmarks/precision.py --data "$(DATA)"
+
+# The documentation, in build/docs; a warning is an error.
+docs: $(BIN)/dfml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -c docs . build/docs
 
 lint: $(BIN)/dfml
 	$(BIN)/ruff check src tests reproduce benchmarks examples

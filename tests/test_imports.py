@@ -35,7 +35,7 @@ SAME_LEVEL = {  # within a level, the first may import the second
     ("training", "recovery"),
     ("learners", "recovery"),
 }
-EXTRAS = {"gradio", "jinja2", "fastapi", "uvicorn", "httpx2", "ray", "huggingface_hub"}
+EXTRAS = {"gradio", "fastapi", "uvicorn", "httpx2", "ray", "huggingface_hub"}
 EXTRAS |= {"onnx", "torchvision", "timm", "pickle"}
 FILES = sorted(ROOT.rglob("*.py"))
 

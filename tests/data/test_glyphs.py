@@ -73,6 +73,7 @@ def test_raw_pixels_stay_at_or_below_50_percent():
     assert 20 < accuracy(test.batch(torch.arange(len(test))).flatten(1), test, 200) <= 50
 
 
+@pytest.mark.slow
 def test_a_network_trained_on_the_real_samples_reaches_75_percent():
     """Two passes over half of the real train samples; 83.3 % where it was written."""
     splits, spec, batch = glyphs(), InputSpec(), 64

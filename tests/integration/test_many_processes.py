@@ -93,6 +93,7 @@ def test_two_processes_train_the_same_run_to_the_bit(alone, zoo_path, tmp_path):
     assert same(learned(run), learned(alone))
 
 
+@pytest.mark.slow
 def test_a_killed_process_ends_the_run_and_another_number_of_them_resumes_it(alone, zoo_path, tmp_path):
     done = together(tmp_path, str(zoo_path), str(tmp_path / "run"), "new", "3")
     assert done.returncode != 0

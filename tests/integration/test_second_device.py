@@ -4,7 +4,14 @@ import pytest
 from small import run_script
 
 
-@pytest.mark.parametrize(("recipe", "learner"), [("free", "protonet"), ("free", "maml"), ("best", "-")])
+@pytest.mark.parametrize(
+    ("recipe", "learner"),
+    [
+        ("free", "protonet"),
+        pytest.param("free", "maml", marks=pytest.mark.slow),
+        pytest.param("best", "-", marks=pytest.mark.slow),
+    ],
+)
 def test_a_second_device_gives_the_numbers_of_the_cpu_and_is_seldom_waited_for(recipe, learner, zoo_path):
     cpu, second = run_script("second_device.py", recipe, learner, zoo_path)
     for here, there in zip(cpu["metrics"], second["metrics"], strict=True):

@@ -111,6 +111,7 @@ def test_a_step_moves_the_encoder_in_place(zoo):
             assert not torch.equal(p, before[name][1]), name
 
 
+@pytest.mark.slow
 def test_distillation_falls_over_a_few_steps(zoo):
     method = _method({"steps": 5}, warmup_steps=0, outer_lr=0.02, replay={"patience": 0})
     state = method.init(zoo, Rng(0))

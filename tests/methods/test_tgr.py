@@ -157,6 +157,7 @@ def test_architectures_and_image_sizes_mix(zoo):
     assert len({e.shape for e in state.grouping.embeddings.values()}) == 1
 
 
+@pytest.mark.slow
 def test_imitation_falls_over_a_few_steps(zoo):
     method = _method(MetaGenerator(latent=8, steps=5), outer_lr=0.02, replay={"patience": 0})
     state = method.init(zoo, Rng(0))

@@ -9,6 +9,7 @@ import tyro
 from tyro.conf import Positional
 
 from dfml.cli.comparing import compare
+from dfml.cli.reporting import report
 from dfml.cli.serving import serve_teacher
 from dfml.cli.show import bar, console, print_json, say
 from dfml.cli.sources import data_glyphs, zoo_build, zoo_edit, zoo_list
@@ -295,6 +296,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "zoo inspect": zoo_inspect,
     "zoo audit": zoo_audit,
     "train": train,
+    "report": report,
     "sweep": sweep,
     "evaluate": evaluate,
     "compare": compare,

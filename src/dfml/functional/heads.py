@@ -93,7 +93,7 @@ def logistic_coefficients(
 
 
 def self_trained_ridge(
-    kernel: Float[Tensor, "images images"], labels: Int[Tensor, " n"], *, scale: float, rounds: int = 8
+    kernel: Float[Tensor, "images images"], labels: Int[Tensor, " n"], *, scale: float = 5.0, rounds: int = 15
 ) -> Float[Tensor, "q way"]:
     """Transductive ridge regression: refit on support and queries, the queries' labels being its own probabilities.
 

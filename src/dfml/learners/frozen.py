@@ -103,7 +103,7 @@ class FrozenLearner(AbstractLearner):
             return super().predict_transductive(support_x, support_y, query_x)
         images = torch.cat([support_x, query_x])
         features = embed(self._copies(), images, normalise=self.normalise)
-        return self_trained_ridge(features @ features.T, support_y, scale=HEADS["ridge"][1])
+        return self_trained_ridge(features @ features.T, support_y)
 
     def _copies(self) -> list[Encoder]:
         return [copy.deepcopy(encoder).eval().requires_grad_(False) for encoder in self.frozen_encoders]

@@ -11,6 +11,7 @@ from dfml.learners.learner_file import has_learner, load_learner
 from dfml.learners.predictor_file import TaskClassifier, adapt_to_folder
 from dfml.methods.base import AbstractMethod, AbstractState
 from dfml.randomness import Rng
+from dfml.recovery import Recovered
 from dfml.runs.checkpoint import load_tree, restore
 from dfml.runs.growing import initial_state
 from dfml.runs.plots import Sheet, contact_sheet, sheet_of
@@ -130,11 +131,13 @@ class Run:
         title = f"{len(overview)} of {len(self.zoo)} teachers" if len(overview) < len(self.zoo) else ""
         return [*paths, contact_sheet(overview, folder / "overview.png", columns=8, title=title)]
 
+    def recovered(self, name: str) -> list[Recovered]:
+        """What the method shows of a teacher's classes now; nothing where it recovers none."""
+        rng = Rng(self.folder.config.run.seed).at("sheet", name)
+        return self.method.recovered_sheet(self.state, [self.zoo.teacher(name)], rng)
+
     def _sheet(self, name: str) -> Sheet:
-        teacher = self.zoo.teacher(name)
-        recovered = self.method.recovered_sheet(
-            self.state, [teacher], Rng(self.folder.config.run.seed).at("sheet", name)
-        )
+        recovered = self.recovered(name)
         if not recovered:
             kind = self.folder.config.sections["method"]["name"]
             raise InputError(
@@ -142,4 +145,4 @@ class Run:
                 "a run of a method that does",
                 "train with the recipe best or free",
             )
-        return sheet_of(name, recovered[0], teacher.card.class_names)
+        return sheet_of(name, recovered[0], self.zoo.cards[name].class_names)
