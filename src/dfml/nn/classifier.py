@@ -96,19 +96,28 @@ def networks_of(backbone: nn.Module) -> list[nn.Module]:
     return [backbone]
 
 
+WIDEST = 4096  # channels of a first block
+
+
 def build_backbone(architecture: str, *, image_size: int, channels: int = 3, width: int | None = None) -> nn.Module:
     """A randomly initialised backbone by name; ``width`` None is the architecture's usual one.
 
     A network of timm is named as in ``timm:resnet18``.
 
     Raises:
-        InputError: an unknown name, or an image size that the network cannot take.
+        InputError: an unknown name, no width, or an image size that the network cannot take.
     """
     if architecture.startswith("timm:"):
         return foreign_features(architecture, (channels, image_size, image_size))
     if architecture not in ARCHITECTURES:
         known = ", ".join(ARCHITECTURES)
         raise InputError(f"architecture {architecture!r}", f"one of {known}", "change --arch or the model card")
+    if width is not None and (not isinstance(width, int) or isinstance(width, bool) or not 1 <= width <= WIDEST):
+        raise InputError(
+            f"width {width!r} of a {architecture}",
+            f"channels of its first block, a whole number from 1 to {WIDEST}",
+            "correct it (--width; options of a model's card)",
+        )
     backbone = ARCHITECTURES[architecture](width, image_size, channels)
     backbone.description = {  # type: ignore[assignment]
         "kind": architecture,

@@ -14,7 +14,10 @@ from torch import Tensor, nn
 
 from dfml.errors import InputError
 from dfml.nn.layout import channels_last
+from dfml.plain import check_types
 
+LARGEST_SIDE = 4096  # pixels of an image that a network takes
+MOST_CHANNELS = 64
 Interpolation = Literal["bilinear", "bicubic", "nearest"]
 
 
@@ -44,6 +47,21 @@ class InputSpec:
     crop: float = 1.0
 
     def __post_init__(self):
+        try:
+            check_types(InputSpec, {field.name: getattr(self, field.name) for field in fields(self)})
+        except TypeError as error:
+            raise InputError(
+                f"images of which {error}",
+                "whole numbers for channels, size and width; lists of numbers for mean and std",
+                "correct them (--channels, --size, --width, --mean, --std; input_spec of a model's card)",
+            ) from error
+        sides = self.size, self.width if self.width is not None else self.size
+        if not 1 <= self.channels <= MOST_CHANNELS or not all(1 <= side <= LARGEST_SIDE for side in sides):
+            raise InputError(
+                f"images of {self.channels} channels, {sides[0]} pixels high and {sides[1]} wide",
+                f"1 to {MOST_CHANNELS} channels, and sides of 1 to {LARGEST_SIDE} pixels",
+                "correct them (--channels, --size, --width; input_spec of a model's card)",
+            )
         object.__setattr__(self, "mean", tuple(self.mean))
         object.__setattr__(self, "std", tuple(self.std))
         if len(self.mean) != self.channels or len(self.std) != self.channels or min(self.std) <= 0:
@@ -52,7 +70,6 @@ class InputSpec:
                 "one mean and one positive std per channel",
                 "correct them (--mean, --std; input_spec of a model's card)",
             )
-
         if not all(0 <= m <= 1 for m in self.mean) or max(self.std) > 1:
             raise InputError(
                 f"mean {self.mean} and std {self.std}",

@@ -75,11 +75,13 @@ class Run:
         """The newest sound checkpoint.
 
         Raises:
-            InputError: there is none.
+            InputError: there is none, or all are damaged.
         """
         saved = load_tree(self._checkpoint) if self._checkpoint else self.folder.checkpoints.latest()
         if saved is None:
-            raise InputError(f"{self.path}: no sound checkpoint", "a run that was trained", "train it, or use --resume")
+            raise InputError(
+                f"{self.path}: no checkpoint yet", "a run that was trained", f"dfml train --out {self.path} --resume"
+            )
         return saved
 
     @cached_property
