@@ -133,7 +133,9 @@ def evaluate_run(
     if baselines:
         manifests = [make_manifest(images, shot=s, episodes=episodes or FROZEN_EPISODES, **kind) for s in shots]  # type: ignore[arg-type]
         rng = Rng(run.folder.config.run.seed).at("baselines")
-        read = baseline_scores(run.zoo.on(device), images, manifests, rng=rng, progress=progress, executor=executor)
+        read = baseline_scores(
+            run.zoo.as_black_boxes(None).on(device), images, manifests, rng=rng, progress=progress, executor=executor
+        )
         compared = dict(zip(shots, read, strict=True))
     about = learner.describe()
     results = [_result(run, Path(name).stem, scores[s], compared.get(s), {"shot": s} | kind, about) for s in shots]
@@ -171,6 +173,7 @@ def _result(
         "accuracy": {kind: score.to_dict() for kind, score in scores.items()},
         "seeds": [config.run.seed],
         "uses_data": run.method.uses_data,
+        "answers": config.run.answers,
         "checkpoint": run.method.ships,
         "steps": run.checkpoint["step"],
         "seconds": {k: round(totals[k], 1) for k in ("recover", "total")}
