@@ -6,25 +6,21 @@ from functools import partial
 from typing import cast
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from dfml.bounds import Amount, Count, Decay, Positive, Share, StepSize, Weight
 from dfml.data.drawings import Drawing
 from dfml.errors import InputError
-from dfml.functional.schedules import cosine
 from dfml.learners import AbstractLearner, FrozenLearner, Metrics
 from dfml.methods.base import AbstractMethod, Plan, Role, StepReport, Teachers
-from dfml.methods.consolidate_state import ConsolidateState, with_gradients
+from dfml.methods.consolidate_state import ConsolidateState, check_questions, with_gradients
 from dfml.nn import AnsweringBackbone, Encoder, as_floats
-from dfml.nn.precision import mixed_precision
 from dfml.randomness import Rng
 from dfml.recovery import AbstractRecovery, Recovered, Visit, mean_terms
 from dfml.training.answering import answering_teachers
-from dfml.training.answers import coded_divergence
 from dfml.training.bank import AnswerBank, as_bytes
-from dfml.training.meta_model import update_average
-from dfml.training.pseudo_validation import VISITS, PseudoValidation
+from dfml.training.lesson import Lesson
+from dfml.training.pseudo_validation import PseudoValidation
 from dfml.training.questions import Questions
 from dfml.training.sight import Sight
 from dfml.training.student import head_of, ready, student_backbone
@@ -33,9 +29,7 @@ from dfml.zoo.card import Capability
 from dfml.zoo.store import Zoo
 from dfml.zoo.teacher import OnDemand, Teacher
 
-MEASURED = 2048  # images that tell the mean and deviation of what teachers see
 LATE = 3  # power of the run's progress that the number of updates grows with
-WARM_UP = 0.05  # of the run, in which the step size rises
 
 
 class Consolidate(AbstractMethod[ConsolidateState]):
@@ -142,11 +136,11 @@ class Consolidate(AbstractMethod[ConsolidateState]):
         self.teachers_per_step, self.meta_batch = teachers_per_step, meta_batch
         self.images_per_class, self.classes_per_visit = images_per_class, classes_per_visit
         self.answers_per_step, self.drawn, self.questions = answers_per_step, drawn, questions
-        self.features, self.features_weight, self.answers_weight = features, features_weight, answers_weight
+        self.features, self.answers_weight = features, answers_weight
         self.variation = Variation(distortion, mixed, flip is not False, drawn, drawing)
         self.answering_teachers = answering_teachers
-        self.updates, self.batch_size, self.lr, self.temperature = updates, batch_size, lr, temperature
-        self.average_decay, self.capacity = average_decay, capacity
+        self.lesson = Lesson(batch_size, lr, temperature, average_decay, features_weight, answers_weight)
+        self.updates, self.capacity = updates, capacity
         self.validation_teachers, self.validation_episodes = validation_teachers, validation_episodes
 
     def requires(self) -> dict[Role, Capability]:
@@ -163,7 +157,8 @@ class Consolidate(AbstractMethod[ConsolidateState]):
             needs=self.recovery.requires(),
             rng=rng,
         )
-        self._check_questions(zoo, validation.visited_ids)
+        if self.questions:
+            check_questions(self.recovery, zoo, validation.visited_ids)
         answering = answering_teachers(zoo, validation.training_ids, self.answering_teachers, rng)
         with rng.seeded("student"):
             backbone, spec = student_backbone(self.network, zoo, canvas, width=self.width)
@@ -180,13 +175,15 @@ class Consolidate(AbstractMethod[ConsolidateState]):
             sight = Sight(seen, self.features, width)
         student = ready(student)
         images = self.teachers_per_step * self.images_per_class * self.classes_per_visit + self.drawn
-        answering.choose(self.answers_per_step, zoo, student, images=images, updated=self.updates * self.batch_size)
+        answering.choose(
+            self.answers_per_step, zoo, student, images=images, updated=self.updates * self.lesson.batch_size
+        )
         state = ConsolidateState(
             step=0,
             student=student,
             sight=sight,
             average=copy.deepcopy(student),
-            optimiser=torch.optim.Adam([*student.parameters(), *sight.parameters()], lr=self.lr, fused=True),
+            optimiser=torch.optim.Adam([*student.parameters(), *sight.parameters()], lr=self.lesson.lr, fused=True),
             recovery=self.recovery.init(canvas, rng.at("recovery")),
             bank=AnswerBank(capacity=self.capacity, shape=canvas.shape, outputs=answering.width + sight.width),
             validation=validation,
@@ -197,33 +194,18 @@ class Consolidate(AbstractMethod[ConsolidateState]):
         state.notes = (*answering.notes, *state.bank.notes)
         return state
 
-    def _check_questions(self, zoo: Zoo, visited: list[str]) -> None:
-        """A budget binds where answers are all that black boxes are asked for."""
-        asked = {name for name in visited if self.recovery.asks(zoo.capabilities(name))}
-        if self.questions and (boxes := sorted(asked - with_gradients(zoo))):
-            raise InputError(
-                f"questions {self.questions} with recovery {type(self.recovery).__name__}, which asks {boxes[0]} more",
-                "a recovery that asks black boxes nothing",
-                "choose by_teacher or drawn_images, or set no questions",
-            )
-
     def plan(self, state: ConsolidateState, zoo: Zoo, rng: Rng) -> Plan:
         """The teachers to visit, and those that answer."""
         review = [name for name in state.joined if state.backlog and name not in state.aside]
         sound = [name for name in state.sound(state.answering.outputs_of) if state.questions.left(name) > 0]
         if not sound:  # all that may be asked is: what is left is to learn
             return {Role.REVIEW: review}
-        ids = state.sound(self._visited(state, zoo))
+        ids = state.sound(state.validation.visited_ids)
+        if self.questions and self.drawn:  # in the place of what black boxes have nothing to do with
+            ids = [name for name in ids if self.recovery.asks(zoo.capabilities(name))]
         chosen = torch.randperm(len(ids), generator=rng.generator("select"))[: self.teachers_per_step]
         asked = state.answering.drawn(sound, rng.generator("answering"))
         return {Role.VISIT: [ids[i] for i in chosen.tolist()], Role.ANSWER: asked, Role.REVIEW: review}
-
-    def _visited(self, state: ConsolidateState, zoo: Zoo) -> list[str]:
-        """Where questions are counted and images drawn, those that give more than names for drawings."""
-        ids = state.validation.visited_ids
-        if not (self.questions and self.drawn):
-            return ids
-        return [name for name in ids if self.recovery.asks(zoo.capabilities(name))]
 
     def grow(self, state: ConsolidateState, zoo: Zoo, ids: list[str], rng: Rng) -> None:
         """See `ConsolidateState.grow`."""
@@ -240,7 +222,7 @@ class Consolidate(AbstractMethod[ConsolidateState]):
         # Catch up: teachers that joined the zoo are asked about images that were kept before.
         if state.backlog:
             with state.questions.counting(state.zoo.ids, state.zoo.tally, state.ranks):
-                state.catch_up(teachers[Role.REVIEW], self.temperature)
+                state.catch_up(teachers[Role.REVIEW], self.lesson.temperature)
 
         # Learn: one student, all answers so far, and most of it when there are many.
         more = max(1, round((1 + LATE) * self.updates * state.progress**LATE))
@@ -267,11 +249,13 @@ class Consolidate(AbstractMethod[ConsolidateState]):
     def _ask(self, state: ConsolidateState, teachers: OnDemand, recovered: list[Recovered], rng: Rng) -> None:
         """Every answering teacher answers on every image, distorted and some of them mixed."""
         images = as_bytes(self.variation(recovered, state.student.spec, rng, state.bank.images.device))
+        most = max(state.questions.left(name) for name in teachers.ids)
+        images = images[: int(min(most, len(images)))]  # the others nobody may be asked about
         floats = as_floats(images)
 
         def ask(teacher: Teacher) -> list[Tensor]:
             left = state.questions.left(teacher.card.id)
-            return [state.answering.ask(teacher, floats, state.sight, self.temperature, most=left)]
+            return [state.answering.ask(teacher, floats, state.sight, self.lesson.temperature, most=left)]
 
         said = state.ranks.map(ask, teachers)
         state.bank.add(images, state.answering.joined(teachers.ids, [s for (s,) in said], state.sight))
@@ -288,50 +272,9 @@ class Consolidate(AbstractMethod[ConsolidateState]):
         return Visit(teacher, labels, student, peers, named=False)
 
     def learn(self, state: ConsolidateState, rng: Rng, *, updates: int, done: float) -> float:
-        """So many updates of the student on random images of the bank, of all that it will get a share being done.
-
-        Returns:
-            Their mean loss.
-        """
-        losses = []
-        state.optimiser.param_groups[0]["lr"] = self.lr * cosine(done, warm_up=WARM_UP)
-        state.student.train()
+        """So many updates of the student, of all that it will get a share being done; their mean loss."""
         all_asked = state.answering.per_step is None and not (state.aside or state.backlog or self.questions)
-        if state.sight.width:
-            _, kept = state.bank.sample(MEASURED, rng.generator("sight"))
-            state.sight.measure(kept[:, state.answering.width :])
-        for update in range(updates):
-            images, wanted = state.bank.sample(self.batch_size, rng.generator("batch", update))
-            state.optimiser.zero_grad()
-            loss = self.loss(state, images, wanted, all_asked=all_asked)
-            loss.backward()
-            state.optimiser.step()
-            update_average(state.average, state.student, decay=self.average_decay, step=state.updates)
-            state.updates += 1
-            losses.append(loss.detach())
-        state.student.eval()
-        return float(torch.stack(losses).mean())
-
-    def loss(
-        self,
-        state: ConsolidateState,
-        images: Float[Tensor, "n c h w"],
-        wanted: Float[Tensor, "n outputs"],
-        *,
-        all_asked: bool = True,
-    ) -> Float[Tensor, ""]:
-        """Mean divergence of the student's heads from the answers, at the temperature (Hinton et al. 2015).
-
-        And the error of what it takes the teachers to see.
-        """
-        with mixed_precision():
-            given, seen = state.said(state.student, state.sight, images)
-        answers, features = wanted.split([state.answering.width, state.sight.width], -1)
-        sizes = cast(AnsweringBackbone, state.student.backbone).sizes
-        loss = coded_divergence(answers, given.float(), sizes, temperature=self.temperature, all_asked=all_asked)
-        if state.sight.width:
-            loss = self.answers_weight * loss + self.features_weight * state.sight.error(features, seen.float())
-        return loss
+        return self.lesson.learn(state, rng, updates=updates, done=done, all_asked=all_asked)
 
     def learner(self, state: ConsolidateState) -> AbstractLearner:
         """Ridge regression on all heads' answers and the layer under them; on features where no answer was learned."""
@@ -342,12 +285,12 @@ class Consolidate(AbstractMethod[ConsolidateState]):
 
     def validate(self, state: ConsolidateState, rng: Rng) -> Metrics:
         """Accuracy on recovered classes that no training step saw."""
-        held_out, shown = state.validation, partial(self.recovery.recover, state.recovery)
-        cost = VISITS * self.images_per_class * len(held_out.class_ids)
-        if not len(held_out.bank) and any(state.questions.left(name) < cost for name in held_out.ids):
+        shown = partial(self.recovery.recover, state.recovery)
+        cost = state.validation.images_to_come
+        if any(state.questions.left(name) < cost for name in state.validation.ids):
             return {}
         with state.questions.counting(state.zoo.ids, state.zoo.tally, state.ranks):
-            return held_out.accuracy(self.learner(state), shown, episodes=self.validation_episodes, rng=rng)
+            return state.validation.accuracy(self.learner(state), shown, episodes=self.validation_episodes, rng=rng)
 
     def recovered_sheet(self, state: ConsolidateState, teachers: list[Teacher], rng: Rng) -> list[Recovered]:
         """What the meta-generator shows of these teachers now."""

@@ -1,15 +1,17 @@
 """What consolidation learns and keeps, also while its zoo grows."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from dfml.compute.devices import compiled
+from dfml.errors import InputError
 from dfml.methods.base import AbstractState
 from dfml.nn import Encoder, as_floats
 from dfml.randomness import Rng
-from dfml.recovery import RecoveryState
+from dfml.recovery import AbstractRecovery, RecoveryState
 from dfml.training.answering import Answering
 from dfml.training.bank import AnswerBank
 from dfml.training.meta_model import grown_adam
@@ -102,3 +104,18 @@ class ConsolidateState(AbstractState):
 def with_gradients(zoo: Zoo) -> set[str]:
     """The teachers through which gradients flow, so that their weights are at hand."""
     return {name for name in zoo.ids if Capability.GRADIENTS in zoo.capabilities(name)}
+
+
+def check_questions(recovery: AbstractRecovery, zoo: Zoo, visited: Iterable[str]) -> None:
+    """A budget of questions binds where answers are all that black boxes are asked for.
+
+    Raises:
+        InputError: a recovery that asks them for more.
+    """
+    asked = {name for name in visited if recovery.asks(zoo.capabilities(name))}
+    if boxes := sorted(asked - with_gradients(zoo)):
+        raise InputError(
+            f"questions with recovery {type(recovery).__name__}, which asks {boxes[0]} about more than its images",
+            "a recovery that asks black boxes nothing",
+            "choose by_teacher or drawn_images, or set no questions",
+        )

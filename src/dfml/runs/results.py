@@ -174,6 +174,7 @@ def _result(
         "seeds": [config.run.seed],
         "uses_data": run.method.uses_data,
         "answers": config.run.answers,
+        "questions": _questions(run),
         "checkpoint": run.method.ships,
         "steps": run.checkpoint["step"],
         "seconds": {k: round(totals[k], 1) for k in ("recover", "total")}
@@ -188,3 +189,9 @@ def _result(
         "commit": commit(),
     }
     return row | ({"baselines": baselines.to_dict()} if baselines else {})
+
+
+def _questions(run: Run) -> dict[str, int] | None:
+    """What models were asked, in all and the one that was asked most; of methods that count it."""
+    asked = run.checkpoint["state"].get("questions", {}).get("asked", {})
+    return {"in_all": sum(asked.values()), "of_one_model": max(asked.values())} if asked else None

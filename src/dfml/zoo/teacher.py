@@ -185,7 +185,7 @@ class OnDemand(Sequence[T]):
         return self._load(self.ids[key])
 
     def knowing(self, class_ids: Collection[str], *, but: str, among: Collection[str] | None = None) -> "OnDemand[T]":
-        """Those (``among`` some) that know one of these classes, without the one teacher; none is loaded to find out."""
+        """Those (``among`` some) that know one of these classes, without the one teacher; none is loaded for it."""
         wanted = set(class_ids)
         ids = [i for i in self.ids if i != but and (among is None or i in among)]
         ids = [i for i in ids if not wanted.isdisjoint(self._classes(i))]

@@ -1,0 +1,26 @@
+import pytest
+import torch
+
+from dfml.data.drawings import draw
+from dfml.nn import InputSpec
+from dfml.randomness import Rng
+
+
+@pytest.mark.parametrize("drawing", ["leaves", "characters", "both"])
+@pytest.mark.parametrize("spec", [InputSpec(size=32), InputSpec(1, 20, (0.5,), (0.25,))])
+def test_pictures_fit_any_canvas_and_follow_their_generator(drawing, spec):
+    first, second, other = (draw(drawing, 5, spec, Rng(seed).generator("draw")) for seed in (0, 0, 1))
+    assert first.shape == (5, *spec.shape)
+    assert 0 <= float(first.min()) < float(first.max()) <= 1
+    assert torch.equal(first, second)
+    assert not torch.equal(first, other)
+    assert float(first.flatten(1).std(1).min()) > 0.01  # there is something to see
+
+
+def test_both_are_half_of_each():
+    spec = InputSpec(size=32)
+    sharp = {
+        kind: draw(kind, 60, spec, Rng(0).generator(kind)).diff(dim=3).abs().mean() for kind in ("leaves", "characters")
+    }
+    both = draw("both", 60, spec, Rng(0).generator("both")).diff(dim=3).abs().mean()
+    assert min(sharp.values()) < both < max(sharp.values())
