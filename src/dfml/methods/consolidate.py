@@ -58,7 +58,7 @@ class Consolidate(AbstractMethod[ConsolidateState]):
         images_per_class: recovered images per class and visit.
         classes_per_visit: of a teacher that knows more, so many are drawn for a visit.
         drawn: images that are drawn in a step and asked like those recovered.
-        drawing: what they show: ``leaves`` are overlapping shapes, ``characters`` of many scripts, or ``both``
+        drawing: what they show: ``leaves``, ``things``, ``characters``, or ``things and characters``
             (`dfml.data.drawings`).
         distortion: strength of zooms, turns and changes of colour; the teachers answer on the result. Images that are
             `varied` by themselves stay as they are.
