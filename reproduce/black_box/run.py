@@ -4,8 +4,9 @@
 
 A row is one run by the recipe `black_box` with so many questions a model, of models that tell so much; ``white`` is
 consolidation of the same models with all that they are, the same student and as many updates. A row is trained once (a
-stopped run goes on) and judged on *validation* classes, or with ``--split test`` on test classes: for final rows alone. A line per (row, shot, split) goes to ``results.jsonl``; lines that it has are left alone. At the end the
-table is printed and ``curve.png`` drawn. A line of another method with ``questions`` is drawn, too.
+stopped run goes on) and judged on *validation* classes, or with ``--split test`` on test classes: for final rows alone.
+A line per (row, shot, split) goes to ``results.jsonl``; lines that it has are left alone. At the end the table is
+printed and ``curve.png`` drawn. Lines of another method with a ``budget`` of questions a model are drawn, too.
 """
 
 import argparse

@@ -196,6 +196,7 @@ class Consolidate(AbstractMethod[ConsolidateState]):
 
     def plan(self, state: ConsolidateState, zoo: Zoo, rng: Rng) -> Plan:
         """The teachers to visit, and those that answer."""
+        state.zoo = zoo  # counts what its teachers are asked; one that has grown is another object
         review = [name for name in state.joined if state.backlog and name not in state.aside]
         sound = [name for name in state.sound(state.answering.outputs_of) if state.questions.left(name) > 0]
         if not sound:  # all that may be asked is: what is left is to learn
@@ -214,14 +215,16 @@ class Consolidate(AbstractMethod[ConsolidateState]):
     def step(self, state: ConsolidateState, teachers: Teachers, rng: Rng) -> StepReport:
         """Recover from a few teachers, ask all of them, learn."""
         report = StepReport()
+
+        # Recover and ask, while anybody may be asked.
         if len(teachers[Role.ANSWER]):
-            with state.questions.counting(state.zoo.ids, state.zoo.tally, state.ranks):
+            with state.counting():
                 recovered = self._recover(state, teachers, rng, report)
                 self._ask(state, teachers[Role.ANSWER], recovered, rng)
 
         # Catch up: teachers that joined the zoo are asked about images that were kept before.
         if state.backlog:
-            with state.questions.counting(state.zoo.ids, state.zoo.tally, state.ranks):
+            with state.counting():
                 state.catch_up(teachers[Role.REVIEW], self.lesson.temperature)
 
         # Learn: one student, all answers so far, and most of it when there are many.
@@ -289,7 +292,7 @@ class Consolidate(AbstractMethod[ConsolidateState]):
         cost = state.validation.images_to_come
         if any(state.questions.left(name) < cost for name in state.validation.ids):
             return {}
-        with state.questions.counting(state.zoo.ids, state.zoo.tally, state.ranks):
+        with state.questions.counting(state.validation.ids, state.validation.zoo.tally, state.ranks):
             return state.validation.accuracy(self.learner(state), shown, episodes=self.validation_episodes, rng=rng)
 
     def recovered_sheet(self, state: ConsolidateState, teachers: list[Teacher], rng: Rng) -> list[Recovered]:

@@ -1,6 +1,7 @@
 """What consolidation learns and keeps, also while its zoo grows."""
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -88,6 +89,10 @@ class ConsolidateState(AbstractState):
             self.student, self.average = grown(self.student, classes), grown(self.average, classes)
         sight = list(self.sight.parameters())
         self.optimiser = grown_adam(self.optimiser, [*before, *sight], [*self.student.parameters(), *sight])
+
+    def counting(self) -> AbstractContextManager[None]:
+        """Inside, what the teachers of the zoo are asked is counted."""
+        return self.questions.counting(self.zoo.ids, self.zoo.tally, self.ranks)
 
     def catch_up(self, joined: OnDemand, temperature: float) -> None:
         """Ask teachers that joined the zoo about some of the images that were kept before."""

@@ -30,8 +30,11 @@ class Pupil(Protocol):
     average: Encoder
     optimiser: torch.optim.Optimizer
     bank: AnswerBank
-    said: Said
     updates: int
+
+    @property
+    def said(self) -> Said:
+        """What the student says; compiled or not."""
 
 
 @dataclass(frozen=True)
