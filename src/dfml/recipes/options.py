@@ -33,6 +33,7 @@ from dfml.nn import ARCHITECTURES
 from dfml.recovery import RECOVERIES, AbstractRecovery
 from dfml.training.meta_model import ModelOptions
 from dfml.training.replay import ReplayOptions
+from dfml.zoo.told import Told
 
 STRICT = ConfigDict(extra="forbid", coerce_numbers_to_str=True, protected_namespaces=(), allow_inf_nan=False)
 SECTIONS = ("run", "method", "replay", "recovery", "learner", "network")
@@ -51,11 +52,20 @@ Sections = dict[str, dict[str, Any]]
 Constructor = Callable[..., Any]  # a class, or a partial of one
 
 
+def _answers(name: str) -> str:
+    try:
+        Told.named(name)
+    except InputError as error:
+        raise ValueError(f"not {error.wanted}") from error
+    return name
+
+
 class RunOptions(BaseModel):
     """How long, how often, where: everything in ``[run]``, none of it part of a method.
 
     ``canvas`` is the size of the images that are recovered and learned from, in pixels (None: what suits the zoo);
-    ``cache`` the share of this machine's memory in which teachers stay, at least 256 MiB.
+    ``cache`` the share of this machine's memory in which teachers stay, at least 256 MiB. ``answers`` makes black boxes
+    of the zoo, for experiments: ``labels``, ``top3``, ``rounded`` or ``probabilities`` (`dfml.zoo.told.Told.named`).
     """
 
     model_config = STRICT
@@ -70,6 +80,12 @@ class RunOptions(BaseModel):
     compile: bool = False
     canvas: int | None = Field(None, ge=8, le=512)
     cache: Share = 0.1
+    answers: Annotated[str, AfterValidator(_answers)] | None = None
+
+    @property
+    def told(self) -> Told | None:
+        """What ``answers`` says; None is all that the models give."""
+        return None if self.answers is None else Told.named(self.answers)
 
 
 def _network(name: str) -> str:

@@ -141,7 +141,9 @@ def evaluate_run(
     if baselines:
         manifests = [make_manifest(images, shot=s, episodes=episodes or FROZEN_EPISODES, **kind) for s in shots]  # type: ignore[arg-type]
         rng = Rng(run.folder.config.run.seed).at("baselines")
-        read = baseline_scores(run.zoo.on(device), images, manifests, rng=rng, progress=progress, executor=executor)
+        read = baseline_scores(
+            run.zoo.as_black_boxes(None).on(device), images, manifests, rng=rng, progress=progress, executor=executor
+        )
         compared = dict(zip(shots, read, strict=True))
     about = learner.describe()
     results = [_result(run, Path(name).stem, scores[s], compared.get(s), {"shot": s} | kind, about) for s in shots]
@@ -183,6 +185,8 @@ def _result(
         "accuracy": {kind: score.to_dict() for kind, score in scores.items()},
         "seeds": [config.run.seed],
         "uses_data": run.method.uses_data,
+        "answers": config.run.answers,
+        "questions": _questions(run),
         "checkpoint": run.method.ships,
         "steps": run.checkpoint["step"],
         "seconds": {k: round(totals[k], 1) for k in ("recover", "total")}
@@ -197,3 +201,9 @@ def _result(
         "commit": commit(),
     }
     return row | ({"baselines": baselines.to_dict()} if baselines else {})
+
+
+def _questions(run: Run) -> dict[str, int] | None:
+    """What models were asked, in all and the one that was asked most; of methods that count it."""
+    asked = run.checkpoint["state"].get("questions", {}).get("asked", {})
+    return {"in_all": sum(asked.values()), "of_one_model": max(asked.values())} if asked else None

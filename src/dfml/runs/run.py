@@ -56,7 +56,8 @@ class Run:
             InputError: it is not where it was, or is another one now.
         """
         about = self.folder.about["zoo"]
-        zoo = (self._zoo or Zoo.open(about["path"])).set_up(canvas_size=self.folder.config.run.canvas, cache_bytes=None)
+        options, zoo = self.folder.config.run, self._zoo or Zoo.open(about["path"])
+        zoo = zoo.set_up(canvas_size=options.canvas, cache_bytes=None).as_black_boxes(options.told or zoo.told)
         if differ := self.folder.other_zoo(zoo):
             raise InputError(
                 f"zoo {zoo.name} at {zoo.path}: {differ[0]}",

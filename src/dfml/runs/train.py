@@ -77,6 +77,7 @@ def train_configured(
 ) -> Run:
     """`train`, with a configuration that is resolved already."""
     zoo = zoo.set_up(canvas_size=config.run.canvas, cache_bytes=int(config.run.cache * memory_bytes()))
+    zoo = zoo.as_black_boxes(config.run.told or zoo.told)
     method = config.build()
     check_capabilities(method, zoo)
     if config.run.compile and not method.compiles:

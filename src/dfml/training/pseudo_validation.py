@@ -79,6 +79,11 @@ class PseudoValidation:
         self.visited_ids = [*self.visited_ids, *(i for i in joined if self.needs in zoo.capabilities(i))]
         return joined
 
+    @property
+    def images_to_come(self) -> int:
+        """That will be recovered from each held-out teacher; none when they are at hand."""
+        return 0 if len(self.bank) else VISITS * self.images_per_class * len(self.class_ids)
+
     def training_labels(self, card: ModelCard, limit: int, generator: torch.Generator) -> Int[Tensor, " n"]:
         """A teacher's outputs whose classes training may use, ``images_per_class`` of each.
 
