@@ -1,7 +1,7 @@
-from types import SimpleNamespace
-
 import pytest
+import torch
 
+from dfml.evaluation.score import Score
 from dfml.runs.doubts import doubts
 from dfml.runs.results import Evaluation
 
@@ -22,5 +22,5 @@ def test_a_loss_that_grows_is_doubted(grows, said):
 
 
 def test_an_evaluation_no_better_than_guessing_is_told():
-    scores = {s: {"inductive": SimpleNamespace(mean=m, ci95=1.0)} for s, m in ((1, 20.9), (5, 21.1))}
+    scores = {s: {"inductive": Score(m, 1.0, torch.tensor([m]), 0.0, "running")} for s, m in ((1, 20.9), (5, 21.1))}
     assert Evaluation("free", 1, scores, {}, []).at_chance(5) == [1]

@@ -30,7 +30,7 @@ def describe_encoder(encoder: Encoder) -> Description:
 
 def build_encoder(description: Description) -> Encoder:
     """An encoder from its description, with random weights in the layout of those that were saved."""
-    encoder = Encoder(build_network(description["network"]), InputSpec(**description["input_spec"])).eval()
+    encoder = Encoder(build_network(description["network"]), InputSpec.from_dict(description["input_spec"])).eval()
     # The layout decides which kernels run, so the last bits of an answer.
     layout = torch.channels_last if description.get("channels_last") else torch.contiguous_format
     return encoder.to(memory_format=layout)  # type: ignore[call-overload]

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from functools import cache
 from itertools import chain
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -46,15 +46,25 @@ class InputSpec:
     interpolation: Interpolation = "bilinear"
     crop: float = 1.0
 
-    def __post_init__(self):
+    @staticmethod
+    def from_dict(values: dict[str, Any]) -> "InputSpec":
+        """Of values as a file or a user gives them.
+
+        Raises:
+            InputError: values of another type, or that go with no images.
+            TypeError: unknown names.
+        """
         try:
-            check_types(InputSpec, {field.name: getattr(self, field.name) for field in fields(self)})
+            check_types(InputSpec, values)
         except TypeError as error:
             raise InputError(
                 f"images of which {error}",
                 "whole numbers for channels, size and width; lists of numbers for mean and std",
                 "correct them (--channels, --size, --width, --mean, --std; input_spec of a model's card)",
             ) from error
+        return InputSpec(**values)
+
+    def __post_init__(self):
         sides = self.size, self.width if self.width is not None else self.size
         if not 1 <= self.channels <= MOST_CHANNELS or not all(1 <= side <= LARGEST_SIDE for side in sides):
             raise InputError(

@@ -147,7 +147,7 @@ def _spec(given: Given, images: Mapping[str, Any]) -> InputSpec:
     for key in ("mean", "std"):
         if len(known[key]) == 1:
             known[key] = tuple(known[key]) * known["channels"]
-    return InputSpec(**known)
+    return InputSpec.from_dict(known)
 
 
 def _channels(network: nn.Module) -> int:

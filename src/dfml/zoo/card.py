@@ -155,7 +155,7 @@ class ModelCard:
                 values["source"] = f"dfml:{values.pop('architecture')}"
                 values["options"] = {"width": values.pop("width")}
             check_types(ModelCard, values)
-            values["input_spec"] = InputSpec(**values["input_spec"])
+            values["input_spec"] = InputSpec.from_dict(values["input_spec"])
             values["class_names"] = tuple(values["class_names"])
             ids = values.get("class_ids") or [f"{values['id']}/{n}" for n in values["class_names"]]
             values["class_ids"] = tuple(ids)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from dfml.errors import InputError
 from dfml.files import LARGEST, regular, write_atomic
 from dfml.nn import Classifier, build_backbone
+from dfml.nn.classifier import check_width
 from dfml.zoo.card import ModelCard
 
 REPAIR = "copy it again from where the zoo came from, or run the same `dfml zoo build` again: it rebuilds what is amiss"
@@ -55,10 +56,9 @@ def read_network(folder: Path, card: ModelCard) -> Classifier:
     state = checked_state(path, card)
     spec = card.input_spec
     try:
+        check_width(card.architecture, width := card.options.get("width"))
         network = copy.deepcopy(
-            _without_weights(
-                card.architecture, card.options.get("width"), spec.size, spec.channels, len(card.class_names)
-            )
+            _without_weights(card.architecture, width, spec.size, spec.channels, len(card.class_names))
         )
     except InputError as error:
         raise InputError(

@@ -117,7 +117,7 @@ def _entry(values: dict[str, Any]) -> Entry:
     if "architecture" in values:  # schema 1: all networks were dfml's own
         values["source"] = f"dfml:{values.pop('architecture')}"
     check_types(Entry, values)
-    known = {"class_ids": tuple(values["class_ids"]), "input_spec": InputSpec(**spec) if spec else None}
+    known = {"class_ids": tuple(values["class_ids"]), "input_spec": InputSpec.from_dict(spec) if spec else None}
     return Entry(**values | known | {"capabilities": tuple(values.get("capabilities", ()))})
 
 
