@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 VISION := .venv-vision
 
-.PHONY: demo test test-slow test-vision bench bench-long docs lint format clean
+.PHONY: demo test test-slow reliability test-vision bench bench-long docs lint format clean
 
 $(BIN)/dfml: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -15,7 +15,7 @@ demo: $(BIN)/dfml
 	$(BIN)/dfml demo
 
 test: $(BIN)/dfml lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 -m "not slow" --jaxtyping-packages=dfml,beartype.beartype
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 -m "not slow and not reliability" --jaxtyping-packages=dfml,beartype.beartype
 
 # Models of timm, torchvision, transformers and ONNX: in an environment of their own, for torchvision fits no CPU build of torch.
 $(VISION)/bin/dfml: pyproject.toml constraints-vision.txt
@@ -29,6 +29,10 @@ test-vision: $(VISION)/bin/dfml
 
 test-slow: $(BIN)/dfml
 	$(BIN)/python -m pytest -m slow
+
+# Signals, kills and what is no file, at whole programs: docs/reliability.md.
+reliability: $(BIN)/dfml
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m reliability tests/reliability
 
 # Speed, side by side, in under ten minutes on 2 cores; with DATA=... also what recovered images teach.
 bench: $(BIN)/dfml

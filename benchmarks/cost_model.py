@@ -146,7 +146,7 @@ def time_pieces(folder: Path, network: str, size: int) -> dict[str, float]:
             "answer_s": timed(lambda: teacher.answers(images)) / len(images),
             "update_s": timed(lambda: method.learn(state, Rng(0), updates=method.updates, done=0.5))
             / method.updates
-            / method.batch_size,
+            / method.lesson.batch_size,
             "read_s": timed(lambda: Zoo.open(folder).teacher("m")),
         }
 

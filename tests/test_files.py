@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import subprocess
@@ -9,7 +10,19 @@ import pytest
 
 from dfml import files
 from dfml.errors import InputError
-from dfml.files import append_line, content_hash, locked, sealed, to_json, unsealed, write_atomic, write_folder
+from dfml.files import (
+    append_line,
+    content_hash,
+    locked,
+    printable,
+    read_json,
+    regular,
+    sealed,
+    to_json,
+    unsealed,
+    write_atomic,
+    write_folder,
+)
 
 
 def test_a_seal_is_over_every_value():
@@ -148,3 +161,42 @@ def test_leftovers_of_a_killed_process_are_removed(tmp_path):
     (tmp_path / "kept").write_text("whole")
     files.clear_leftovers(tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["kept"]
+
+
+def test_only_regular_files_of_a_bounded_size_are_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "device").symlink_to("/dev/zero")
+    (tmp_path / "large").write_bytes(b"1" * 100)
+    for name, said in (
+        ("pipe", "no regular file"),
+        ("device", "no regular file"),
+        (".", "a folder"),
+        ("none", "No such"),
+    ):
+        with pytest.raises(OSError, match=said):
+            regular(tmp_path / name)
+    with pytest.raises(OSError, match="100 bytes; files of this kind are read up to 99"):
+        regular(tmp_path / "large", 99)
+    assert regular(tmp_path / "large", 100) == tmp_path / "large"
+
+
+@pytest.mark.parametrize("depth", [300, 500, 700, 900, 1100, 100_000])
+def test_json_that_is_read_can_be_hashed_and_what_is_nested_too_deep_is_no_json(tmp_path, depth):
+    (tmp_path / "deep.json").write_text("[" * depth + "]" * depth)
+    if depth > 1000:
+        with pytest.raises(ValueError, match="nested too deep"):
+            read_json(tmp_path / "deep.json")
+        return
+    with contextlib.suppress(ValueError):  # how deep is too deep is Python's affair
+        content_hash(read_json(tmp_path / "deep.json"))
+
+
+def test_a_terminal_is_not_steered_by_names():
+    assert printable("a\x1b[2Jb\rc\nd\udce9") == "a\\x1b[2Jb\\rc\nd\\udce9"
+
+
+def test_a_new_folder_takes_away_what_a_killed_process_left_of_it(tmp_path):
+    for name in (".writing-step-1-4711", ".writing-step-1-4711-old", ".writing-step-2-4711"):
+        (tmp_path / name).mkdir()
+    write_folder(tmp_path / "step-1", {"a": Path.touch})
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".writing-step-2-4711", "step-1"]

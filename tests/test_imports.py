@@ -12,7 +12,7 @@ import dfml
 
 ROOT = Path(dfml.__path__[0])
 LAYERS = (
-    {"announced", "bounds", "errors", "randomness"},
+    {"announced", "bounds", "errors", "plain", "randomness", "stopping"},
     {"files"},
     {"consent"},
     {"episode", "compute", "functional"},

@@ -49,7 +49,7 @@ class ToyZoo(Zoo):
     """Five teachers over eight classes."""
 
     def __init__(self):
-        self.tally = Tally()
+        self.tally, self.told = Tally(), None
         own = [toy_teacher(f"t{i}", ids, seed=i) for i, ids in enumerate(CLASSES)]
         self.teachers = {teacher.card.id: Counted(teacher, self.tally) for teacher in own}
         self.name, self.ids, self.aside = "toys", list(self.teachers), {}

@@ -30,12 +30,14 @@ from dfml.functional.augmentation import distort_images, mix_images, shift_and_f
 from dfml.functional.drawing import dead_leaves
 from dfml.functional.heads import centroid_coefficients, ridge_coefficients
 from dfml.functional.priors import batchnorm_norms
-from dfml.methods.consolidate import WARM_UP, Consolidate, ConsolidateState
+from dfml.methods.consolidate import Consolidate
+from dfml.methods.consolidate_state import ConsolidateState
 from dfml.methods.zoo_ensemble import ZooEnsemble
 from dfml.nn import Encoder, as_floats
 from dfml.randomness import Rng
 from dfml.recovery import AbstractRecovery, DeepInversion, MetaGenerator, Visit
 from dfml.training.bank import AnswerBank, as_bytes
+from dfml.training.lesson import WARM_UP
 from dfml.zoo import Zoo
 
 PER_VISIT, UPDATES_A_ROUND = 100, 30

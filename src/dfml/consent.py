@@ -4,7 +4,6 @@ What was agreed to is kept in the user's own configuration, never beside a model
 bring its own consent. It holds for one call with its arguments, or for one file's content, not for a name.
 """
 
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dfml.errors import NotAtHand
-from dfml.files import content_hash, locked, to_json, write_atomic, writing
+from dfml.files import content_hash, locked, read_json, to_json, write_atomic, writing
 
 _held: ContextVar[dict[str, str] | None] = ContextVar("consent that is not written yet", default=None)
 
@@ -27,7 +26,7 @@ def consent_file() -> Path:
 
 def _given() -> dict[str, str]:
     try:
-        values = json.loads(consent_file().read_text(encoding="utf-8"))
+        values = read_json(consent_file())
     except (OSError, ValueError):
         return {}
     return values if isinstance(values, dict) else {}

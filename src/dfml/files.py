@@ -2,12 +2,14 @@
 
 import contextlib
 import getpass
+import glob
 import hashlib
 import json
 import math
 import os
 import platform
 import shutil
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -16,12 +18,60 @@ from typing import Any
 
 from dfml.errors import InputError
 
+GIB = 2**30
+LARGEST_TEXT = GIB // 4  # bytes of a file of JSON, TOML or names; a zoo of 10,000 models has an index of 8 million
+LARGEST = 16 * GIB  # of any other file: weights, arrays of images
 SEAL = "seal"  # the key of a file's checksum over all its other values
 
 
 def visible(name: object) -> str:
     """A name, of a file say, on one line: what is no character to be seen is escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(name))
+
+
+def printable(text: object) -> str:
+    """Text of one or more lines as a terminal may get it: no name in it can move the cursor or set a title."""
+    return "\n".join(visible(line) for line in str(text).split("\n"))
+
+
+def regular(path: Path, largest: int = LARGEST_TEXT) -> Path:
+    """The path of a file that is about to be read: what opens a file that a user names asks here first.
+
+    Raises:
+        OSError: none there, no regular file (a pipe would be waited for, a device never ends), or a larger one.
+    """
+    found = path.stat()
+    if stat.S_ISDIR(found.st_mode):
+        raise OSError("a folder, no file")
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError("a pipe, socket or device, no regular file")
+    if found.st_size > largest:
+        raise OSError(f"{found.st_size:,} bytes; files of this kind are read up to {largest:,}")
+    return path
+
+
+def read_json(path: Path) -> Any:
+    """The values of a JSON file.
+
+    Raises:
+        OSError: see `regular`.
+        ValueError: no JSON, no UTF-8, or nested deeper than Python follows.
+    """
+    return parse_json(regular(path).read_bytes())
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The values of JSON, which other programs or people wrote.
+
+    Raises:
+        ValueError: no JSON, no UTF-8, or nested deeper than Python follows.
+    """
+    try:
+        values = json.loads(text)
+        json.dumps(values)  # what is too deep for this would be so when it is hashed or written
+        return values
+    except RecursionError as error:
+        raise ValueError("nested too deep") from error
 
 
 def without_nan(value: Any) -> Any:
@@ -97,7 +147,8 @@ def write_folder(folder: Path, files: Mapping[str, Callable[[Path], object]]) ->
     """
     work, old = (folder.with_name(f".writing-{folder.name}-{os.getpid()}{end}") for end in ("", "-old"))
     with writing(folder):
-        shutil.rmtree(work, ignore_errors=True)
+        for left in folder.parent.glob(f".writing-{glob.escape(folder.name)}-*"):  # of a killed process
+            shutil.rmtree(left, ignore_errors=True)
         try:
             work.mkdir(parents=True)
             for name, write in files.items():

@@ -1,5 +1,6 @@
 """Image files of all kinds: what is read of them, what it costs, and what is said of the rest."""
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -251,3 +252,24 @@ def test_networks_fit_grey_and_colour_into_each_other():
     assert torch.equal(InputSpec(size=8).fit(grey), grey.expand(-1, 3, -1, -1))
     with pytest.raises(InputError, match="images with 4 channels"):
         InputSpec(size=8).fit(torch.rand(1, 4, 8, 8))
+
+
+def test_pixels_are_bounded_before_they_are_decoded(tmp_path, save_image, monkeypatch):
+    save_image(tmp_path / "a/x.png", (40, 40))
+    monkeypatch.setenv("DFML_MOST_PIXELS", "1599")
+    with pytest.raises(InputError, match=r"40 x 40 pixels.*\n.*at most 1,599"):
+        read_picture(tmp_path / "a/x.png", 3)
+    monkeypatch.setenv("DFML_MOST_PIXELS", "1600")
+    assert read_picture(tmp_path / "a/x.png", 3).shape == (3, 40, 40)
+    monkeypatch.delenv("DFML_MOST_PIXELS")
+    Image.new("1", (13_000, 13_000)).save(tmp_path / "a/large.png")
+    with pytest.raises(InputError, match="13,000 x 13,000 pixels"):
+        read_picture(tmp_path / "a/large.png", 3, side=32)
+
+
+def test_a_pipe_or_device_is_no_picture(tmp_path):
+    os.mkfifo(tmp_path / "x.png")
+    (tmp_path / "y.png").symlink_to("/dev/zero")
+    for name in ("x.png", "y.png"):
+        with pytest.raises(InputError, match="no regular file"):
+            read_picture(tmp_path / name, 3)

@@ -7,7 +7,7 @@ import pytest
 
 from dfml import train
 from dfml.zoo import Zoo, add_http
-from http_servers import Server
+from http_servers import Server, server
 
 QUICK = {
     "method.images_per_class": 3,
@@ -76,3 +76,21 @@ def test_every_answer_was_paid_for_once_and_is_kept(ran):
     for name, (paid, kept) in counts.items():
         assert paid == kept > 1, name
     assert counts["failing"][0] < counts["well"][0]  # it missed some steps
+
+
+def test_three_that_give_labels_alone_are_asked_so_often_as_their_budget_says(tmp_path):
+    budget = 40
+    with ExitStack() as stack:
+        servers = {}
+        for seed in range(3):
+            names = [f"class {(seed + k) % 4}" for k in range(3)]
+            servers[f"box-{seed}"] = stack.enter_context(server(seed, names=names, answers="labels"))
+            add_http(tmp_path / "zoo", servers[f"box-{seed}"].url, id=f"box-{seed}", shared_classes=True)
+        before = {name: each.api.counts.images for name, each in servers.items()}
+        options = QUICK | {"method.questions": budget, "method.drawn": 16}
+        run = train(tmp_path / "zoo", out=tmp_path / "run", recipe="black_box", steps=5, overrides=options)
+        paid = {name: each.api.counts.images - before[name] for name, each in servers.items()}
+    assert paid == run.checkpoint["state"]["questions"]["asked"] == dict.fromkeys(servers, budget)
+    lines = run.folder.metrics()
+    assert [line["queries"] for line in lines] == [48, 48, 24, 0, 0]
+    assert all(line["distillation"] > 0 for line in lines)

@@ -85,3 +85,12 @@ def test_what_is_another_zoo_or_method_is_refused(grown, tmp_path):
     train(part, out=tmp_path / "free", recipe="free", steps=1, overrides=free)
     with pytest.raises(InputError, match="FREE does not"):
         train(whole, out=tmp_path / "free", steps=2, resume=True)
+
+
+def test_black_boxes_that_join_have_the_same_budget(grown, tmp_path):
+    part, whole = grown
+    options = QUICK | MORE | {"answers": "labels", "questions": 20, "drawn": 8, "method.validation_teachers": 0}
+    train(part, out=tmp_path / "run", recipe="black_box", steps=1, overrides=options)
+    run = train(whole, out=tmp_path / "run", steps=4, resume=True)
+    assert run.state.questions.asked == dict.fromkeys(run.zoo.ids, 20)
+    assert len(run.state.bank) == 20

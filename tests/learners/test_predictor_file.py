@@ -201,3 +201,21 @@ def test_none_of_these_and_what_it_was_made_from_travel(make_encoder, support, q
     assert json.loads((tmp_path / "p" / CARD).read_text())["schema"] == 4, "unread by what would take it for another"
     with pytest.raises(InputError, match="none of these"):
         TaskClassifier(predictor, ["none of these", "b", "c"], floor=0.0)
+
+
+def test_an_answer_that_is_no_number_costs_that_image_alone(saved, tmp_path, monkeypatch):
+    paths = [tmp_path / f"{number}.png" for number in range(3)]
+    for number, path in enumerate(paths):
+        Image.new("L", (16, 16), 100 * number).save(path)
+    classifier = load_predictor(saved)
+    whole = classifier._said
+
+    def broken(images):
+        said = whole(images)
+        said.probabilities[1] = float("nan")
+        return said
+
+    monkeypatch.setattr(classifier, "_said", broken)
+    answers = list(classifier.label_files(paths))
+    assert [answer.error is None for answer in answers] == [True, False, True]
+    assert "1.png: answers that are NaN or infinite" in str(answers[1].error)

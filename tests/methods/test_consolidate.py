@@ -6,9 +6,11 @@ from dfml.methods.base import Role, teachers_of
 from dfml.methods.consolidate import Consolidate
 from dfml.nn import as_floats
 from dfml.randomness import Rng
-from dfml.recovery import MetaGenerator, Recovered
+from dfml.recovery import ByTeacher, MetaGenerator, ZerothOrder
+from dfml.training.answers import was_asked
+from dfml.zoo import BlackBox, Counted
 from dfml.zoo.card import Capability
-from toys import SPEC, ToyZoo, run_steps
+from toys import ToyZoo, run_steps
 
 QUICK = {
     "width": 4, "images_per_class": 6, "updates": 3, "batch_size": 16, "capacity": 300,
@@ -17,7 +19,7 @@ QUICK = {
 
 
 def _method(**options) -> Consolidate:
-    return Consolidate(recovery=MetaGenerator(latent=8, steps=1), **QUICK | options)
+    return Consolidate(**{"recovery": MetaGenerator(latent=8, steps=1)} | QUICK | options)
 
 
 @pytest.fixture(scope="module")
@@ -122,24 +124,6 @@ def test_drawn_images_are_asked_beside_those_recovered(zoo):
     assert len(state.bank) == 4 * 18 + 10
 
 
-def test_images_that_vary_by_themselves_are_only_shifted_and_mirrored(zoo):
-    generator = torch.Generator().manual_seed(0)
-    alike, natural = (torch.rand(6, 3, 16, 16, generator=generator) for _ in range(2))
-    shown = [Recovered(alike, torch.zeros(6).long(), {}), Recovered(natural, torch.zeros(6).long(), {}, varied=True)]
-    images = _method(distortion=1.6, mixed=1.0, flip=False)._varied(shown, SPEC, Rng(0))
-
-    def seen_in(image, originals):
-        """Whether it is one of them, moved: its middle is cut from there."""
-        windows = originals.unfold(2, 8, 1).unfold(3, 8, 1)
-        return float((windows - image[:, None, None, 4:12, 4:12]).abs().amax((1, 4, 5)).min()) < 1e-4
-
-    assert len(images) == 12
-    assert [seen_in(image, natural) for image in images] == [True] * 6 + [False] * 6
-    assert not any(seen_in(image, alike) for image in images)
-    plain = _method(distortion=0.0, mixed=0.0, flip=False)._varied(shown[:1], SPEC, Rng(0))
-    assert all(seen_in(image, alike) for image in plain)
-
-
 def test_what_teachers_see_is_learned_beside_what_they_answer(zoo):
     method = _method(features=7, answers_weight=0.0, validation_teachers=0, answers_per_step=3, updates=20)
     state = method.init(zoo, Rng(0))
@@ -172,3 +156,62 @@ def test_nothing_can_be_learned_of_black_boxes_without_answers(monkeypatch):
     monkeypatch.setattr(closed, "capabilities", lambda model: Capability.LOGITS | Capability.GRADIENTS)
     with pytest.raises(InputError, match="features can be seen"):
         _method(features=7, answers_weight=0.0, validation_teachers=0).init(closed, Rng(0))
+
+
+class BoxZoo(ToyZoo):
+    """Toys of which the first keeps its gradients, and the others tell labels alone."""
+
+    def __init__(self, open_ids=("t0",)):
+        super().__init__()
+        self.open_ids = open_ids
+        for name in set(self.ids) - set(open_ids):
+            self.teachers[name] = Counted(BlackBox(self.teachers[name].teacher, "labels"), self.tally)
+
+    def capabilities(self, model):
+        return self.teachers[model].capabilities
+
+
+def test_black_boxes_are_asked_within_their_budget_about_one_image_each():
+    zoo = BoxZoo(open_ids=())
+    method = _method(recovery=ByTeacher(latent=8, steps=1), questions=25, drawn=10, validation_teachers=0)
+    state = method.init(zoo, Rng(0))
+    metrics = run_steps(method, state, zoo, 0, 5)
+    assert [line["queries"] for line in metrics] == [0] * 5  # the loop counts them
+    assert state.questions.asked == dict(zoo.tally.by_teacher) == dict.fromkeys(zoo.ids, 25)
+    assert len(state.bank) == 25  # of the third step half of the images; nobody is visited, or asked to name any
+    assert state.updates > 4 * 3
+    saved = method.init(zoo, Rng(0))
+    saved.load_state_dict(state.state_dict())
+    assert method.plan(saved, zoo, Rng(9)) == {Role.REVIEW: []}
+
+
+def test_models_with_gradients_are_visited_and_asked_on_where_black_boxes_are_not():
+    zoo = BoxZoo()
+    method = _method(recovery=ByTeacher(latent=8, steps=1), questions=30, drawn=10, validation_teachers=0)
+    state = method.init(zoo, Rng(0))
+    assert method.plan(state, zoo, Rng(0))[Role.VISIT] == ["t0"]
+    run_steps(method, state, zoo, 0, 3)
+    assert {name: state.questions.asked[name] for name in zoo.ids[1:]} == dict.fromkeys(zoo.ids[1:], 30)
+    assert state.questions.asked["t0"] == zoo.tally.by_teacher["t0"] > 3 * 28
+    assert len(state.bank) == 3 * (18 + 10)
+    outputs = state.answering.columns_of["t1"]
+    assert int(was_asked(state.bank.answers[: len(state.bank), outputs]).all(1).sum()) == 30
+
+
+def test_a_budget_needs_a_recovery_that_asks_black_boxes_nothing():
+    zoo = BoxZoo(open_ids=())
+    for box in zoo.teachers.values():
+        box.capabilities |= Capability.PROBABILITIES
+    with pytest.raises(InputError, match="ZerothOrder"):
+        _method(recovery=ZerothOrder(), questions=25).init(zoo, Rng(0))
+
+
+def test_a_held_out_black_box_is_asked_where_its_budget_allows():
+    zoo = BoxZoo(open_ids=())
+    for questions, judged in ((25, False), (100, True)):
+        method = _method(recovery=ByTeacher(latent=8), questions=questions, drawn=10)
+        state = method.init(zoo, Rng(0))
+        run_steps(method, state, zoo, 0, 1)
+        assert bool(method.validate(state, Rng(0))) == judged
+        (held_out,) = state.validation.ids
+        assert state.questions.asked.get(held_out, 0) == (3 * 18 if judged else 0)

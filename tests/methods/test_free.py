@@ -87,7 +87,7 @@ def test_held_out_classes_never_reach_training(zoo):
     assert held_out
     assert state.bank.written[held_out].sum() == 0
     assert not {zoo.number_of[i] for i in state.validation.ids} & state.bank.givers()
-    assert method.validate(state, Rng(9)).keys() == {"pseudo_val"}
+    assert method.validate(state, Rng(9)).keys() == {"pseudo_val", "pseudo_val_chance"}
     assert len(state.validation.bank) > 0
 
 
@@ -171,3 +171,11 @@ def test_too_many_validation_teachers_are_refused(zoo):
 def test_episodes_that_the_bank_can_never_fill_are_refused_before_any_work(zoo, options):
     with pytest.raises(InputError, match="training classes of at most"):
         _method(**options).init(zoo, Rng(0))
+
+
+def test_few_images_of_a_held_out_class_make_smaller_episodes(zoo):
+    method = _method(images_per_class=2)
+    state = method.init(zoo, Rng(0))
+    run_steps(method, state, zoo, 0, 3)
+    assert state.validation.queries == 5
+    assert 0 <= method.validate(state, Rng(9))["pseudo_val"] <= 100

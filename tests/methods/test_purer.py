@@ -182,7 +182,7 @@ def test_held_out_classes_have_no_pixels(zoo):
     assert not {zoo.class_ids.index(c) for c in state.validation.class_ids} & state.bank.place_of.keys()
     assert set(state.visited).isdisjoint(state.validation.ids)
     run_steps(method, state, zoo, 0, 2)
-    assert method.validate(state, Rng(9)).keys() == {"pseudo_val"}
+    assert method.validate(state, Rng(9)).keys() == {"pseudo_val", "pseudo_val_chance"}
     (sheet,) = method.recovered_sheet(state, [zoo.teacher(state.validation.ids[0])], Rng(0))
     assert len(sheet.images) == len(sheet.labels) > 0
 

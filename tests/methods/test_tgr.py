@@ -127,7 +127,7 @@ def test_held_out_teachers_are_neither_embedded_nor_learned_from(zoo):
     assert held_out
     assert state.bank.written[held_out].sum() == 0
     assert not set(state.validation.ids) & state.grouping.embeddings.keys()
-    assert method.validate(state, Rng(9)).keys() == {"pseudo_val"}
+    assert method.validate(state, Rng(9)).keys() == {"pseudo_val", "pseudo_val_chance"}
 
 
 def test_models_that_give_labels_alone_can_be_grouped(zoo):

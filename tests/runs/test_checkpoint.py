@@ -1,11 +1,13 @@
 import copy
 import json
+from pathlib import Path
 
 import pytest
 import torch
+from fakes import FakeMethod, FakeZoo
 
 from dfml.errors import InputError
-from dfml.runs.checkpoint import Checkpoints, CorruptCheckpoint, load_tree, save_tree
+from dfml.runs.checkpoint import Checkpoints, CorruptCheckpoint, load_tree, restore, save_tree
 
 
 def same(a, b):
@@ -66,7 +68,7 @@ def test_damage_is_noticed_and_the_previous_one_used(tmp_path, damage):
         (path / "seal.json").write_text(json.dumps({"schema": 99}))
     with pytest.raises(CorruptCheckpoint):
         load_tree(path)
-    with pytest.warns(UserWarning, match="checkpoint skipped"):
+    with pytest.warns(UserWarning, match="damaged checkpoints are passed over"):
         assert checkpoints.latest()["step"] == 1
 
 
@@ -86,3 +88,26 @@ def test_a_crash_while_writing_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"step-00000002: cannot be written \(disk full"):
         checkpoints.save(2, {"step": 2})
     assert [p.name for p in tmp_path.iterdir()] == ["step-00000001"]
+
+
+def test_what_is_damaged_is_said_and_where_all_is_nothing_begins_anew(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=3)
+    for step in (1, 2, 3):
+        checkpoints.save(step, {"step": step})
+    (tmp_path / "step-00000003" / "tree.json").write_text("{}")
+    (tmp_path / "step-00000002" / "tensors.safetensors").unlink()
+    (tmp_path / "step-notes").mkdir()
+    with pytest.warns(
+        UserWarning, match=r"step-00000001 is taken:\n.*step-00000003.*sha256.*\n.*step-00000002.*No such"
+    ):
+        assert checkpoints.latest()["step"] == 1
+    (tmp_path / "step-00000001" / "seal.json").write_text("[" * 100_000)
+    with pytest.raises(InputError, match=r"no sound checkpoint among 3\n.*\n.*\n.*nested too deep"):
+        checkpoints.latest()
+
+
+def test_a_state_of_another_layout_is_said_to_be_so(tmp_path):
+    state = FakeMethod().init(FakeZoo(), None)
+    saved = {"step": 1, "state": {"network": {}, "optimiser": {}, "seen": []}}
+    with pytest.raises(InputError, match=r"run: its checkpoint does not fit(.|\n)*train anew with another --out"):
+        restore(state, saved, Path("run"))

@@ -148,3 +148,65 @@ def test_a_zoo_whose_cards_say_something_else_now_is_another_zoo(tmp_path):
     with pytest.raises(InputError, match="the cards of fake say something else"):
         RunFolder.reopen(tmp_path / "run", fake_config(steps=3), zoo)
     assert RunFolder.reopen(tmp_path / "run", fake_config(steps=3), FakeZoo()).about["zoo"]["cards"] == "sha256:then"
+
+
+def test_a_folder_that_was_only_begun_is_begun_anew(tmp_path):
+    whole = {p.name for p in create(tmp_path / "whole").path.iterdir()}
+    for number, left in enumerate(
+        ([], ["checkpoints"], ["checkpoints", "plots"], ["checkpoints", "plots", ".x.1.tmp"])
+    ):
+        place = tmp_path / str(number)
+        place.mkdir()
+        for name in left:
+            (place / name).mkdir() if "." not in name else (place / name).write_text("")
+        assert whole <= {p.name for p in create(place).path.iterdir()}
+    (tmp_path / "other" / "checkpoints" / "step-00000001").mkdir(parents=True)
+    with pytest.raises(InputError, match="not empty, and not a run folder"):
+        create(tmp_path / "other")
+
+
+def test_a_new_folder_is_whole_or_not_there(tmp_path, monkeypatch):
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dfml.runs.run_folder.write_atomic", killed)
+    with pytest.raises(KeyboardInterrupt):
+        create(tmp_path / "run")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda about: about.pop("recipe"), "no 'recipe' in it"),
+        (lambda about: about.pop("zoo"), "no 'zoo' in it"),
+        (lambda about: about["config"].pop("method"), "not the configuration of a run"),
+        (lambda about: about["config"]["run"].update(step=3), "step: Extra inputs"),
+        (lambda about: about["config"].pop("run"), "KeyError: 'run'"),
+    ],
+)
+def test_a_misspelt_key_is_named(tmp_path, change, said):
+    folder = create(tmp_path / "run")
+    about = json.loads((folder.path / "config.json").read_text())
+    change(about)
+    (folder.path / "config.json").write_text(json.dumps(sealed(about)))
+    with pytest.raises(InputError, match=said):
+        RunFolder(folder.path)
+
+
+def test_a_method_of_no_known_name_is_named_when_it_is_built(tmp_path):
+    with pytest.raises(InputError, match="configuration 'fake': KeyError: 'fake'"):
+        create(tmp_path / "run").config.build()
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[1]", '{"step": true}', '{"step": "2"}', '{"step": 2, "loss/a": "high"}', "[" * 100_000, "\x00"]
+)
+def test_a_line_of_metrics_that_is_none_is_named(tmp_path, text):
+    folder = create(tmp_path / "run")
+    folder.log({"step": 1, "loss/a": None, "aside": {"toy": "gone"}})
+    with (folder.path / "metrics.jsonl").open("a") as file:
+        file.write(text + "\n")
+    folder.log({"step": 3})
+    with pytest.warns(UserWarning, match="cannot read line 2"):
+        assert [line["step"] for line in folder.metrics()] == [1, 3]

@@ -302,3 +302,14 @@ def test_the_folder_of_the_answers_must_be_writable(tmp_path):
         with pytest.raises(InputError, match="cannot be written"):
             teacher.answers(IMAGES)
         assert made.api.counts.images == 1
+
+
+def test_an_audit_does_not_call_a_model_broken_whose_server_is_away(tmp_path, capsys):
+    with server() as made:
+        teacher_of(made, tmp_path)
+    before = (tmp_path / "zoo" / "zoo.json").read_bytes()
+    assert main(["zoo", "audit", str(tmp_path / "zoo"), "--set-aside"]) == 0
+    said = capsys.readouterr().out
+    assert "t0  unreachable: nothing can be said of it: the server cannot be asked" in said
+    assert "0 of 1 models are bad" in said
+    assert (tmp_path / "zoo" / "zoo.json").read_bytes() == before

@@ -1,7 +1,9 @@
 import json
+import os
 import pickle
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,7 +13,7 @@ from dfml.files import sealed
 from dfml.nn import InputSpec
 from dfml.zoo import ModelCard, Zoo, store, write_index
 from dfml.zoo.edit import edit_card
-from dfml.zoo.files import read_network
+from dfml.zoo.files import check_kinds, read_network
 from tiny_zoo import SPEC, card, network, write_tiny_zoo
 
 
@@ -324,3 +326,75 @@ def test_files_of_an_older_dfml_carry_no_seals_and_are_read(folder):
     assert (card.id, card.source, card.options) == ("one", "dfml:conv4", {"width": 4})
     assert zoo.canvas == SPEC
     assert zoo.cards_hash is None
+
+
+CHANGES = [
+    ({"input_spec": SPEC.to_dict() | {"size": 16.0}}, "size is 16.0"),
+    ({"input_spec": SPEC.to_dict() | {"size": 32.5}}, "size is 32.5"),
+    ({"input_spec": SPEC.to_dict() | {"size": "32"}}, "size is '32'"),
+    ({"input_spec": SPEC.to_dict() | {"size": None}}, "size is None"),
+    ({"input_spec": SPEC.to_dict() | {"size": True}}, "size is True"),
+    ({"input_spec": SPEC.to_dict() | {"size": 10**9}}, "1 to 4096 pixels"),
+    ({"input_spec": SPEC.to_dict() | {"width": 0}}, "1 to 4096 pixels"),
+    ({"input_spec": SPEC.to_dict() | {"width": -1}}, "1 to 4096 pixels"),
+    ({"input_spec": SPEC.to_dict() | {"channels": 0, "mean": [], "std": []}}, "0 channels"),
+    ({"input_spec": SPEC.to_dict() | {"mean": ["a", "b", "c"]}}, "mean is ['a', 'b', 'c']"),
+    ({"input_spec": [1]}, "input_spec is [1]"),
+    ({"source": ["dfml:conv4"]}, "source is"),
+    ({"accuracy": "good"}, "accuracy is 'good'"),
+    ({"accuracy": {"mean": "good"}}, "accuracy is"),
+    ({"class_names": "abc"}, "class_names is 'abc'"),
+    ({"options": [4]}, "options is [4]"),
+]
+
+
+@pytest.mark.parametrize(("changes", "words"), CHANGES, ids=lambda value: value if isinstance(value, str) else "")
+def test_a_value_of_another_kind_in_a_card_is_named(folder, changes, words):
+    edit(folder / "one.json", **changes)
+    refused(lambda: ModelCard.read(folder / "one.json"), "one.json", words)
+
+
+@pytest.mark.parametrize("width", [0, -1, 10**9, True, "4", 4.0])
+def test_a_width_that_no_network_has_is_named(folder, width):
+    edit(folder / "one.json", options={"width": width})
+    write_index(folder, name="toys", shared_classes=True)
+    refused(lambda: Zoo.open(folder).teacher("one"), "card one", f"width {width!r}")
+
+
+@pytest.mark.parametrize("changes", [{"shared_classes": "no"}, {"name": 1}, {"classes": []}, {"recipe": None}])
+def test_a_value_of_another_kind_in_an_index_is_named(folder, changes):
+    edit(folder / "zoo.json", **changes)
+    refused(lambda: Zoo.open(folder), "zoo.json", f"{next(iter(changes))} is")
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.bool, torch.complex64])
+def test_weights_of_a_type_that_would_be_turned_into_another_are_refused(dtype):
+    wanted = network(1).state_dict()
+    state = wanted | {"head.weight": wanted["head.weight"].to(dtype)}
+    refused(lambda: check_kinds(Path("there"), state, wanted), "there: head.weight", str(dtype)[6:], "save the weights")
+    check_kinds(Path("there"), {name: v.half() if v.is_floating_point() else v for name, v in wanted.items()}, wanted)
+
+
+def test_a_network_of_zeros_is_warned_of(tmp_path):
+    empty = network(1)
+    torch.nn.init.zeros_(empty.head.weight)
+    Zoo.write_model(tmp_path, card("one", ("ant", "bear", "cow")), empty)
+    write_index(tmp_path, name="toys", shared_classes=True)
+    with pytest.warns(UserWarning, match=r"one\.safetensors: its weights are all zero"):
+        Zoo.open(tmp_path).teacher("one")
+
+
+@pytest.mark.parametrize("name", ["one.json", "one.safetensors", "zoo.json"])
+@pytest.mark.parametrize("what", ["pipe", "device"])
+def test_a_file_that_is_none_is_not_waited_for(folder, name, what):
+    (folder / name).unlink()
+    if what == "pipe":
+        os.mkfifo(folder / name)
+    else:
+        (folder / name).symlink_to("/dev/zero")
+    refused(lambda: Zoo.open(folder).teacher("one"), name if what == "device" or name != "zoo.json" else "zoo.json")
+
+
+def test_another_size_that_the_weights_take_too_is_told(folder):
+    with pytest.warns(UserWarning, match="does not say that it was trained on them"):
+        edit_card(folder, "one", {"input_spec.size": 17})

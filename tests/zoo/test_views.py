@@ -1,3 +1,4 @@
+import pickle
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ from dfml.errors import InputError
 from dfml.nn import InputSpec
 from dfml.zoo import BlackBox, Capability, Counted, Tally, Teacher, Zoo
 from dfml.zoo.index import Entry, Index
+from dfml.zoo.told import Told
 from dfml.zoo.views import local
 from toys import toy_teacher
 
@@ -24,6 +26,7 @@ def test_every_image_that_passes_through_a_teacher_is_counted_once():
     one.features(IMAGES[:2])
     other.forward(IMAGES[:1], statistics=True)
     assert tally.queries == 5 + 5 + 2 + 1
+    assert tally.by_teacher == {"toy": 12, "b": 1}
 
 
 @pytest.mark.parametrize("kind", ["labels", "probabilities"])
@@ -46,6 +49,48 @@ def test_a_black_box_gives_its_kind_of_answer_and_nothing_more(kind):
     for asked in (box.forward, box.features):
         with pytest.raises(InputError, match=f"which gives {kind} alone"):
             asked(IMAGES)
+
+
+@pytest.mark.parametrize("name", ["rounded", "top1", "top3", "top9"])
+def test_a_black_box_may_tell_fewer_or_rounded_probabilities(name):
+    own = toy_teacher()
+    box = BlackBox(own, Told.named(name))
+    whole, said = own.answers(IMAGES, "probabilities"), box.answers(IMAGES, "probabilities")
+    torch.testing.assert_close(said.sum(-1), torch.ones(5))
+    assert torch.equal(said.argmax(-1), whole.argmax(-1))
+    assert not torch.equal(said, whole)
+    assert float(said.min()) > 0
+    if name == "top1":
+        rest = said.sort(-1).values[:, :-1]
+        torch.testing.assert_close(rest[:, 0], rest[:, 1])
+    else:
+        torch.testing.assert_close(said, whole, atol=0.011, rtol=0)
+    assert torch.equal(box.answers(IMAGES, "labels"), whole.argmax(-1))
+
+
+def test_other_names_of_what_is_told_are_refused():
+    for name in ("top0", "logits", "some"):
+        with pytest.raises(InputError, match="labels, top3"):
+            Told.named(name)
+
+
+@pytest.mark.parametrize("name", ["labels", "rounded"])
+def test_a_zoo_of_black_boxes_is_the_same_models_of_which_one_sees_less(name):
+    zoo = Zoo.open("glyphs")
+    boxes = zoo.as_black_boxes(Told.named(name))
+    model = zoo.ids[0]
+    assert boxes.hash == zoo.hash
+    assert Capability.LABELS in boxes.capabilities(model)
+    assert Capability.GRADIENTS not in boxes.capabilities(model)
+    images = torch.rand(3, 3, 32, 32)
+    assert torch.equal(boxes.teacher(model).answers(images, "labels"), zoo.teacher(model).answers(images, "labels"))
+    assert boxes.tally.by_teacher == {model: 3}
+    with pytest.raises(InputError, match="weights are at hand"):
+        boxes.network(model)
+    same = boxes.on(torch.device("cpu")).subset(zoo.ids[:2]).set_up(canvas_size=16, cache_bytes=None)
+    assert same.capabilities(model) == boxes.capabilities(model)
+    assert pickle.loads(pickle.dumps(boxes)).told == boxes.told
+    assert Capability.GRADIENTS in boxes.as_black_boxes(None).capabilities(model)
 
 
 def test_what_is_asked_of_a_black_box_counts_too():

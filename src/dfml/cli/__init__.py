@@ -7,16 +7,16 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import tyro
-from rich.console import Console
-from rich.text import Text
 
 from dfml.cli.commands import COMMANDS
-from dfml.cli.show import plain_output
+from dfml.cli.show import complain, plain_output
 from dfml.errors import InputError, LostRank, NotFinite, PartialFailure
+
+STOPPED = "stopped before it was done; what it has printed or written so far stands, called again it begins anew"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; the exit code is 2 for wrong input, 1 where some of many failed, 130 or 143 for a stop."""
+    """Run a command; the exit code is 2 for wrong input, 1 where some of many failed, 128 + n for signal n."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         with plain_output():
@@ -24,16 +24,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 command, positional, named = found
                 command(*positional, **named)
     except (InputError, NotFinite) as error:
-        Console(stderr=True).print(Text(f"error: {error}", style="red"), soft_wrap=True)
+        complain(f"error: {error}")
         return 2
     except KeyboardInterrupt as stop:
-        Console(stderr=True).print(Text(str(stop) or "stopped", style="yellow"), soft_wrap=True)
+        complain(str(stop) or STOPPED, style="yellow")
         return 128 + getattr(stop, "signum", 2)
     except PartialFailure as failure:
-        Console(stderr=True).print(Text(f"error: {failure}", style="red"), soft_wrap=True)
+        complain(f"error: {failure}")
         return 1
     except (BrokenPipeError, LostRank):  # of a lost process the loop has told
         return 1
+    except (OSError, UnicodeError) as error:  # what no part below has words of its own for
+        what = error if isinstance(error, UnicodeError) else f"{error.filename or 'a file'}: {error.strerror or error}"
+        wanted = "files that can be read and written, on a disk with room, under names that the system knows"
+        complain(f"error: {InputError(str(what), wanted, 'make room, change the permissions or the name')}")
+        return 2
     return 0
 
 

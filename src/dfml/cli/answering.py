@@ -51,7 +51,10 @@ def adapt(
     from dfml.learners.predictor_file import adapt_to_folder, save_predictor
     from dfml.runs.load import is_zoo
     from dfml.runs.run import Run
+    from dfml.zoo.index import INDEX
 
+    if (out / "config.json").is_file() or (out / INDEX).is_file():
+        raise InputError(f"--out {out}: a run or a zoo", "a folder for the predictor alone", "choose another --out")
     learner = fetched(learner)
     options: dict[str, Any] = {"reject": reject, "calibrate": calibrate, "ground": ground}
     if is_zoo(learner):

@@ -142,8 +142,15 @@ def evaluate(
         scores = evaluate_run(opened, data, progress=progress, executor=running, **options)
     say(f"{data}, {split} classes, {way}-way, % correct with 95 % intervals")
     console.print(score_table(scores))
+    for shot in scores.at_chance(way):
+        say(
+            f"{shot}-shot: no better than chance, {100 / way:.0f} %: look at the losses ({opened.path / 'plots'}), the "
+            "recovered images (`dfml recover`) and the models (`dfml zoo audit`)"
+        )
     for shot, (mean, ci95) in scores.gains().items():
         say(f"{shot}-shot: {mean:+.1f} ± {ci95:.1f} against the mean single teacher, paired")
+    if scores.unwritten is not None:
+        raise scores.unwritten
     say(f"written: {opened.path / 'result.json'}")
 
 

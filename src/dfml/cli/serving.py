@@ -9,7 +9,7 @@ from tyro.conf import Positional
 
 from dfml.cli.show import say
 from dfml.errors import InputError
-from dfml.files import visible
+from dfml.files import regular, visible
 
 KEY = "DFML_SERVE_KEY"
 
@@ -58,9 +58,11 @@ def serve_teacher(
     app = web_app(api)
     with listening(host, port) as sock:
         say(f"serving {visible(model)} at {address(sock)}{'' if key else ', without a key'}; Ctrl-C stops it")
-        serve(app, sock)
-    counts = api.counts
-    say(f"{counts.images} images in {counts.requests} requests, {counts.refused} of them refused")
+        try:
+            serve(app, sock)
+        finally:  # a signal is what ends it
+            counts = api.counts
+            say(f"{counts.images} images in {counts.requests} requests, {counts.refused} of them refused")
 
 
 def _key(file: Path | None) -> str:
@@ -68,7 +70,7 @@ def _key(file: Path | None) -> str:
     if file is None:
         return os.environ.get(KEY, "").strip()
     try:
-        key = file.read_text(encoding="utf-8").strip()
+        key = regular(file).read_text(encoding="utf-8").strip()
     except (OSError, ValueError) as error:
         raise InputError(f"--key-file {file}: cannot be read ({error})", "a file with a key", "check it") from error
     if not re.fullmatch(r"[!-~]+", key):

@@ -10,13 +10,21 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from dfml.files import printable
 
 console = Console(highlight=False)
 
 
 def say(text: str) -> None:
-    """Print a line as it is: no markup, no wrapping."""
-    console.print(text, markup=False, soft_wrap=True)
+    """Print a line as it is: no markup, no wrapping, and nothing that a terminal obeys."""
+    console.print(printable(text), markup=False, soft_wrap=True)
+
+
+def complain(text: str, *, style: str = "red") -> None:
+    """Print what went wrong to stderr."""
+    Console(stderr=True).print(Text(printable(text), style=style), soft_wrap=True)
 
 
 def print_json(values: Any) -> None:
@@ -35,7 +43,7 @@ def plain_output() -> Iterator[None]:
             stream.reconfigure(errors="backslashreplace")
 
     def show(message: Warning | str, *_: Any, **__: Any) -> None:
-        print(f"warning: {message}", file=sys.stderr)
+        print(printable(f"warning: {message}"), file=sys.stderr)
 
     with warnings.catch_warnings():
         warnings.showwarning = show

@@ -1,6 +1,5 @@
 """Commands that take models into a zoo and look at them."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +7,7 @@ from tyro.conf import Positional
 
 from dfml.cli.show import bar, say
 from dfml.errors import InputError, PartialFailure
-from dfml.files import visible
+from dfml.files import parse_json, read_json, visible
 
 
 def zoo_add(
@@ -121,7 +120,7 @@ def _classes(text: str | None) -> list[str] | Path | int | None:
 
 def _json(text: str | None) -> dict[str, Any] | None:
     try:
-        values = json.loads(text) if text else None
+        values = parse_json(text) if text else None
     except ValueError as error:
         raise InputError(f"--arguments {text} ({error})", 'JSON: {"width": 64}', "correct it") from error
     if values is not None and not isinstance(values, dict):
@@ -135,7 +134,7 @@ def trust(folder: Positional[Path], /) -> None:
     Args:
         folder: of the zoo, run or predictor.
     """
-    from dfml.consent import give_consent, models_in
+    from dfml.consent import give_consent, held_consent, models_in
     from dfml.nn.foreign import SOURCES, source_of
     from dfml.zoo.card import CALLED
     from dfml.zoo.loaders.calling import Call
@@ -143,23 +142,25 @@ def trust(folder: Positional[Path], /) -> None:
     if not (files := sorted(folder.glob("*.json"))):
         raise InputError(f"{folder}: no JSON files in it", "the folder of a zoo, run or predictor", "check the path")
     agreed = set()
-    for file in files:
-        try:
-            values = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            raise InputError(f"{file}: cannot be read ({error})", "JSON", "copy it again") from error
-        for model in models_in(values):
-            if model["source"] == CALLED:
-                call = Call.of_options(model["options"])
-                call.consent()
-                agreed.add(call.what)
-                continue
-            if model["source"].partition(":")[0] not in SOURCES:
-                continue
-            source, name = source_of(model["source"])
-            if what := source.runs(name, model["options"]):
-                give_consent(model, what)
-                agreed.add(what)
+    with held_consent() as keep_consent:  # to all of it or, where a file cannot be read, to nothing
+        for file in files:
+            try:
+                values = read_json(file)
+            except (OSError, ValueError) as error:
+                raise InputError(f"{file}: cannot be read ({error})", "JSON", "copy it again") from error
+            for model in models_in(values):
+                if model["source"] == CALLED:
+                    call = Call.of_options(model["options"])
+                    call.consent()
+                    agreed.add(call.what)
+                    continue
+                if model["source"].partition(":")[0] not in SOURCES:
+                    continue
+                source, name = source_of(model["source"])
+                if what := source.runs(name, model["options"]):
+                    give_consent(model, what)
+                    agreed.add(what)
+        keep_consent()
     for what in sorted(agreed):
         say(f"trusted: {visible(what)}")
     if not agreed:
@@ -186,9 +187,12 @@ def zoo_audit(zoo: Positional[str], /, *, set_aside: bool = False, seed: int = 0
         say(f"{visible(verdict.id)}  {verdict.kind}: {visible(verdict.evidence)}")
     for name, reason in opened.aside.items():
         say(f"{visible(name)}  set aside before: {visible(reason)}")
-    say(f"{len(verdicts)} of {len(opened)} models are bad")
-    if set_aside and verdicts:
-        leave_out(opened.path, {verdict.id: f"{verdict.kind}: {verdict.evidence}" for verdict in verdicts})
+    bad = [verdict for verdict in verdicts if verdict.kind != "unreachable"]
+    say(f"{len(bad)} of {len(opened)} models are bad")
+    if unreached := len(verdicts) - len(bad):
+        say(f"{unreached} could not be asked; audit again when their servers answer")
+    if set_aside and bad:
+        leave_out(opened.path, {verdict.id: f"{verdict.kind}: {verdict.evidence}" for verdict in bad})
         say(f"set aside in {opened.path / 'zoo.json'}; one is taken back by `dfml zoo edit ZOO ID --set aside=null`")
 
 

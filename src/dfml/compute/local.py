@@ -3,6 +3,7 @@
 import io
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -69,16 +70,27 @@ class LocalExecutor:
         pool = ProcessPoolExecutor(self.workers, context, _start_worker, start)
         waiting = map(_pack, tasks)
         try:
-            pending: set[Future[bytes]] = {pool.submit(_work, task) for task in islice(waiting, self.workers + 1)}
+            pending: set[Future[bytes]] = {_submit(pool, task) for task in islice(waiting, self.workers + 1)}
             while pending:
                 done, pending = wait(pending, return_when=FIRST_COMPLETED)
-                pending |= {pool.submit(_work, task) for task in islice(waiting, len(done))}
+                pending |= {_submit(pool, task) for task in islice(waiting, len(done))}
                 yield from (_unpack(future.result()) for future in done)
             pool.shutdown()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
             for process in set(multiprocessing.active_children()) - before:
                 process.terminate()
+
+
+def _submit(pool: ProcessPoolExecutor, task: bytes) -> Future[bytes]:
+    """Send a task, which may start a worker: one that leaves interrupts to its parent from its first moment on."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        return pool.submit(_work, task)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
+    try:
+        return pool.submit(_work, task)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _local(workers: int | None) -> AbstractContextManager[Executor]:
@@ -97,12 +109,9 @@ _packed_function = b""  # of a worker
 
 
 def _start_worker(threads: int, packed_function: bytes) -> None:
-    """A worker leaves interrupts to its parent, and ends when its parent is gone."""
-    import signal
-
+    """A worker ends when its parent is gone."""
     global _packed_function
     _packed_function = packed_function
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(threads)
     keep_freed_memory()
 

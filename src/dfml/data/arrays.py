@@ -7,13 +7,14 @@ import torch
 
 from dfml.data.image_set import DataSplits, ImageSet
 from dfml.errors import InputError
+from dfml.files import LARGEST, regular
 
 LAYOUT = "images uint8 [n, size, size, c] with 1 or 3 channels, labels integers [n], class_names strings"
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with np.load(regular(path, LARGEST), allow_pickle=False) as file:
             missing = [key for key in ("images", "labels", "class_names") if key not in file.files]
             if missing:
                 raise InputError(
@@ -68,7 +69,7 @@ def read_npz(path: str | Path) -> ImageSet:
             message names the file.
     """
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise InputError(f"{path}: no such file", f"an .npz file with {LAYOUT}", "check the path")
     arrays = _read(path)
     images, labels, names = arrays["images"], arrays["labels"], arrays["class_names"]

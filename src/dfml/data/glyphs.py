@@ -79,6 +79,14 @@ def _draw(masks: Float[Tensor, "faces 1 size size"], n: int, generator: torch.Ge
     return (picture.clamp(0, 1) * 255).round().to(torch.uint8)
 
 
+def characters(n: int, generator: torch.Generator) -> UInt8[Tensor, "n 3 32 32"]:
+    """Pictures of random characters, of those that are no others' validation or test classes."""
+    masks, _, sizes = _masks()
+    of_each = torch.randint(sizes[0], (n,), generator=generator).bincount(minlength=sizes[0]).tolist()
+    drawn = torch.cat([_draw(masks[c], count, generator) for c, count in enumerate(of_each) if count])
+    return drawn[torch.randperm(n, generator=generator)]
+
+
 def glyphs(seed: int = 0, per_class: Sequence[int] = (200, 100, 100)) -> DataSplits:
     """The glyphs, 80 / 20 / 28 classes; equal arguments give equal images (the last few are kept in memory).
 

@@ -52,7 +52,7 @@ class ImageSet:
     @cached_property
     def hash(self) -> str:
         """sha256 of images, labels and class names."""
-        digest = hashlib.sha256("\n".join(self.class_names).encode())
+        digest = hashlib.sha256("\n".join(self.class_names).encode("utf-8", "backslashreplace"))
         digest.update(self.labels.numpy().tobytes())
         digest.update(self.images.contiguous().numpy().tobytes())
         return "sha256:" + digest.hexdigest()

@@ -1,5 +1,6 @@
 """Image files: upright, without transparency, and no larger in memory than what is wanted of them."""
 
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -12,6 +13,7 @@ from PIL import Image, ImageColor, ImageOps
 from torch import Tensor
 
 from dfml.errors import InputError
+from dfml.files import GIB, regular
 
 with suppress(ImportError):  # HEIC, where its plugin is installed
     import pillow_heif
@@ -21,6 +23,8 @@ Image.init()  # so that every format is known which Pillow and its plugins read
 NOT_PIXELS = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}  # that Pillow only recognises, or hands to a program
 GROUND = "white"  # what shows where an image is transparent
 DEEP = ("I", "F")  # modes that Pillow would clip to 255 silently
+LARGEST_PICTURE = GIB // 2  # bytes of a file
+MOST_PIXELS = 50_000_000  # that are decoded of a picture; the environment variable DFML_MOST_PIXELS sets another number
 PLAIN_MODES = ("L", "LA", "RGB", "RGBA")
 
 
@@ -41,13 +45,14 @@ def read_picture(path: Path, channels: int, *, side: int | None = None, ground: 
         ground: the colour behind transparent pixels, as Pillow names colours.
 
     Raises:
-        InputError: not a readable image, one beyond Pillow's limit, one of more than 8 bits, or no such colour.
+        InputError: not a readable image, one of too many pixels, one of more than 8 bits, or no such colour.
     """
     check_ground(ground)
     with _opened(path) as picture:
         deep = picture.mode.startswith(DEEP)
         if side is not None:
             picture.draft(picture.mode, (2 * side, 2 * side))
+        _check_pixels(path, picture)
         pixels = None if deep else picture_pixels(picture, channels, side=side, ground=ground)
     if pixels is None:
         raise InputError(f"{path}: more than 8 bits a channel", "8 bits a channel", "convert the image")
@@ -85,7 +90,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the error above its limit stays
-            with Image.open(path) as picture:
+            with Image.open(regular(path, LARGEST_PICTURE)) as picture:
                 yield picture
     except Image.DecompressionBombError as error:
         raise InputError(
@@ -93,12 +98,29 @@ def _opened(path: Path) -> Iterator[Image.Image]:
             f"at most {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels, Pillow's limit against files that fill the memory",
             "make the image smaller, or raise PIL.Image.MAX_IMAGE_PIXELS where the file is your own",
         ) from error
+    except InputError:
+        raise
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file", "an image file that is there", "check the path") from error
     except Exception as error:  # a broken file can make Pillow's decoders raise nearly anything
         raise InputError(
             f"{path}: not a readable image ({error})", "a whole image file", "replace or remove the file"
         ) from error
+
+
+def _check_pixels(path: Path, picture: Image.Image) -> None:
+    """Refuse, before it is decoded, what would take gigabytes: a file of a few kilobytes can hold any number of pixels.
+
+    Of a JPEG the pixels count that are decoded, which are few where a small picture is wanted.
+    """
+    most = int(os.environ.get("DFML_MOST_PIXELS") or MOST_PIXELS)
+    width, height = picture.size
+    if width * height > most:
+        raise InputError(
+            f"{path}: {width:,} x {height:,} pixels",
+            f"at most {most:,} pixels",
+            "make the image smaller, or set the environment variable DFML_MOST_PIXELS where the file is your own",
+        )
 
 
 def check_ground(ground: str) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 from dfml.data.image_set import ImageSet
 from dfml.episode import EpisodeIndices, sample_indices
 from dfml.errors import InputError
+from dfml.files import LARGEST, regular
 from dfml.randomness import Rng
 
 MANIFEST_SCHEMA = 1
@@ -119,7 +120,7 @@ class Manifest:
             InputError: not such a file, or its indices do not match its hash.
         """
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with np.load(regular(path, LARGEST), allow_pickle=False) as file:
                 values = json.loads(str(file["header"]))
                 support, query = (torch.from_numpy(file[k].astype(np.int64)) for k in ("support", "query"))
             schema, recorded = values.pop("schema"), values.pop("hash")

@@ -1,7 +1,6 @@
 """Learners and predictors as two files each, safetensors and JSON, that need no zoo, no run folder and no pickle."""
 
 import hashlib
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +13,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from dfml.errors import InputError
-from dfml.files import sealed, to_json, unsealed, write_atomic
+from dfml.files import LARGEST, read_json, regular, sealed, to_json, unsealed, write_atomic
 from dfml.nn import Description, Encoder, InputSpec, build_network, describe
 
 T = TypeVar("T")
@@ -31,7 +30,7 @@ def describe_encoder(encoder: Encoder) -> Description:
 
 def build_encoder(description: Description) -> Encoder:
     """An encoder from its description, with random weights in the layout of those that were saved."""
-    encoder = Encoder(build_network(description["network"]), InputSpec(**description["input_spec"])).eval()
+    encoder = Encoder(build_network(description["network"]), InputSpec.from_dict(description["input_spec"])).eval()
     # The layout decides which kernels run, so the last bits of an answer.
     layout = torch.channels_last if description.get("channels_last") else torch.contiguous_format
     return encoder.to(memory_format=layout)  # type: ignore[call-overload]
@@ -74,14 +73,14 @@ def load_pair(path: Path, what: str, build: Callable[[dict[str, Any], dict[str, 
         raise InputError(
             f"{path}: not a {what} ({type(error).__name__}: {error})",
             f"{card.name} and {weights.name} as dfml writes them",
-            "write them again, or copy both files together",
+            "copy both files together; where they are of another version of dfml, train anew or use that version",
         ) from error
 
 
 def _read_pair(card: Path, weights: Path) -> tuple[dict[str, Any], bytes]:
     """What both files hold; read again where they do not belong together, as while a run replaces them."""
     for pause in (0.1, 0.5, 0.0):
-        written, content = json.loads(card.read_text(encoding="utf-8")), weights.read_bytes()
+        written, content = read_json(card), regular(weights, LARGEST).read_bytes()
         values = unsealed(written, Path(card.name), "copy both files again from where they were written")
         if hashlib.sha256(content).hexdigest() == values["sha256"]:
             return values, content

@@ -1,6 +1,7 @@
 """A predictor with names for its classes, and what it says of many image files."""
 
 import glob
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -80,11 +81,13 @@ class TaskClassifier:
         Raises:
             InputError: images of another type, shape or range (`dfml.nn.as_images`); answers that are no numbers.
         """
+        said = self._said(images)
+        if not bool(said.probabilities.isfinite().all()):
+            raise _no_number("answers")
+        return said
+
+    def _said(self, images: Tensor) -> Prediction:
         logits = self.predictor(images).cpu()
-        if not bool(logits.isfinite().all()):
-            raise InputError(
-                "answers that are NaN or infinite", "a predictor of sound weights", "adapt a learner to the task anew"
-            )
         highest, which = logits.max(-1)
         known = [self.floor is None or value >= self.floor for value in highest.tolist()]
         labels = [self.class_names[i] if sure else NONE for i, sure in zip(which.tolist(), known, strict=True)]
@@ -132,13 +135,17 @@ class TaskClassifier:
 
     def _answers(self, batch: Sequence[str | Path], read: Sequence[Tensor | InputError]) -> Iterator["FileAnswer"]:
         images = [image for image in read if isinstance(image, Tensor)]
-        said = self.predict(torch.stack(images)) if images else Prediction([], torch.empty(0, 0))
+        said = self._said(torch.stack(images)) if images else Prediction([], torch.empty(0, 0))
         answers = iter(zip(said.labels, said.probabilities.tolist(), strict=True))
         for path, image in zip(batch, read, strict=True):
             if isinstance(image, InputError):
                 yield FileAnswer(Path(path), "", [], image)
+                continue
+            label, row = next(answers)
+            if all(map(math.isfinite, row)):
+                yield FileAnswer(Path(path), label, row)
             else:
-                yield FileAnswer(Path(path), *next(answers))
+                yield FileAnswer(Path(path), "", [], _no_number(f"{path}: answers"))
 
     def _load(self, path: str | Path, ground: str) -> Tensor | InputError:
         if Path(path).is_dir():
@@ -147,6 +154,12 @@ class TaskClassifier:
             return load_image(path, self.spec, ground=ground)
         except InputError as error:
             return error
+
+
+def _no_number(what: str) -> InputError:
+    return InputError(
+        f"{what} that are NaN or infinite", "a predictor of sound weights", "adapt a learner to the task anew"
+    )
 
 
 def largest_spec(encoders: Sequence[Encoder]) -> InputSpec:

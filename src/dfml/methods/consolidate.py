@@ -2,78 +2,34 @@
 
 import copy
 import time
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, cast
+from typing import cast
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from dfml.bounds import Amount, Count, Decay, Positive, Share, StepSize, Weight
-from dfml.compute.devices import compiled, send
+from dfml.data.drawings import Drawing
 from dfml.errors import InputError
-from dfml.functional.augmentation import distort_images, mix_images, shift_and_flip
-from dfml.functional.drawing import dead_leaves
-from dfml.functional.schedules import cosine
 from dfml.learners import AbstractLearner, FrozenLearner, Metrics
-from dfml.methods.base import AbstractMethod, AbstractState, Plan, Role, StepReport, Teachers
-from dfml.nn import AnsweringBackbone, Encoder, InputSpec, as_floats
-from dfml.nn.precision import mixed_precision
+from dfml.methods.base import AbstractMethod, Plan, Role, StepReport, Teachers
+from dfml.methods.consolidate_state import ConsolidateState, check_questions, with_gradients
+from dfml.nn import AnsweringBackbone, Encoder, as_floats
 from dfml.randomness import Rng
-from dfml.recovery import AbstractRecovery, Recovered, RecoveryState, Visit, mean_terms
-from dfml.training.answering import Answering, answering_teachers
-from dfml.training.answers import coded_divergence
+from dfml.recovery import AbstractRecovery, Recovered, Visit, mean_terms
+from dfml.training.answering import answering_teachers
 from dfml.training.bank import AnswerBank, as_bytes
-from dfml.training.meta_model import grown_adam, update_average
+from dfml.training.lesson import Lesson
 from dfml.training.pseudo_validation import PseudoValidation
+from dfml.training.questions import Questions
 from dfml.training.sight import Sight
-from dfml.training.student import Said, head_of, ready, student_backbone, student_said
+from dfml.training.student import head_of, ready, student_backbone
+from dfml.training.variation import Variation
 from dfml.zoo.card import Capability
 from dfml.zoo.store import Zoo
 from dfml.zoo.teacher import OnDemand, Teacher
 
-MEASURED = 2048  # images that tell the mean and deviation of what teachers see
 LATE = 3  # power of the run's progress that the number of updates grows with
-CAUGHT_UP = 2000  # images of the bank that teachers which join are asked about in a step
-WARM_UP = 0.05  # of the run, in which the step size rises
-
-
-@dataclass
-class ConsolidateState(AbstractState):
-    """The student and its moving average, the meta-generator, and the bank of answered images."""
-
-    student: Encoder  # an AnsweringBackbone over the answering teachers
-    sight: Sight
-    average: Encoder
-    optimiser: torch.optim.Optimizer
-    recovery: RecoveryState
-    bank: AnswerBank
-    validation: PseudoValidation
-    answering: Answering
-    updates: int = 0
-    joined: list[str] = field(default_factory=list)
-    """Teachers that joined the zoo last, and are to be asked about the first `backlog` images of the bank."""
-    backlog: int = 0
-    said: Said = field(default_factory=lambda: student_said)
-    kept = ("student", "average", "optimiser", "recovery", "bank", "validation")
-
-    def parts(self) -> dict[str, Any]:
-        """See `AbstractState.parts`; what teachers see where the student learns it."""
-        return super().parts() | ({"sight": self.sight} if self.sight.width else {})
-
-    def compile(self, device: torch.device) -> None:
-        """What the student says in an update."""
-        self.said = compiled(student_said, device)
-
-    def state_dict(self) -> dict[str, Any]:
-        """The parts, and how often the student was updated."""
-        return super().state_dict() | {"updates": self.updates, "backlog": self.backlog}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over a checkpoint."""
-        super().load_state_dict(state)
-        self.updates, self.backlog = state["updates"], state.get("backlog", 0)
 
 
 class Consolidate(AbstractMethod[ConsolidateState]):
@@ -101,7 +57,9 @@ class Consolidate(AbstractMethod[ConsolidateState]):
             divided among processes; the generator learns more from a step for each.
         images_per_class: recovered images per class and visit.
         classes_per_visit: of a teacher that knows more, so many are drawn for a visit.
-        drawn: images of shapes that are drawn in a step and asked like those recovered (`dfml.functional.drawing`).
+        drawn: images that are drawn in a step and asked like those recovered.
+        drawing: what they show: ``leaves``, ``things``, ``characters``, or ``things and characters``
+            (`dfml.data.drawings`).
         distortion: strength of zooms, turns and changes of colour; the teachers answer on the result. Images that are
             `varied` by themselves stay as they are.
         mixed: share of the images that is mixed with another one before the teachers answer.
@@ -113,6 +71,8 @@ class Consolidate(AbstractMethod[ConsolidateState]):
             400 images.
         answers_per_step: so many of them answer in a step, drawn anew; None is all of them, or fewer where their
             answers would cost many times as much as the student's updates.
+        questions: that a teacher is asked at most, about one image each, where its weights are not at hand; then the
+            student goes on learning. None is any number.
         features: so many projections of each teacher's features are learned beside the answers
             (`dfml.training.sight.Sight`), of those whose features can be seen; 0 is answers alone.
         features_weight: of their squared error, in the loss.
@@ -148,11 +108,13 @@ class Consolidate(AbstractMethod[ConsolidateState]):
         images_per_class: Amount = 20,
         classes_per_visit: Amount = 5,
         drawn: Count = 0,
+        drawing: Drawing = "leaves",
         distortion: Weight = 1.0,
         mixed: Share = 0.3,
         flip: bool | None = None,
         answering_teachers: Amount | None = None,
         answers_per_step: Amount | None = None,
+        questions: Amount | None = None,
         features: Count = 0,
         features_weight: Weight = 1.0,
         answers_weight: Weight = 1.0,
@@ -173,12 +135,12 @@ class Consolidate(AbstractMethod[ConsolidateState]):
         self.uses_data = recovery.uses_data
         self.teachers_per_step, self.meta_batch = teachers_per_step, meta_batch
         self.images_per_class, self.classes_per_visit = images_per_class, classes_per_visit
-        self.answers_per_step, self.drawn = answers_per_step, drawn
-        self.features, self.features_weight, self.answers_weight = features, features_weight, answers_weight
-        self.distortion, self.mixed, self.answering_teachers = distortion, mixed, answering_teachers
-        self.flip = flip is not False
-        self.updates, self.batch_size, self.lr, self.temperature = updates, batch_size, lr, temperature
-        self.average_decay, self.capacity = average_decay, capacity
+        self.answers_per_step, self.drawn, self.questions = answers_per_step, drawn, questions
+        self.features, self.answers_weight = features, answers_weight
+        self.variation = Variation(distortion, mixed, flip is not False, drawn, drawing)
+        self.answering_teachers = answering_teachers
+        self.lesson = Lesson(batch_size, lr, temperature, average_decay, features_weight, answers_weight)
+        self.updates, self.capacity = updates, capacity
         self.validation_teachers, self.validation_episodes = validation_teachers, validation_episodes
 
     def requires(self) -> dict[Role, Capability]:
@@ -195,6 +157,8 @@ class Consolidate(AbstractMethod[ConsolidateState]):
             needs=self.recovery.requires(),
             rng=rng,
         )
+        if self.questions:
+            check_questions(self.recovery, zoo, validation.visited_ids)
         answering = answering_teachers(zoo, validation.training_ids, self.answering_teachers, rng)
         with rng.seeded("student"):
             backbone, spec = student_backbone(self.network, zoo, canvas, width=self.width)
@@ -211,55 +175,68 @@ class Consolidate(AbstractMethod[ConsolidateState]):
             sight = Sight(seen, self.features, width)
         student = ready(student)
         images = self.teachers_per_step * self.images_per_class * self.classes_per_visit + self.drawn
-        answering.choose(self.answers_per_step, zoo, student, images=images, updated=self.updates * self.batch_size)
+        answering.choose(
+            self.answers_per_step, zoo, student, images=images, updated=self.updates * self.lesson.batch_size
+        )
         state = ConsolidateState(
             step=0,
             student=student,
             sight=sight,
             average=copy.deepcopy(student),
-            optimiser=torch.optim.Adam([*student.parameters(), *sight.parameters()], lr=self.lr, fused=True),
+            optimiser=torch.optim.Adam([*student.parameters(), *sight.parameters()], lr=self.lesson.lr, fused=True),
             recovery=self.recovery.init(canvas, rng.at("recovery")),
             bank=AnswerBank(capacity=self.capacity, shape=canvas.shape, outputs=answering.width + sight.width),
             validation=validation,
             answering=answering,
+            questions=Questions(None, self.questions, with_gradients(zoo)),
+            zoo=zoo,
         )
         state.notes = (*answering.notes, *state.bank.notes)
         return state
 
     def plan(self, state: ConsolidateState, zoo: Zoo, rng: Rng) -> Plan:
         """The teachers to visit, and those that answer."""
-        ids = state.sound(state.validation.visited_ids)
-        chosen = torch.randperm(len(ids), generator=rng.generator("select"))[: self.teachers_per_step]
-        asked = state.answering.drawn(state.sound(state.answering.outputs_of), rng.generator("answering"))
+        state.zoo = zoo  # counts what its teachers are asked; one that has grown is another object
         review = [name for name in state.joined if state.backlog and name not in state.aside]
+        sound = [name for name in state.sound(state.answering.outputs_of) if state.questions.left(name) > 0]
+        if not sound:  # all that may be asked is: what is left is to learn
+            return {Role.REVIEW: review}
+        ids = state.sound(state.validation.visited_ids)
+        if self.questions and self.drawn:  # in the place of what black boxes have nothing to do with
+            ids = [name for name in ids if self.recovery.asks(zoo.capabilities(name))]
+        chosen = torch.randperm(len(ids), generator=rng.generator("select"))[: self.teachers_per_step]
+        asked = state.answering.drawn(sound, rng.generator("answering"))
         return {Role.VISIT: [ids[i] for i in chosen.tolist()], Role.ANSWER: asked, Role.REVIEW: review}
 
     def grow(self, state: ConsolidateState, zoo: Zoo, ids: list[str], rng: Rng) -> None:
-        """Heads and room in the bank for teachers that joined; those that are there, and the trunk, go on as they are.
-
-        Of features only those of the first teachers are learned.
-        """
-        at = state.answering.width
-        state.joined = state.answering.grow(zoo, state.validation.grow(zoo, ids), self.answering_teachers)
-        state.notes += (f"{len(ids)} models joined the zoo; {len(state.joined)} of them answer, on kept images too.",)
-        state.bank.widen(at, state.answering.width - at)
-        state.backlog = len(state.bank)
-        classes = [zoo.rows(name).tolist() for name in state.answering.outputs_of]
-        before = list(state.student.parameters())
-        with rng.seeded("heads"):
-            for name in ("student", "average"):
-                encoder: Encoder = getattr(state, name)
-                backbone = cast(AnsweringBackbone, encoder.backbone).grown(classes)
-                setattr(state, name, ready(Encoder(backbone, encoder.spec)))
-        sight = list(state.sight.parameters())
-        state.optimiser = grown_adam(state.optimiser, [*before, *sight], [*state.student.parameters(), *sight])
+        """See `ConsolidateState.grow`."""
+        state.grow(zoo, ids, self.answering_teachers, rng)
 
     def step(self, state: ConsolidateState, teachers: Teachers, rng: Rng) -> StepReport:
         """Recover from a few teachers, ask all of them, learn."""
-        visited = teachers[Role.VISIT]
+        report = StepReport()
 
-        # Recover: the meta-generator shows images of the visited teachers' classes, and learns from the visits.
+        # Recover and ask, while anybody may be asked.
+        if len(teachers[Role.ANSWER]):
+            with state.counting():
+                recovered = self._recover(state, teachers, rng, report)
+                self._ask(state, teachers[Role.ANSWER], recovered, rng)
+
+        # Catch up: teachers that joined the zoo are asked about images that were kept before.
+        if state.backlog:
+            with state.counting():
+                state.catch_up(teachers[Role.REVIEW], self.lesson.temperature)
+
+        # Learn: one student, all answers so far, and most of it when there are many.
+        more = max(1, round((1 + LATE) * self.updates * state.progress**LATE))
+        report.terms["distillation"] = self.learn(state, rng, updates=more, done=state.progress ** (1 + LATE))
+        state.step += 1
+        return report
+
+    def _recover(self, state: ConsolidateState, teachers: Teachers, rng: Rng, report: StepReport) -> list[Recovered]:
+        """The meta-generator shows images of the visited teachers' classes, and learns from the visits."""
         start = time.perf_counter()
+        visited = teachers[Role.VISIT]
         recovered: list[Recovered] = []
         for i in range(0, len(visited), self.meta_batch):
             several = enumerate(visited[i : i + self.meta_batch], i)
@@ -268,48 +245,23 @@ class Consolidate(AbstractMethod[ConsolidateState]):
                 for number, teacher in several
             ]
             recovered += self.recovery.recover(state.recovery, visits, rng=rng.at("visit", i), ranks=state.ranks)
-        count = sum(len(r.images) for r in recovered)
-        report = StepReport(mean_terms(recovered), {}, count, recover_seconds=time.perf_counter() - start)
+        report.terms, report.images = mean_terms(recovered), sum(len(r.images) for r in recovered)
+        report.recover_seconds = time.perf_counter() - start
+        return recovered
 
-        # Ask: every answering teacher answers on every image, distorted and some of them mixed.
-        images = as_bytes(self._varied(recovered, state.student.spec, rng))
+    def _ask(self, state: ConsolidateState, teachers: OnDemand, recovered: list[Recovered], rng: Rng) -> None:
+        """Every answering teacher answers on every image, distorted and some of them mixed."""
+        images = as_bytes(self.variation(recovered, state.student.spec, rng, state.bank.images.device))
+        most = max(state.questions.left(name) for name in teachers.ids)
+        images = images[: int(min(most, len(images)))]  # the others nobody may be asked about
         floats = as_floats(images)
-        ask = partial(state.answering.ask, images=floats, sight=state.sight, temperature=self.temperature)
-        said = state.ranks.map(lambda teacher: [ask(teacher)], teachers[Role.ANSWER])
-        state.bank.add(images, state.answering.joined(teachers[Role.ANSWER].ids, [s for (s,) in said], state.sight))
 
-        # Catch up: teachers that joined the zoo are asked about images that were kept before.
-        if state.backlog:
-            self._catch_up(state, teachers[Role.REVIEW])
+        def ask(teacher: Teacher) -> list[Tensor]:
+            left = state.questions.left(teacher.card.id)
+            return [state.answering.ask(teacher, floats, state.sight, self.lesson.temperature, most=left)]
 
-        # Learn: one student, all answers so far, and most of it when there are many.
-        grown = max(1, round((1 + LATE) * self.updates * state.progress**LATE))
-        report.terms["distillation"] = self.learn(state, rng, updates=grown, done=state.progress ** (1 + LATE))
-        state.step += 1
-        return report
-
-    def _catch_up(self, state: ConsolidateState, joined: OnDemand) -> None:
-        slots = slice(max(0, state.backlog - CAUGHT_UP), state.backlog)
-        images = as_floats(state.bank.images[slots])
-        for teacher in joined:
-            said = state.answering.ask(teacher, images, Sight([], 0, 1), self.temperature)
-            state.bank.tell(slots, state.answering.columns_of[teacher.card.id], said)
-        state.backlog = slots.start
-
-    def _varied(self, recovered: list[Recovered], canvas: InputSpec, rng: Rng) -> Float[Tensor, "n c h w"]:
-        """All images shifted and mirrored; those that are much alike, and drawn ones, also distorted and mixed."""
-        alike = [r.images for r in recovered if not r.varied]
-        parts = [r.images for r in recovered if r.varied]
-        if self.drawn:
-            leaves = dead_leaves(self.drawn, canvas.channels, canvas.size, rng.generator("draw"))
-            alike.append(send(leaves, recovered[0].images.device))
-        if parts:
-            parts = [shift_and_flip(torch.cat(parts), rng.generator("augment varied"), flip=self.flip)]
-        if alike:
-            images = shift_and_flip(torch.cat(alike), rng.generator("augment"), flip=self.flip)
-            images = distort_images(images, rng.generator("distort"), strength=self.distortion)
-            parts.append(mix_images(images, rng.generator("mix"), share=self.mixed))
-        return torch.cat(parts)
+        said = state.ranks.map(ask, teachers)
+        state.bank.add(images, state.answering.joined(teachers.ids, [s for (s,) in said], state.sight))
 
     def _visit(
         self, state: ConsolidateState, teacher: Teacher, answering: OnDemand, generator: torch.Generator
@@ -318,53 +270,14 @@ class Consolidate(AbstractMethod[ConsolidateState]):
         outputs = state.answering.outputs_of.get(teacher.card.id) if state.updates else None
         student = partial(head_of, state.student, outputs) if outputs else None
         labels = state.validation.training_labels(teacher.card, self.classes_per_visit, generator)
-        return Visit(teacher, labels, student, answering.knowing(teacher.card.class_ids, but=teacher.card.id))
+        among = state.questions.free if self.questions else None
+        peers = answering.knowing(teacher.card.class_ids, but=teacher.card.id, among=among)
+        return Visit(teacher, labels, student, peers, named=False)
 
     def learn(self, state: ConsolidateState, rng: Rng, *, updates: int, done: float) -> float:
-        """So many updates of the student on random images of the bank, of all that it will get a share being done.
-
-        Returns:
-            Their mean loss.
-        """
-        losses = []
-        state.optimiser.param_groups[0]["lr"] = self.lr * cosine(done, warm_up=WARM_UP)
-        state.student.train()
-        all_asked = state.answering.per_step is None and not state.aside and not state.backlog
-        if state.sight.width:
-            _, kept = state.bank.sample(MEASURED, rng.generator("sight"))
-            state.sight.measure(kept[:, state.answering.width :])
-        for update in range(updates):
-            images, wanted = state.bank.sample(self.batch_size, rng.generator("batch", update))
-            state.optimiser.zero_grad()
-            loss = self.loss(state, images, wanted, all_asked=all_asked)
-            loss.backward()
-            state.optimiser.step()
-            update_average(state.average, state.student, decay=self.average_decay, step=state.updates)
-            state.updates += 1
-            losses.append(loss.detach())
-        state.student.eval()
-        return float(torch.stack(losses).mean())
-
-    def loss(
-        self,
-        state: ConsolidateState,
-        images: Float[Tensor, "n c h w"],
-        wanted: Float[Tensor, "n outputs"],
-        *,
-        all_asked: bool = True,
-    ) -> Float[Tensor, ""]:
-        """Mean divergence of the student's heads from the answers, at the temperature (Hinton et al. 2015).
-
-        And the error of what it takes the teachers to see.
-        """
-        with mixed_precision():
-            given, seen = state.said(state.student, state.sight, images)
-        answers, features = wanted.split([state.answering.width, state.sight.width], -1)
-        sizes = cast(AnsweringBackbone, state.student.backbone).sizes
-        loss = coded_divergence(answers, given.float(), sizes, temperature=self.temperature, all_asked=all_asked)
-        if state.sight.width:
-            loss = self.answers_weight * loss + self.features_weight * state.sight.error(features, seen.float())
-        return loss
+        """So many updates of the student, of all that it will get a share being done; their mean loss."""
+        all_asked = state.answering.per_step is None and not (state.aside or state.backlog or self.questions)
+        return self.lesson.learn(state, rng, updates=updates, done=done, all_asked=all_asked)
 
     def learner(self, state: ConsolidateState) -> AbstractLearner:
         """Ridge regression on all heads' answers and the layer under them; on features where no answer was learned."""
@@ -376,7 +289,11 @@ class Consolidate(AbstractMethod[ConsolidateState]):
     def validate(self, state: ConsolidateState, rng: Rng) -> Metrics:
         """Accuracy on recovered classes that no training step saw."""
         shown = partial(self.recovery.recover, state.recovery)
-        return state.validation.accuracy(self.learner(state), shown, episodes=self.validation_episodes, rng=rng)
+        cost = state.validation.images_to_come
+        if any(state.questions.left(name) < cost for name in state.validation.ids):
+            return {}
+        with state.questions.counting(state.validation.ids, state.validation.zoo.tally, state.ranks):
+            return state.validation.accuracy(self.learner(state), shown, episodes=self.validation_episodes, rng=rng)
 
     def recovered_sheet(self, state: ConsolidateState, teachers: list[Teacher], rng: Rng) -> list[Recovered]:
         """What the meta-generator shows of these teachers now."""

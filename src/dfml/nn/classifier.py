@@ -1,7 +1,7 @@
 """A classifier is a backbone, which gives a flat feature vector, and a linear head."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -96,19 +96,23 @@ def networks_of(backbone: nn.Module) -> list[nn.Module]:
     return [backbone]
 
 
+WIDEST = 4096  # channels of a first block
+
+
 def build_backbone(architecture: str, *, image_size: int, channels: int = 3, width: int | None = None) -> nn.Module:
     """A randomly initialised backbone by name; ``width`` None is the architecture's usual one.
 
     A network of timm is named as in ``timm:resnet18``.
 
     Raises:
-        InputError: an unknown name, or an image size that the network cannot take.
+        InputError: an unknown name, no width, or an image size that the network cannot take.
     """
     if architecture.startswith("timm:"):
         return foreign_features(architecture, (channels, image_size, image_size))
     if architecture not in ARCHITECTURES:
         known = ", ".join(ARCHITECTURES)
         raise InputError(f"architecture {architecture!r}", f"one of {known}", "change --arch or the model card")
+    check_width(architecture, width)
     backbone = ARCHITECTURES[architecture](width, image_size, channels)
     backbone.description = {  # type: ignore[assignment]
         "kind": architecture,
@@ -117,6 +121,20 @@ def build_backbone(architecture: str, *, image_size: int, channels: int = 3, wid
         "channels": channels,
     }
     return backbone
+
+
+def check_width(architecture: str, width: Any) -> None:
+    """Refuse what is no number of channels, as a user or a card may give it.
+
+    Raises:
+        InputError: neither None nor a whole number of a sound size.
+    """
+    if width is not None and (not isinstance(width, int) or isinstance(width, bool) or not 1 <= width <= WIDEST):
+        raise InputError(
+            f"width {width!r} of a {architecture}",
+            f"channels of its first block, a whole number from 1 to {WIDEST}",
+            "correct it (--width; options of a model's card)",
+        )
 
 
 def _width(backbone: nn.Module) -> int:
@@ -154,7 +172,7 @@ def _answering(values: Description) -> nn.Module:
 
 def _side_by_side(values: Description) -> nn.Module:
     networks = [Classifier(build_network(c["backbone"]), c["classes"]) for c in values["classifiers"]]
-    return SideBySide(networks, [InputSpec(**spec) for spec in values.get("input_specs", [])])
+    return SideBySide(networks, [InputSpec.from_dict(spec) for spec in values.get("input_specs", [])])
 
 
 NETWORKS: dict[str, Callable[[Description], nn.Module]] = {

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from functools import cache
 from itertools import chain
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +14,10 @@ from torch import Tensor, nn
 
 from dfml.errors import InputError
 from dfml.nn.layout import channels_last
+from dfml.plain import check_types
 
+LARGEST_SIDE = 4096  # pixels of an image that a network takes
+MOST_CHANNELS = 64
 Interpolation = Literal["bilinear", "bicubic", "nearest"]
 
 
@@ -43,7 +46,32 @@ class InputSpec:
     interpolation: Interpolation = "bilinear"
     crop: float = 1.0
 
+    @staticmethod
+    def from_dict(values: dict[str, Any]) -> "InputSpec":
+        """Of values as a file or a user gives them.
+
+        Raises:
+            InputError: values of another type, or that go with no images.
+            TypeError: unknown names.
+        """
+        try:
+            check_types(InputSpec, values)
+        except TypeError as error:
+            raise InputError(
+                f"images of which {error}",
+                "whole numbers for channels, size and width; lists of numbers for mean and std",
+                "correct them (--channels, --size, --width, --mean, --std; input_spec of a model's card)",
+            ) from error
+        return InputSpec(**values)
+
     def __post_init__(self):
+        sides = self.size, self.width if self.width is not None else self.size
+        if not 1 <= self.channels <= MOST_CHANNELS or not all(1 <= side <= LARGEST_SIDE for side in sides):
+            raise InputError(
+                f"images of {self.channels} channels, {sides[0]} pixels high and {sides[1]} wide",
+                f"1 to {MOST_CHANNELS} channels, and sides of 1 to {LARGEST_SIDE} pixels",
+                "correct them (--channels, --size, --width; input_spec of a model's card)",
+            )
         object.__setattr__(self, "mean", tuple(self.mean))
         object.__setattr__(self, "std", tuple(self.std))
         if len(self.mean) != self.channels or len(self.std) != self.channels or min(self.std) <= 0:
@@ -52,7 +80,6 @@ class InputSpec:
                 "one mean and one positive std per channel",
                 "correct them (--mean, --std; input_spec of a model's card)",
             )
-
         if not all(0 <= m <= 1 for m in self.mean) or max(self.std) > 1:
             raise InputError(
                 f"mean {self.mean} and std {self.std}",

@@ -11,7 +11,8 @@ import hashlib
 import inspect
 import json
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -24,6 +25,7 @@ from dfml.announced import with_announced
 from dfml.bounds import Share
 from dfml.compute.devices import Accelerator
 from dfml.errors import InputError
+from dfml.files import regular
 from dfml.learners import learners
 from dfml.methods import METHODS
 from dfml.methods.base import AbstractMethod
@@ -31,6 +33,7 @@ from dfml.nn import ARCHITECTURES
 from dfml.recovery import RECOVERIES, AbstractRecovery
 from dfml.training.meta_model import ModelOptions
 from dfml.training.replay import ReplayOptions
+from dfml.zoo.told import Told
 
 STRICT = ConfigDict(extra="forbid", coerce_numbers_to_str=True, protected_namespaces=(), allow_inf_nan=False)
 SECTIONS = ("run", "method", "replay", "recovery", "learner", "network")
@@ -49,11 +52,20 @@ Sections = dict[str, dict[str, Any]]
 Constructor = Callable[..., Any]  # a class, or a partial of one
 
 
+def _answers(name: str) -> str:
+    try:
+        Told.named(name)
+    except InputError as error:
+        raise ValueError(f"not {error.wanted}") from error
+    return name
+
+
 class RunOptions(BaseModel):
     """How long, how often, where: everything in ``[run]``, none of it part of a method.
 
     ``canvas`` is the size of the images that are recovered and learned from, in pixels (None: what suits the zoo);
-    ``cache`` the share of this machine's memory in which teachers stay, at least 256 MiB.
+    ``cache`` the share of this machine's memory in which teachers stay, at least 256 MiB. ``answers`` makes black boxes
+    of the zoo, for experiments: ``labels``, ``top3``, ``rounded`` or ``probabilities`` (`dfml.zoo.told.Told.named`).
     """
 
     model_config = STRICT
@@ -68,6 +80,12 @@ class RunOptions(BaseModel):
     compile: bool = False
     canvas: int | None = Field(None, ge=8, le=512)
     cache: Share = 0.1
+    answers: Annotated[str, AfterValidator(_answers)] | None = None
+
+    @property
+    def told(self) -> Told | None:
+        """What ``answers`` says; None is all that the models give."""
+        return None if self.answers is None else Told.named(self.answers)
 
 
 def _network(name: str) -> str:
@@ -98,7 +116,8 @@ class Config:
     @property
     def run(self) -> RunOptions:
         """The section ``[run]``."""
-        return RunOptions(**self.sections["run"])
+        with self._read():
+            return RunOptions(**self.sections["run"])
 
     @property
     def hash(self) -> str:
@@ -119,11 +138,33 @@ class Config:
         return "\n\n".join(blocks) + "\n"
 
     def build(self) -> AbstractMethod:
-        """The method, from plain keyword arguments."""
-        method = registry("method")[self.sections["method"]["name"]]
-        parts = parts_of(method)
-        built = {name: self._part(kind) for name, kind in parts.items() if kind.sections <= self.sections.keys()}
-        return method(**self._typed("method", method, skip=tuple(parts)), **built)
+        """The method, from plain keyword arguments.
+
+        Raises:
+            InputError: names or values that it does not take, as after a change of a run's config.json by hand.
+        """
+        with self._read():
+            method = registry("method")[self.sections["method"]["name"]]
+            parts = parts_of(method)
+            built = {name: self._part(kind) for name, kind in parts.items() if kind.sections <= self.sections.keys()}
+            return method(**self._typed("method", method, skip=tuple(parts)), **built)
+
+    @contextmanager
+    def _read(self) -> Iterator[None]:
+        """Inside, what is wrong with a section is said of the configuration."""
+        try:
+            yield
+        except InputError:
+            raise
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            what = f"{type(error).__name__}: {error}"
+            if isinstance(error, ValidationError):
+                what = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+            raise InputError(
+                f"configuration {self.recipe!r}: {what}",
+                "sections, names and values as `dfml train --show` prints them",
+                "undo the change in the run's config.json, or train anew",
+            ) from error
 
     def _part(self, kind: "Part") -> Any:
         named = {s: self.sections[s].get("name") for s in kind.sections}
@@ -229,7 +270,7 @@ def load_recipe(recipe: str | Path) -> Sections:
     try:
         if str(recipe) in known:
             return tomllib.loads(files("dfml").joinpath("recipes", f"{recipe}.toml").read_text())
-        return tomllib.loads(path.read_text())
+        return tomllib.loads(regular(path).read_text())
     except (OSError, UnicodeDecodeError) as error:
         hint = nearest(str(recipe), known)
         raise InputError(

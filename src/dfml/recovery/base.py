@@ -32,12 +32,14 @@ class Visit:
         labels: wanted, as its output indices.
         student: that is to disagree with it, if anybody.
         peers: others that know a class of the teacher, to be asked whether they see it, too.
+        named: False where nobody wants to know what it takes images for that were not made after its answers.
     """
 
     teacher: Teacher
     labels: Int[Tensor, " n"]
     student: Student | None = None
     peers: Sequence[Teacher] = ()
+    named: bool = True
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Recovered:
 
     Args:
         images: float32 in [0, 1], on the canvas.
-        labels: that were wanted.
+        labels: that were wanted, or that the teacher gives (`Visit.named`).
         terms: un-weighted losses, and whatever else is worth a curve.
         varied: the images of a class differ by themselves, so that nobody need distort them.
     """
@@ -110,6 +112,10 @@ class AbstractRecovery(ABC, Generic[R]):
     @abstractmethod
     def requires(self) -> Capability:
         """What a teacher must be able to give, with these hyper-parameters."""
+
+    def asks(self, able: Capability) -> bool:
+        """Whether a teacher that is ``able`` to give so much is asked anything for images that nobody wants named."""
+        return True
 
     @abstractmethod
     def init(self, canvas: InputSpec, rng: Rng) -> R:

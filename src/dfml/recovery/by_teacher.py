@@ -134,13 +134,17 @@ class ByTeacher(AbstractRecovery[ByTeacherState]):
         """Labels; with gradients more is made of a teacher."""
         return Capability.LABELS
 
+    def asks(self, able: Capability) -> bool:
+        """Where gradients flow."""
+        return Capability.GRADIENTS | Capability.LOGITS in able
+
     def init(self, canvas: InputSpec, rng: Rng) -> ByTeacherState:
         """A random generator, and nothing found."""
         return ByTeacherState(Canvas(canvas), self.meta_generator.init(canvas, rng))
 
     def way_of(self, state: ByTeacherState, visit: Visit) -> Way:
         """How this teacher is visited now."""
-        if Capability.GRADIENTS | Capability.LOGITS not in visit.teacher.capabilities:
+        if not self.asks(visit.teacher.capabilities):
             return "drawn"
         return self.only or state.ways.get(visit.teacher.card.id, "meta_generator")
 

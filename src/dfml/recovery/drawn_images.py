@@ -17,12 +17,16 @@ class DrawnImages(AbstractRecovery[Canvas]):
     """Nothing is recovered: overlapping shapes are drawn (`dfml.functional.drawing`), and the teacher names them.
 
     The labels of the images are those that the teacher gives them, whatever was wanted: a black box cannot be asked
-    for images of a class.
+    for images of a class. It is not asked for those that nobody wants to know (`Visit.named`).
     """
 
     def requires(self) -> Capability:
         """Labels."""
         return Capability.LABELS
+
+    def asks(self, able: Capability) -> bool:
+        """Never."""
+        return False
 
     def init(self, canvas: InputSpec, rng: Rng) -> Canvas:
         """The size of the images."""
@@ -45,7 +49,10 @@ class DrawnImages(AbstractRecovery[Canvas]):
             drawn.append(send(images, visit.teacher.device))
 
         def named(number: int) -> list[Tensor]:
-            return [visits[number].teacher.answers(drawn[number], "labels").float()]
+            visit = visits[number]
+            if not visit.named:
+                return [send(visit.labels, visit.teacher.device).float()]
+            return [visit.teacher.answers(drawn[number], "labels").float()]
 
         said = ranks.map(named, range(len(visits)))
         return [

@@ -84,7 +84,7 @@ def sweep_table(lines: Sequence[dict[str, Any]]) -> Table:
         cells = [str(line["values"][name]) for name in names]
         if "error" in line:
             rest = ["-"] * (len(heads) + 2)
-            table.add_row(*cells, *rest, Text(line["error"].splitlines()[0]), style="red")
+            table.add_row(*cells, *rest, Text(visible(line["error"].splitlines()[0])), style="red")
             continue
         means = [line["accuracy"][shot] for shot in shots]
         pseudo = "-" if line["pseudo_val"] is None else f"{line['pseudo_val']:.1f}"
@@ -105,6 +105,6 @@ def comparison_tables(comparison: Comparison) -> list[Table]:
             head = head.replace(f" minus {comparison.first}", "\nminus\nfirst")
             table.add_column(head, justify="right", no_wrap=True)
         for i, row in enumerate(comparison.rows):
-            table.add_row(Text(row.recipe), *(Text(column.cells[i]) for column in part))
+            table.add_row(Text(visible(row.recipe)), *(Text(column.cells[i]) for column in part))
         tables.append(table)
     return tables

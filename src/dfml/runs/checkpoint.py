@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from dfml.errors import InputError
-from dfml.files import write_folder
+from dfml.files import LARGEST, read_json, regular, write_folder
 from dfml.methods.base import AbstractState
 
 CHECKPOINT_SCHEMA = 1
@@ -62,7 +62,7 @@ def load_tree(folder: Path) -> Any:
         CorruptCheckpoint: files missing, changed, or of another schema.
     """
     try:
-        seal = json.loads((folder / SEAL).read_text())
+        seal = read_json(folder / SEAL)
         if seal.pop("schema", None) != CHECKPOINT_SCHEMA:
             raise CorruptCheckpoint(f"{folder}: another schema than {CHECKPOINT_SCHEMA}")
         for name in (TENSORS, TREE):
@@ -94,15 +94,34 @@ class Checkpoints:
 
     def paths(self) -> list[Path]:
         """Newest first, sound or not."""
-        return sorted(self.folder.glob("step-*"), reverse=True) if self.folder.is_dir() else []
+        found = self.folder.glob("step-*") if self.folder.is_dir() else ()
+        return sorted((path for path in found if path.name.removeprefix("step-").isdigit()), reverse=True)
 
     def latest(self) -> Any | None:
-        """The newest sound checkpoint's tree; unsound ones are skipped with a warning. None if there is none."""
+        """The newest sound checkpoint's tree, with a warning that names newer ones which are damaged.
+
+        None where there is no checkpoint yet.
+
+        Raises:
+            InputError: all are damaged; says of each what is.
+        """
+        damaged: list[str] = []
         for path in self.paths():
             try:
-                return load_tree(path)
+                tree = load_tree(path)
             except CorruptCheckpoint as error:
-                warnings.warn(f"checkpoint skipped: {error}", stacklevel=2)
+                damaged.append(str(error))
+                continue
+            if damaged:
+                told = "\n  ".join(damaged)
+                warnings.warn(f"damaged checkpoints are passed over, {path.name} is taken:\n  {told}", stacklevel=2)
+            return tree
+        if damaged:
+            raise InputError(
+                f"{self.folder}: no sound checkpoint among {len(damaged)}" + "".join(f"\n  - {d}" for d in damaged),
+                "one that is what dfml wrote",
+                "copy the run again from where it was made, or train anew with another --out",
+            )
         return None
 
 
@@ -115,11 +134,12 @@ def restore(state: AbstractState, saved: Any, where: Path) -> None:
     try:
         state.load_state_dict(saved["state"])
         state.step = saved["step"]
-    except (RuntimeError, KeyError, TypeError, ValueError) as error:
+    except (RuntimeError, KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        what = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise InputError(
-            f"{where}: its checkpoint does not fit this dfml ({' '.join(str(error).split())[:200]})",
-            "a checkpoint of the same version, see versions.json",
-            "use that version, or train again",
+            f"{where}: its checkpoint does not fit the networks that its configuration makes in this dfml ({what})",
+            "a run by this version of dfml, whose networks nobody changed",
+            "train anew with another --out; a run by an older dfml goes on in that version, which versions.json names",
         ) from error
 
 
@@ -161,5 +181,5 @@ def _decode(value: Any, tensors: dict[str, Tensor]) -> Any:
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
+    with regular(path, LARGEST).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

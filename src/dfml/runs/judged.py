@@ -1,12 +1,12 @@
 """A run that was evaluated, read back from its folder."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from dfml.errors import InputError
+from dfml.files import read_json
 from dfml.runs.per_episode import PerEpisode, read_per_episode
 from dfml.runs.results import RESULT_SCHEMA
 from dfml.runs.run_folder import RunFolder
@@ -78,7 +78,7 @@ def _read(path: Path) -> JudgedRun:
             f"{path}: not evaluated (no {file.name})", "runs that were", f"dfml evaluate {path} --data DATA"
         )
     try:
-        values = json.loads(file.read_text(encoding="utf-8"))
+        values = read_json(file)
         if values["schema"] != RESULT_SCHEMA:
             raise ValueError(f"schema {values['schema']!r}, not {RESULT_SCHEMA}")
         results = {int(row["shot"]): row for row in values["results"]}

@@ -1,8 +1,6 @@
 """The training loop: flat, resumable to the same bits on a CPU, stoppable between two steps."""
 
-import signal
 import sys
-import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -14,6 +12,7 @@ import torch
 from dfml.compute.memory import keep_freed_memory
 from dfml.compute.ranks import SERIAL_RANKS, AbstractRanks
 from dfml.errors import InputError, LostRank, NoAnswer, NotFinite
+from dfml.files import printable
 from dfml.learners.base import Metrics
 from dfml.learners.learner_file import LEARNER, save_learner
 from dfml.methods.base import AbstractMethod, AbstractState, StepReport, Teachers, teachers_of
@@ -22,18 +21,20 @@ from dfml.recipes.options import RunOptions
 from dfml.runs.budget import OnProgress, Totals, Update, budget_used
 from dfml.runs.checkpoint import restore
 from dfml.runs.determinism import reproducible, seed_strays
+from dfml.runs.doubts import doubts
 from dfml.runs.forecast import cost_notes, end_notes
 from dfml.runs.growing import grow, initial_state
 from dfml.runs.measures import load_average, peak_memory_mb
 from dfml.runs.run_folder import RunFolder
 from dfml.runs.soundness import Snapshot, check_step, unsound_teachers
+from dfml.stopping import first_signal
 from dfml.zoo import Zoo
 
 CPU = torch.device("cpu")
 
 
 class Stopped(KeyboardInterrupt):
-    """Training was asked to stop (Ctrl-C or SIGTERM), finished its step and wrote a checkpoint.
+    """Training was asked to stop (Ctrl-C, SIGTERM or SIGHUP), finished its step and wrote a checkpoint.
 
     Args:
         signum: the signal.
@@ -99,8 +100,7 @@ class Loop:
                 grow(self.method, state, self.zoo, stages, number, self.rng.at("init"))
             state.to(self.device)
             self.resumed_at = state.step
-            self.totals = Totals(**saved["totals"])
-            self.validation = saved["validation"]
+            self.totals, self.validation = Totals(**saved["totals"]), saved["validation"]
             state.bring_back(at_once=True)  # whoever goes on has seen to the servers
         state.ranks = self.ranks
         if self.options.compile:
@@ -148,7 +148,8 @@ class Loop:
             saved = self.folder.checkpoints.latest()
             there = f"step {saved['step']}" if saved else "no step"
             message = f"{lost}; checkpoint of {there} in {self.folder.path}; continue with --resume"
-            print(message, file=sys.stderr, flush=True)  # at once: the launcher is about to end this process too
+            # At once: the launcher is about to end this process too.
+            print(printable(message), file=sys.stderr, flush=True)
             raise LostRank(message) from lost
 
     def save(self, state: AbstractState) -> None:
@@ -264,7 +265,8 @@ class Loop:
         if self.on_progress:
             rate = self.totals.images / seconds if seconds else 0.0
             notes = cost_notes(self.options, number, seconds) if number == 1 else ()
-            notes += end_notes(self.method, number) if self._done(state) else ()
+            if self._done(state):
+                notes += end_notes(self.method, number) + doubts(self.folder.metrics())
             self.on_progress(Update(number, seconds, self.options, metrics, self.validation, rate, notes))
 
     def _sum(self, count: int) -> int:
@@ -289,22 +291,10 @@ class Loop:
 
     @contextmanager
     def _listening(self) -> Iterator[None]:
-        """SIGINT and SIGTERM ask to stop after the step at hand; a second one stops at once. Main thread only."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        watched = (signal.SIGINT, signal.SIGTERM)
-        previous = {s: signal.getsignal(s) for s in watched}
+        """A signal asks to stop after the step at hand."""
 
         def ask(signum: int, _frame: object) -> None:
             self.stop_signal = signum
-            for s in watched:
-                signal.signal(s, previous[s])
 
-        for s in watched:
-            signal.signal(s, ask)
-        try:
+        with first_signal(ask):
             yield
-        finally:
-            for s in watched:
-                signal.signal(s, previous[s])

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from dfml.evaluation.score import Score, mean_and_interval
-from dfml.files import write_atomic
+from dfml.files import LARGEST, regular, write_atomic
 
 PER_EPISODE = "per_episode.npz"
 
@@ -76,7 +76,7 @@ def read_per_episode(run: Path, sha256: str | None) -> dict[tuple[int, str], Per
     path = run / PER_EPISODE
     if sha256 is None or not path.is_file():
         return {}
-    content = path.read_bytes()
+    content = regular(path, LARGEST).read_bytes()
     if hashlib.sha256(content).hexdigest() != sha256:
         return {}
     with np.load(BytesIO(content), allow_pickle=False) as file:

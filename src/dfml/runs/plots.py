@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from dfml.errors import InputError
-from dfml.files import writing
+from dfml.files import visible, writing
 from dfml.recovery import Recovered
 from dfml.runs.progress import is_term
 
@@ -33,7 +33,7 @@ class Sheet:
 def sheet_of(title: str, recovered: Recovered, class_names: Sequence[str]) -> Sheet:
     """A sheet of the classes that there are images of."""
     shown, rows = recovered.labels.unique(return_inverse=True)
-    return Sheet(title, recovered.images, rows, [class_names[c] for c in shown.tolist()])
+    return Sheet(visible(title), recovered.images, rows, [visible(class_names[c]) for c in shown.tolist()])
 
 
 def plot_curves(metrics: list[dict[str, Any]], folder: Path) -> list[Path]:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from dfml.files import printable
 from dfml.runs.budget import OnProgress, Update
 
 PLAIN_SECONDS = 20.0  # between two plain lines
@@ -25,7 +26,7 @@ def console_progress(console: Console | None = None, *, name: str = "training") 
 
         def show(update: Update) -> None:
             for note in update.notes:
-                bar.console.print(note, highlight=False, markup=False)
+                bar.console.print(printable(note), highlight=False, markup=False)
             bar.update(task, completed=update.fraction, facts=describe(update))
 
         yield show
@@ -40,7 +41,7 @@ class PlainProgress:
     def __call__(self, update: Update) -> None:
         """Hear of a step."""
         for note in update.notes:
-            self.console.print(note, highlight=False, markup=False, soft_wrap=True)
+            self.console.print(printable(note), highlight=False, markup=False, soft_wrap=True)
         now = time.monotonic()
         if not update.metrics:  # before the first step
             return

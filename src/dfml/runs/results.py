@@ -11,6 +11,7 @@ from dfml.compute.devices import Accelerator, devices
 from dfml.compute.executor import SERIAL, Executor
 from dfml.data import DataSplits, load_split
 from dfml.data.pictures import GROUND
+from dfml.errors import InputError
 from dfml.evaluation.baselines import BaselineScores, baseline_scores
 from dfml.evaluation.evaluate import EPISODES, FROZEN_EPISODES, Progress, check_disjoint, evaluate_shots
 from dfml.evaluation.manifest import make_manifest
@@ -33,6 +34,7 @@ class Evaluation:
         scores: shot -> ``inductive`` and, where asked for, ``transductive``.
         baselines: shot -> baselines on the same episodes, where asked for.
         results: what ``result.json`` holds, a row per shot.
+        unwritten: why ``result.json`` could not be written, where it could not: the scores are not lost for that.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Evaluation:
     scores: dict[int, dict[str, Score]]
     baselines: dict[int, BaselineScores]
     results: list[dict[str, Any]]
+    unwritten: InputError | None = None
 
     @property
     def rows(self) -> list[tuple[str, int, dict[int, dict[str, Score]]]]:
@@ -59,6 +62,11 @@ class Evaluation:
             own,
             line("zoo ensemble", "zoo_ensemble", teachers),
         ]
+
+    def at_chance(self, way: int) -> list[int]:
+        """The shots whose inductive accuracy may be that of guessing among ``way`` classes, by its 95 % interval."""
+        inductive = {shot: kinds["inductive"] for shot, kinds in self.scores.items()}
+        return [shot for shot, score in inductive.items() if score.mean - score.ci95 <= 100 / way]
 
     def gains(self) -> dict[int, tuple[float, float]]:
         """By shot the paired difference to the mean single teacher, inductive, with half its 95 % interval."""
@@ -133,14 +141,20 @@ def evaluate_run(
     if baselines:
         manifests = [make_manifest(images, shot=s, episodes=episodes or FROZEN_EPISODES, **kind) for s in shots]  # type: ignore[arg-type]
         rng = Rng(run.folder.config.run.seed).at("baselines")
-        read = baseline_scores(run.zoo.on(device), images, manifests, rng=rng, progress=progress, executor=executor)
+        read = baseline_scores(
+            run.zoo.as_black_boxes(None).on(device), images, manifests, rng=rng, progress=progress, executor=executor
+        )
         compared = dict(zip(shots, read, strict=True))
     about = learner.describe()
     results = [_result(run, Path(name).stem, scores[s], compared.get(s), {"shot": s} | kind, about) for s in shots]
-    kept = write_per_episode(run.path, scores)
-    run.folder.write_result({"schema": RESULT_SCHEMA, "per_episode": kept, "results": results})
+    unwritten = None
+    try:
+        kept = write_per_episode(run.path, scores)
+        run.folder.write_result({"schema": RESULT_SCHEMA, "per_episode": kept, "results": results})
+    except InputError as error:
+        unwritten = error
     method = run.folder.config.sections["method"]["name"]
-    return Evaluation(method, int(about.get("networks_at_inference", 1)), scores, compared, results)
+    return Evaluation(method, int(about.get("networks_at_inference", 1)), scores, compared, results, unwritten)
 
 
 def _result(
@@ -171,6 +185,8 @@ def _result(
         "accuracy": {kind: score.to_dict() for kind, score in scores.items()},
         "seeds": [config.run.seed],
         "uses_data": run.method.uses_data,
+        "answers": config.run.answers,
+        "questions": _questions(run),
         "checkpoint": run.method.ships,
         "steps": run.checkpoint["step"],
         "seconds": {k: round(totals[k], 1) for k in ("recover", "total")}
@@ -185,3 +201,9 @@ def _result(
         "commit": commit(),
     }
     return row | ({"baselines": baselines.to_dict()} if baselines else {})
+
+
+def _questions(run: Run) -> dict[str, int] | None:
+    """What models were asked, in all and the one that was asked most; of methods that count it."""
+    asked = run.checkpoint["state"].get("questions", {}).get("asked", {})
+    return {"in_all": sum(asked.values()), "of_one_model": max(asked.values())} if asked else None

@@ -56,7 +56,8 @@ class Run:
             InputError: it is not where it was, or is another one now.
         """
         about = self.folder.about["zoo"]
-        zoo = (self._zoo or Zoo.open(about["path"])).set_up(canvas_size=self.folder.config.run.canvas, cache_bytes=None)
+        options, zoo = self.folder.config.run, self._zoo or Zoo.open(about["path"])
+        zoo = zoo.set_up(canvas_size=options.canvas, cache_bytes=None).as_black_boxes(options.told or zoo.told)
         if differ := self.folder.other_zoo(zoo):
             raise InputError(
                 f"zoo {zoo.name} at {zoo.path}: {differ[0]}",
@@ -75,11 +76,13 @@ class Run:
         """The newest sound checkpoint.
 
         Raises:
-            InputError: there is none.
+            InputError: there is none, or all are damaged.
         """
         saved = load_tree(self._checkpoint) if self._checkpoint else self.folder.checkpoints.latest()
         if saved is None:
-            raise InputError(f"{self.path}: no sound checkpoint", "a run that was trained", "train it, or use --resume")
+            raise InputError(
+                f"{self.path}: no checkpoint yet", "a run that was trained", f"dfml train --out {self.path} --resume"
+            )
         return saved
 
     @cached_property

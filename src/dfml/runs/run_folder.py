@@ -1,10 +1,11 @@
 """The folder of a run: configuration, versions, metrics as JSON lines, checkpoints, plots and the result."""
 
-import json
 import os
 import platform
 import subprocess
 import warnings
+from collections.abc import Callable, Mapping
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,18 @@ from typing import Any
 import torch
 
 from dfml.errors import InputError
-from dfml.files import append_line, clear_leftovers, sealed, to_json, unsealed, write_atomic
+from dfml.files import (
+    append_line,
+    clear_leftovers,
+    parse_json,
+    read_json,
+    sealed,
+    to_json,
+    unsealed,
+    write_atomic,
+    write_folder,
+    writing,
+)
 from dfml.recipes.options import Config, Sections
 from dfml.recipes.resolving import resolve
 from dfml.recipes.upgrade import upgraded
@@ -44,12 +56,22 @@ class RunFolder:
                 f"schema {RUN_SCHEMA}",
                 "train again",
             )
+        if missing := [key for key in ("recipe", "config", "zoo") if key not in self.about]:
+            raise InputError(
+                f"{self.path / 'config.json'}: no {missing[0]!r} in it", "config.json as dfml wrote it", RESTORE
+            )
         self.config = Config(self.about["recipe"], self._sections())
         self.checkpoints = Checkpoints(self.path / "checkpoints", self.config.run.keep_checkpoints)
 
     def _sections(self) -> Sections:
         try:
             return upgraded(self.about["config"])
+        except (KeyError, TypeError, AttributeError) as error:
+            raise InputError(
+                f"{self.path / 'config.json'}: not the configuration of a run ({type(error).__name__}: {error})",
+                "config.json as dfml wrote it",
+                "copy it again, or train anew",
+            ) from error
         except InputError as error:
             made_by = self._read("versions.json")
             version = f"dfml {made_by.get('dfml')} at commit {made_by.get('commit')}"
@@ -71,20 +93,32 @@ class RunFolder:
             raise InputError(
                 f"{path}: holds a run already", "a new folder, or --resume", "add --resume or change --out"
             )
-        if path.is_dir() and any(path.iterdir()):
-            raise InputError(f"{path}: not empty, and not a run folder", "a new or empty folder", "change --out")
-        try:
-            (path / "checkpoints").mkdir(parents=True, exist_ok=True)
-            (path / "plots").mkdir(exist_ok=True)
-        except OSError as error:
-            raise InputError(
-                f"{path}: cannot be written ({error})", "a folder that you may write", "change --out"
-            ) from error
-        write_atomic(path / "versions.json", to_json(versions(config.run.threads)))
         about = {"schema": RUN_SCHEMA, "recipe": config.recipe}
         about |= {"recipe_hash": config.hash, "config": config.sections, "zoo": describe_zoo(zoo)}
-        write_atomic(path / "config.json", to_json(sealed(about)))
+        parts: dict[str, Callable[[Path], object]] = {
+            "checkpoints": partial(Path.mkdir, exist_ok=True),
+            "plots": partial(Path.mkdir, exist_ok=True),
+            "versions.json": partial(write_atomic, content=to_json(versions(config.run.threads))),
+            "config.json": partial(write_atomic, content=to_json(sealed(about))),
+        }
+        try:
+            cls._write(path, parts)
+        except InputError as error:
+            raise InputError(error.given, error.wanted, "change --out, or make room there") from error
         return cls(path)
+
+    @staticmethod
+    def _write(path: Path, parts: Mapping[str, Callable[[Path], object]]) -> None:
+        """A new folder appears whole. One that is there is filled in place, for a mount cannot be renamed."""
+        if not path.is_dir():
+            write_folder(path, parts)
+            return
+        begun = {*parts, ".lock"}  # by a process that was killed: without config.json, which comes last, it is no run
+        if any(p.name not in begun and not p.name.endswith(".tmp") for p in path.iterdir()) or any(path.glob("*/*")):
+            raise InputError(f"{path}: not empty, and not a run folder", "a new or empty folder", "change --out")
+        for name, write in parts.items():
+            with writing(path / name):
+                write(path / name)
 
     @classmethod
     def reopen(cls, path: str | Path, config: Config, zoo: Zoo, *, override: bool = False) -> "RunFolder":
@@ -200,7 +234,10 @@ class RunFolder:
 
     def _read(self, name: str) -> dict[str, Any]:
         try:
-            return json.loads((self.path / name).read_text(encoding="utf-8"))
+            values = read_json(self.path / name)
+            if not isinstance(values, dict):
+                raise ValueError(f"a JSON {type(values).__name__}")
+            return values
         except (OSError, ValueError) as error:
             raise InputError(
                 f"{self.path}: not a run folder ({name}: {error})", "a folder made by `dfml train`", "correct the path"
@@ -209,10 +246,13 @@ class RunFolder:
 
 def _metrics_line(text: bytes) -> dict[str, Any] | None:
     try:
-        line = json.loads(text)
+        line = parse_json(text)
     except ValueError:  # no JSON, or no UTF-8
         return None
-    return line if isinstance(line, dict) and isinstance(line.get("step"), int) else None
+    if not isinstance(line, dict) or not isinstance(line.get("step"), int) or isinstance(line["step"], bool):
+        return None
+    sound = all(value is None or isinstance(value, int | float | dict) for value in line.values())
+    return line if sound else None
 
 
 def describe_zoo(zoo: Zoo) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """A sweep: one recipe with other values and seeds. Every combination is a run folder of its own, and one job."""
 
 import json
+import signal
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -12,12 +13,13 @@ from dfml.compute.local import start_executor
 from dfml.data import load_split
 from dfml.errors import InputError
 from dfml.evaluation.evaluate import check_disjoint
-from dfml.files import write_atomic
+from dfml.files import parse_json, regular, write_atomic
 from dfml.runs.results import evaluate_run
 from dfml.runs.run import Run
 from dfml.runs.run_folder import describe_zoo
 from dfml.runs.sweep_plan import Combination, plan_sweep
 from dfml.runs.train import train_configured
+from dfml.stopping import Interrupted, interrupts
 from dfml.zoo import Zoo
 
 SWEEP_SCHEMA = 1
@@ -94,14 +96,18 @@ def sweep(
     tasks = [c for c in combinations if c.name not in lines]
     tell = on_run or (lambda done, of, line: None)
     tell(len(lines), len(combinations), None)
-    if tasks:
-        out.mkdir(parents=True, exist_ok=True)
-        work = partial(_run, str(describe_zoo(zoo)["path"]), out, judging)
-        with start_executor(executor, jobs, tasks=len(tasks)) as running:
-            for name, outcome in running.run(work, tasks):
-                lines[name] = wanted[name] | outcome
-                _write(out, lines)
-                tell(len(lines), len(combinations), lines[name])
+    try:
+        if tasks:
+            out.mkdir(parents=True, exist_ok=True)
+            work = partial(_run, str(describe_zoo(zoo)["path"]), out, judging)
+            with start_executor(executor, jobs, tasks=len(tasks)) as running, interrupts():
+                for name, outcome in running.run(work, tasks):
+                    lines[name] = wanted[name] | outcome
+                    _write(out, lines)
+                    tell(len(lines), len(combinations), lines[name])
+    except KeyboardInterrupt as stop:
+        said = f"stopped; {len(lines)} of {len(combinations)} runs are done in {out}, and the same command goes on"
+        raise Interrupted(getattr(stop, "signum", signal.SIGINT), said) from stop
     ranked = sorted(lines.values(), key=_rank)
     _write(out, {line["name"]: line for line in ranked})
     return ranked
@@ -156,8 +162,15 @@ def _rank(line: Line) -> tuple[bool, float, str]:
 
 def _read(out: Path) -> dict[str, Line]:
     path = out / LINES
-    lines = [json.loads(text) for text in path.read_text().splitlines()] if path.exists() else []
-    return {line["name"]: line for line in lines if (out / line["name"] / "config.json").exists()}
+    try:
+        lines = [parse_json(text) for text in regular(path).read_bytes().splitlines()] if path.exists() else []
+        return {line["name"]: line for line in lines if (out / line["name"] / "config.json").exists()}
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise InputError(
+            f"{path}: not the lines of a sweep ({type(error).__name__}: {error})",
+            "the file as the sweep wrote it",
+            "remove it: runs that ended are read from their folders and judged again",
+        ) from error
 
 
 def _write(out: Path, lines: Mapping[str, Line]) -> None:

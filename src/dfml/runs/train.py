@@ -12,16 +12,19 @@ from dfml.compute.memory import memory_bytes
 from dfml.errors import InputError
 from dfml.files import locked
 from dfml.methods.base import AbstractMethod, AbstractState
+from dfml.randomness import Rng
 from dfml.recipes.options import Config, RunOptions
 from dfml.recipes.resolving import resolve
 from dfml.runs.budget import OnProgress, Update
+from dfml.runs.checkpoint import restore
 from dfml.runs.forecast import start_notes
-from dfml.runs.growing import check_grows
+from dfml.runs.growing import check_grows, initial_state
 from dfml.runs.loop import Loop
 from dfml.runs.mirroring import with_mirroring
 from dfml.runs.plots import plot_curves
 from dfml.runs.run import Run
 from dfml.runs.run_folder import RunFolder
+from dfml.stopping import Interrupted
 from dfml.zoo import Zoo
 
 
@@ -55,7 +58,7 @@ def train(
 
     Raises:
         InputError: a wrong configuration, zoo or folder; before any work.
-        Stopped: Ctrl-C or SIGTERM; a checkpoint is written.
+        Stopped: Ctrl-C, SIGTERM or SIGHUP; a checkpoint is written.
         LostRank: another process of the run is gone; the newest checkpoint stands.
     """
     config = configure(out, recipe=recipe, minutes=minutes, steps=steps, resume=resume, overrides=overrides)
@@ -74,6 +77,7 @@ def train_configured(
 ) -> Run:
     """`train`, with a configuration that is resolved already."""
     zoo = zoo.set_up(canvas_size=config.run.canvas, cache_bytes=int(config.run.cache * memory_bytes()))
+    zoo = zoo.as_black_boxes(config.run.told or zoo.told)
     method = config.build()
     check_capabilities(method, zoo)
     if config.run.compile and not method.compiles:
@@ -92,6 +96,8 @@ def train_configured(
             stack.enter_context(locked(RunFolder(out).path, "training"))
             if resume:
                 check_grows(method, zoo, RunFolder(out).about["zoo"])
+                if override:
+                    _check_fits(method, zoo, RunFolder(out))
                 RunFolder.reopen(out, config, zoo, override=override)
         fabric.barrier()
         folder = RunFolder(out)
@@ -99,13 +105,21 @@ def train_configured(
         loop = Loop(method, zoo, folder, config.run, on_progress, ranks=ranks, device=fabric.device, on_start=told)
         try:
             loop.run()
-        except InputError:
+        except (InputError, Interrupted):
             if ranks.rank == 0 and not resume and not folder.metrics():
-                shutil.rmtree(folder.path)  # so that the corrected command may be given again
+                shutil.rmtree(folder.path)  # so that the command, corrected, may be given again
             raise
         if ranks.rank == 0:
             plot_curves(folder.metrics(), folder.plots)
     return Run(folder, zoo)
+
+
+def _check_fits(method: AbstractMethod, zoo: Zoo, folder: RunFolder) -> None:
+    """Refuse hyper-parameters with which the newest checkpoint cannot be read, before any of them is noted."""
+    if (saved := folder.checkpoints.latest()) is not None:
+        stages = folder.stages[: saved.get("stages", 1)]
+        state = initial_state(method, zoo, stages, Rng(folder.config.run.seed).at("init"))
+        restore(state, saved, folder.path)
 
 
 def _tell(on_progress: OnProgress, options: RunOptions, zoo: Zoo, found: tuple[str, ...], state: AbstractState) -> None:

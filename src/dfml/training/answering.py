@@ -1,9 +1,11 @@
 """Which teachers answer, and how their answers stand side by side."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Num
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -72,9 +74,21 @@ class Answering:
         return [sound[i] for i in drawn.sort().values.tolist()]
 
     def ask(
-        self, teacher: Teacher, images: Num[Tensor, "n c h w"], sight: Sight, temperature: float
+        self,
+        teacher: Teacher,
+        images: Num[Tensor, "n c h w"],
+        sight: Sight,
+        temperature: float,
+        *,
+        most: float = math.inf,
     ) -> Float[Tensor, "n _"]:
-        """A teacher's logits as they are kept; beside them what it sees, where the student learns that."""
+        """A teacher's logits as they are kept; beside them what it sees, where the student learns that.
+
+        It is asked about the first ``most`` images alone.
+        """
+        if most < len(images):
+            said = self.ask(teacher, images[: int(most)], sight, temperature)
+            return F.pad(said, (0, 0, 0, len(images) - len(said)), value=NOT_ASKED)
         if (name := teacher.card.id) not in sight.ids:
             return encoded(logit_answers(teacher, images), temperature)
         logits, features = answers_and_features(teacher, images)

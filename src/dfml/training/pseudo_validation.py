@@ -17,6 +17,7 @@ from dfml.zoo.store import Zoo
 
 T = TypeVar("T")
 VISITS = 3  # recoveries from each held-out teacher
+WAY, SHOT, QUERIES = 5, 1, 10  # of an episode, at most
 HELD_OUT = 20  # classes of a teacher, at most: one of more goes on to train with the others
 
 
@@ -56,6 +57,16 @@ class PseudoValidation:
             classes=max(1, len(self.class_ids)), capacity=VISITS * images_per_class, shape=zoo.canvas.shape
         )
 
+    @property
+    def way(self) -> int:
+        """Classes of an episode."""
+        return min(WAY, len(self.class_ids))
+
+    @property
+    def queries(self) -> int:
+        """Query images of a class in an episode: fewer where few images are recovered of a class."""
+        return min(QUERIES, VISITS * self.images_per_class - SHOT)
+
     def grow(self, zoo: Zoo, ids: Sequence[str]) -> list[str]:
         """Teachers that joined the zoo train with the others: those that know a class which is not held out.
 
@@ -67,6 +78,11 @@ class PseudoValidation:
         self.training_ids = [*self.training_ids, *joined]
         self.visited_ids = [*self.visited_ids, *(i for i in joined if self.needs in zoo.capabilities(i))]
         return joined
+
+    @property
+    def images_to_come(self) -> int:
+        """That will be recovered from each held-out teacher; none when they are at hand."""
+        return 0 if len(self.bank) else VISITS * self.images_per_class * len(self.class_ids)
 
     def training_labels(self, card: ModelCard, limit: int, generator: torch.Generator) -> Int[Tensor, " n"]:
         """A teacher's outputs whose classes training may use, ``images_per_class`` of each.
@@ -88,7 +104,7 @@ class PseudoValidation:
         episodes: int,
         rng: Rng,
     ) -> Metrics:
-        """``pseudo_val``: mean 1-shot accuracy in percent over fixed episodes of the held-out classes.
+        """``pseudo_val``: mean 1-shot accuracy in percent over fixed episodes of the held-out classes, beside chance.
 
         ``recover`` is `AbstractRecovery.recover` with its state; it is called when there are no images yet.
         """
@@ -99,11 +115,11 @@ class PseudoValidation:
         correct = []
         for index in range(episodes):
             episode = self.bank.episode(
-                way=min(5, len(self.class_ids)), shot=1, queries=10, generator=rng.generator("episode", index)
+                way=self.way, shot=SHOT, queries=self.queries, generator=rng.generator("episode", index)
             )
             answer = learner.adapt(episode.support_x, episode.support_y)(episode.query_x).argmax(-1)
             correct.append((answer == episode.query_y).float().mean())
-        return {"pseudo_val": 100 * float(torch.stack(correct).mean())}
+        return {"pseudo_val": 100 * float(torch.stack(correct).mean()), "pseudo_val_chance": 100 / self.way}
 
     def _fill(self, recover: Callable[..., list[Recovered]], rng: Rng) -> None:
         for number, name in enumerate(self.ids):

@@ -1,7 +1,7 @@
 """The network that learns from a zoo: new, or a copy of a teacher."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -62,6 +62,11 @@ def _logits(student: Encoder, images: Float[Tensor, "n c h w"]) -> Float[Tensor,
 def ready(student: Encoder) -> Encoder:
     """As it is kept between updates: for inference, and in the layout that is fastest."""
     return student.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def grown(student: Encoder, classes: Sequence[Sequence[int]]) -> Encoder:
+    """The same student with heads for more teachers; see `dfml.nn.AnsweringBackbone.grown`."""
+    return ready(Encoder(cast(AnsweringBackbone, student.backbone).grown(classes), student.spec))
 
 
 def head_of(student: Encoder, outputs: slice, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n classes"]:

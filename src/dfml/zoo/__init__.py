@@ -6,6 +6,7 @@ from dfml.zoo.card import Capability, ModelCard
 from dfml.zoo.index import write_index
 from dfml.zoo.store import Zoo
 from dfml.zoo.teacher import Forward, LocalTeacher, Teacher
+from dfml.zoo.told import Told
 from dfml.zoo.views import BlackBox, Counted, Tally
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "ModelCard",
     "Tally",
     "Teacher",
+    "Told",
     "Zoo",
     "add",
     "add_http",

@@ -1,6 +1,5 @@
 """Anybody's model into a zoo: recognised, run, described and written, or refused with nothing written."""
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -14,7 +13,7 @@ from torch import nn
 
 from dfml.consent import held_consent
 from dfml.errors import InputError
-from dfml.files import locked, write_atomic
+from dfml.files import locked, parse_json, regular, write_atomic
 from dfml.nn import InputSpec
 from dfml.nn.foreign import SOURCES, source_of
 from dfml.zoo.card import ModelCard
@@ -122,10 +121,10 @@ def class_names_of(given: Sequence[str] | str | Path | int | None) -> list[str] 
         return [str(name) for name in given]
     path = Path(given)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = regular(path).read_text(encoding="utf-8")
         if path.suffix != ".json":
             return [line.strip() for line in text.splitlines() if line.strip()]
-        values = json.loads(text)
+        values = parse_json(text)
     except (OSError, ValueError) as error:
         raise InputError(f"class names in {path} ({error})", "a name a line, or JSON", "correct the file") from error
     if isinstance(values, dict):
@@ -148,7 +147,7 @@ def _spec(given: Given, images: Mapping[str, Any]) -> InputSpec:
     for key in ("mean", "std"):
         if len(known[key]) == 1:
             known[key] = tuple(known[key]) * known["channels"]
-    return InputSpec(**known)
+    return InputSpec.from_dict(known)
 
 
 def _channels(network: nn.Module) -> int:

@@ -1,6 +1,5 @@
 """The card of a model: what it is, what it knows and how it was made. One JSON file beside the weights."""
 
-import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from enum import Flag, auto
@@ -10,8 +9,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dfml.errors import InputError
-from dfml.files import content_hash, sealed, to_json, unsealed
+from dfml.files import content_hash, read_json, sealed, to_json, unsealed
 from dfml.nn import InputSpec
+from dfml.plain import check_types
 
 CARD_SCHEMA = 3
 CALLED = "http"  # the source of models behind an address
@@ -132,7 +132,7 @@ class ModelCard:
             InputError: not JSON, fields missing or unknown, another schema, or changed since it was written.
         """
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
+            values = read_json(path)
             if not isinstance(values, dict):
                 raise ValueError(f"a JSON {type(values).__name__}")
         except (OSError, ValueError) as error:
@@ -154,7 +154,8 @@ class ModelCard:
             if schema == 1:  # all networks were dfml's own
                 values["source"] = f"dfml:{values.pop('architecture')}"
                 values["options"] = {"width": values.pop("width")}
-            values["input_spec"] = InputSpec(**values["input_spec"])
+            check_types(ModelCard, values)
+            values["input_spec"] = InputSpec.from_dict(values["input_spec"])
             values["class_names"] = tuple(values["class_names"])
             ids = values.get("class_ids") or [f"{values['id']}/{n}" for n in values["class_names"]]
             values["class_ids"] = tuple(ids)
@@ -162,8 +163,8 @@ class ModelCard:
                 values[key] = tuple(values.get(key, ()))
             Capability.named(values["capabilities"])
             return ModelCard(**values | {"stored_hash": stored_hash})
-        except InputError:
-            raise
+        except InputError as error:
+            raise InputError(f"{path}: {error.given}", error.wanted, error.do) from error
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise _no_card(path, error) from error
 

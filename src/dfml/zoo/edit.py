@@ -1,12 +1,12 @@
 """Changes of a card on purpose: card and index are written together, or neither."""
 
-import json
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from dfml.errors import InputError
-from dfml.files import locked, write_atomic
+from dfml.files import locked, parse_json, write_atomic
 from dfml.zoo.card import CALLED, ModelCard
 from dfml.zoo.index import INDEX, Index, rewrite_index
 from dfml.zoo.loaders.calling import Call
@@ -34,7 +34,8 @@ def edit_card(folder: str | Path, model: str, changes: Mapping[str, Any]) -> Mod
     if model not in {entry.id for entry in index.models}:
         raise InputError(f"model {model!r}", f"a model of zoo {index.name}", "see `dfml zoo list`")
     path = folder / f"{model}.json"
-    values = ModelCard.read(path).to_dict()
+    read = ModelCard.read(path)
+    values = read.to_dict()
     aside = dict(index.aside)
     for key, value in changes.items():
         if key == "aside":
@@ -50,6 +51,12 @@ def edit_card(folder: str | Path, model: str, changes: Mapping[str, Any]) -> Mod
             Call.of_options(card.options).consent()  # to the address that the user has just written
         if any(key.partition(".")[0] in ANSWERS for key in changes):
             Zoo.open(folder).teacher(model)
+        if card.input_spec.shape != read.input_spec.shape:
+            warnings.warn(
+                f"{model}: its weights take images of {card.input_spec.shape} too, which does not say that it was "
+                f"trained on them; the card said {read.input_spec.shape}",
+                stacklevel=2,
+            )
     except BaseException:
         for file, content in before.items():
             write_atomic(file, content)
@@ -86,6 +93,6 @@ def _change(values: dict[str, Any], key: str, value: Any) -> None:
 def plain(text: str) -> Any:
     """What text says as JSON, or the text itself."""
     try:
-        return json.loads(text)
+        return parse_json(text)
     except ValueError:
         return text

@@ -2,6 +2,8 @@
 
 import copy
 import hashlib
+import warnings
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -13,8 +15,9 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from dfml.errors import InputError
-from dfml.files import write_atomic
+from dfml.files import LARGEST, regular, write_atomic
 from dfml.nn import Classifier, build_backbone
+from dfml.nn.classifier import check_width
 from dfml.zoo.card import ModelCard
 
 REPAIR = "copy it again from where the zoo came from, or run the same `dfml zoo build` again: it rebuilds what is amiss"
@@ -53,10 +56,9 @@ def read_network(folder: Path, card: ModelCard) -> Classifier:
     state = checked_state(path, card)
     spec = card.input_spec
     try:
+        check_width(card.architecture, width := card.options.get("width"))
         network = copy.deepcopy(
-            _without_weights(
-                card.architecture, card.options.get("width"), spec.size, spec.channels, len(card.class_names)
-            )
+            _without_weights(card.architecture, width, spec.size, spec.channels, len(card.class_names))
         )
     except InputError as error:
         raise InputError(
@@ -73,6 +75,7 @@ def read_network(folder: Path, card: ModelCard) -> Classifier:
             "correct source, options or input_spec in the card",
         )
     check_numbers(path, state)
+    check_kinds(path, state, network.state_dict())
     network.load_state_dict({n: v.float() if v.is_floating_point() else v for n, v in state.items()}, assign=True)
     return network.eval().requires_grad_(False)
 
@@ -89,7 +92,27 @@ def check_numbers(path: Path, state: dict[str, Tensor]) -> None:
             )
 
 
-@lru_cache(maxsize=16)
+def check_kinds(path: Path, state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
+    """Refuse weights of types that torch would take for others without a word, and warn of a network of zeros.
+
+    Raises:
+        InputError: whole numbers or complex ones for floats, or the other way round.
+    """
+    for name, value in state.items():
+        if name in wanted and value.is_floating_point() != wanted[name].is_floating_point():
+            kinds = [str(one.dtype).removeprefix("torch.") for one in (value, wanted[name])]
+            raise InputError(
+                f"{path}: {name} is of type {kinds[0]}",
+                f"{kinds[1]}, or another floating type" if wanted[name].is_floating_point() else kinds[1],
+                "save the weights as floats; what is quantised has to be turned back first",
+            )
+    matrices = [value for name, value in state.items() if name in wanted and value.ndim > 1]
+    head = state.get("head.weight")
+    if matrices and (not any(bool(m.any()) for m in matrices) or (head is not None and not bool(head.any()))):
+        warnings.warn(f"{path}: its weights are all zero, so that no answer depends on the image", stacklevel=2)
+
+
+@lru_cache(maxsize=16, typed=True)
 def _without_weights(architecture: str, width: int | None, size: int, channels: int, classes: int) -> Classifier:
     """Building one takes longer than reading the weights of a small network, so copies are taken of it."""
     with torch.device("meta"):
@@ -103,7 +126,7 @@ def checked_bytes(path: Path, card: ModelCard) -> bytes:
         InputError: it cannot be read, or is not the one that the card names.
     """
     try:
-        content = path.read_bytes()
+        content = regular(path, LARGEST).read_bytes()
     except OSError as error:
         raise InputError(
             f"{path}: cannot be read ({error.strerror or error})", f"the weights of card {card.id}", REPAIR

@@ -12,7 +12,7 @@ from dfml.errors import InputError
 from dfml.nn import Classifier
 from dfml.nn.foreign import Archived, source_of, take_apart
 from dfml.zoo.card import ModelCard
-from dfml.zoo.files import check_numbers, checked_bytes, checked_state
+from dfml.zoo.files import check_kinds, check_numbers, checked_bytes, checked_state
 from dfml.zoo.index import Entry
 
 FILES = {"export": ".pt2", "onnx": ".onnx", "http": ".api"}
@@ -76,4 +76,5 @@ def load_state(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> N
             "weights of this network, for as many classes",
             "name the network that they belong to, and the right number of classes",
         )
+    check_kinds(path, state, network.state_dict())
     network.load_state_dict(dict(state), strict=False)

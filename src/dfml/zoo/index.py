@@ -1,14 +1,14 @@
 """The index of a zoo, ``zoo.json``: what a whole zoo is asked for, so that opening it reads one file."""
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from dfml.errors import InputError
-from dfml.files import sealed, to_json, unsealed, write_atomic
+from dfml.files import read_json, sealed, to_json, unsealed, write_atomic
 from dfml.nn import InputSpec
+from dfml.plain import check_types
 from dfml.zoo.card import ModelCard, architecture_of
 
 INDEX = "zoo.json"
@@ -82,11 +82,12 @@ class Index:
                 "check the path; for a folder of cards and weights call dfml.zoo.write_index",
             )
         try:
-            values = unsealed(json.loads(path.read_text(encoding="utf-8")), path, RESEAL)
+            values = unsealed(read_json(path), path, RESEAL)
             schema = values.pop("schema", None)
             if schema not in (1, 2, INDEX_SCHEMA):
                 raise ValueError(f"schema {schema!r}, not {INDEX_SCHEMA}")
             models = tuple(_entry(m) for m in values.pop("models"))
+            check_types(Index, values)
             index = Index(**values, models=models)
             index.check()
             return index
@@ -115,7 +116,8 @@ def _entry(values: dict[str, Any]) -> Entry:
     values, spec = dict(values), values.get("input_spec")
     if "architecture" in values:  # schema 1: all networks were dfml's own
         values["source"] = f"dfml:{values.pop('architecture')}"
-    known = {"class_ids": tuple(values["class_ids"]), "input_spec": InputSpec(**spec) if spec else None}
+    check_types(Entry, values)
+    known = {"class_ids": tuple(values["class_ids"]), "input_spec": InputSpec.from_dict(spec) if spec else None}
     return Entry(**values | known | {"capabilities": tuple(values.get("capabilities", ()))})
 
 

@@ -1,7 +1,6 @@
 """What a file or folder is that somebody calls a model, found by looking into it."""
 
 import hashlib
-import json
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from dfml.errors import InputError
+from dfml.files import LARGEST, read_json, regular
 
 Kind = Literal["card", "export", "onnx", "weights", "pickle", "timm", "transformers"]
 ENDINGS: dict[str, Kind] = {".pt2": "export", ".onnx": "onnx", ".safetensors": "weights", ".json": "card"}
@@ -46,8 +46,7 @@ def recognise(path: Path) -> Found:
     """
     if path.is_dir():
         return _folder(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such file or folder", "a model", "check the path")
+    _check_file(path)
     found = _content(path)
     named = ENDINGS.get(path.suffix.lower())
     if found is None:
@@ -59,6 +58,14 @@ def recognise(path: Path) -> Found:
     if named is not None and named != found:
         raise InputError(f"{path}: holds {found}, though its name says {named}", f"a file of {named}", "rename it")
     return Found(found, path)
+
+
+def _check_file(path: Path) -> None:
+    try:
+        regular(path, LARGEST)
+    except OSError as error:
+        what = "no such file" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror or error})"
+        raise InputError(f"{path}: {what}", "the file or folder of a model", "check the path") from error
 
 
 def _content(path: Path) -> Kind | None:
@@ -80,9 +87,11 @@ def _content(path: Path) -> Kind | None:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: no JSON ({type(error).__name__})", "a configuration", "copy it again") from error
+        values = read_json(path)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path}: no JSON ({type(error).__name__}: {error})", "a configuration", "copy it again"
+        ) from error
     return values if isinstance(values, dict) else {}
 
 
@@ -120,8 +129,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         if not known:
             raise InputError(f"{path}: no weights in it", f"one of {', '.join(WEIGHTS)}", "name the file")
         path = known[0]
-    if not path.is_file():
-        raise InputError(f"{path}: no such file", "a file of weights", "check the path")
+    _check_file(path)
     try:
         if _content(path) == "weights":
             return load_file(path)

@@ -36,7 +36,7 @@ class StackedTeachers:
 
     def __init__(self, teachers: Sequence[Teacher]):
         self.device, self.spec = teachers[0].device, teachers[0].card.input_spec
-        self.tallies = [t.tally for t in teachers if isinstance(t, Counted)]
+        self.tallies = [(t.tally, t.card.id) for t in teachers if isinstance(t, Counted)]
         networks = [own.network for t in teachers if (own := local(t))]
         blocks = [cast(Conv4, n.backbone).blocks for n in networks]
         self.blocks: list[tuple[Tensor, Tensor, list[Tensor], float]] = []
@@ -56,8 +56,8 @@ class StackedTeachers:
     ) -> tuple[Float[Tensor, "teachers n classes"], list[list[BatchNormStatistics]]]:
         """Each teacher's logits of its own images in [0, 1], and for each teacher its layers' BatchNorm statistics."""
         teachers, n = images.shape[:2]
-        for tally in self.tallies:
-            tally.queries += n
+        for tally, teacher in self.tallies:
+            tally.add(teacher, n)
         x = (
             self.spec.normalise(self.spec.fit(images.flatten(0, 1)))
             .unflatten(0, (teachers, n))

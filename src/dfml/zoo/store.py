@@ -24,7 +24,8 @@ from dfml.zoo.card import Capability, ModelCard
 from dfml.zoo.files import pack, write_packed
 from dfml.zoo.index import INDEX, Entry, Index
 from dfml.zoo.loaders import loader_of
-from dfml.zoo.views import Counted, Tally, local
+from dfml.zoo.told import Told
+from dfml.zoo.views import ANSWERS, BlackBox, Counted, Tally, local
 
 CACHE_BYTES = 256 * 2**20
 CANVAS_SIZE = 96  # pixels; teachers of larger images enlarge what is recovered at this size
@@ -66,6 +67,7 @@ class Zoo:
         device: where its teachers answer.
         canvas_size: see `canvas`; None is what suits the models.
         cache_bytes: of teachers that stay in memory; 256 MiB at least.
+        told: see `as_black_boxes`; None is all that the models give.
 
     Raises:
         InputError: no model in the index.
@@ -79,6 +81,7 @@ class Zoo:
         *,
         canvas_size: int | None = None,
         cache_bytes: int | None = None,
+        told: Told | None = None,
     ):
         if not index.models:
             raise InputError(
@@ -88,6 +91,7 @@ class Zoo:
             )
         self.path, self.index, self.name = path, index, index.name
         self.device, self.canvas_size, self._cache_bytes = device or torch.device("cpu"), canvas_size, cache_bytes
+        self.told = told
         self._entries = {m.id: m for m in index.models if m.aside is None}
         if not self._entries:
             raise InputError(
@@ -104,7 +108,7 @@ class Zoo:
 
     def __reduce__(self):
         """For another process: from where it may work in another folder, and without models, which it reads itself."""
-        return partial(Zoo, canvas_size=self.canvas_size, cache_bytes=self._cache_bytes), (
+        return partial(Zoo, canvas_size=self.canvas_size, cache_bytes=self._cache_bytes, told=self.told), (
             Path(self.path).resolve(),
             self.index,
         )
@@ -140,7 +144,12 @@ class Zoo:
         if canvas_size is None and cache_bytes is None:
             return self
         sizes = {"canvas_size": canvas_size or self.canvas_size, "cache_bytes": cache_bytes or self._cache_bytes}
-        return Zoo(self.path, self.index, self.device, **sizes)
+        return Zoo(self.path, self.index, self.device, **sizes, told=self.told)
+
+    def as_black_boxes(self, told: Told | None) -> "Zoo":
+        """The same models, of which one sees no more than these answers, as through an API; None opens them again."""
+        sizes = {"canvas_size": self.canvas_size, "cache_bytes": self._cache_bytes}
+        return self if told == self.told else Zoo(self.path, self.index, self.device, **sizes, told=told)
 
     @property
     def cache_bytes(self) -> int:
@@ -148,7 +157,8 @@ class Zoo:
         return max(self._cache_bytes or 0, CACHE_BYTES)
 
     def _changed(self, index: Index, device: torch.device) -> "Zoo":
-        return Zoo(self.path, index, device, canvas_size=self.canvas_size, cache_bytes=self._cache_bytes)
+        sizes = {"canvas_size": self.canvas_size, "cache_bytes": self._cache_bytes}
+        return Zoo(self.path, index, device, **sizes, told=self.told)
 
     @staticmethod
     def write_model(folder: str | Path, card: ModelCard, network: Classifier, *, half: bool = True) -> ModelCard:
@@ -211,7 +221,8 @@ class Zoo:
         else:
             card = self.cards[model]
             teacher = loader_of(card.source).load(Path(self.path), card, self.device)
-            self._teachers[model] = Counted(teacher, self.tally), getattr(teacher, "nbytes", 0)
+            seen = BlackBox(teacher, self.told) if self.told else teacher
+            self._teachers[model] = Counted(seen, self.tally), getattr(teacher, "nbytes", 0)
             self._cached_bytes += self._teachers[model][1]
             while len(self._teachers) > 1 and self._cached_bytes > self.cache_bytes:
                 self._cached_bytes -= self._teachers.popitem(last=False)[1][1]
@@ -224,7 +235,8 @@ class Zoo:
             InputError: no such model, or no loader for its source.
         """
         entry = self.entry(model)
-        return Capability.named(entry.capabilities) or loader_of(entry.source).capabilities(entry.source)
+        able = Capability.named(entry.capabilities) or loader_of(entry.source).capabilities(entry.source)
+        return able & ANSWERS[self.told.kind] if self.told else able
 
     def input_spec(self, model: str) -> InputSpec:
         """The images that a model takes, without reading its card where the index knows them."""

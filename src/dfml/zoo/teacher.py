@@ -184,8 +184,9 @@ class OnDemand(Sequence[T]):
             return OnDemand(self._load, self.ids[key], self._classes)
         return self._load(self.ids[key])
 
-    def knowing(self, class_ids: Collection[str], *, but: str) -> "OnDemand[T]":
-        """Those that know one of these classes, without the one teacher; none is loaded to find out."""
+    def knowing(self, class_ids: Collection[str], *, but: str, among: Collection[str] | None = None) -> "OnDemand[T]":
+        """Those (``among`` some) that know one of these classes, without the one teacher; none is loaded for it."""
         wanted = set(class_ids)
-        ids = [i for i in self.ids if i != but and not wanted.isdisjoint(self._classes(i))]
+        ids = [i for i in self.ids if i != but and (among is None or i in among)]
+        ids = [i for i in ids if not wanted.isdisjoint(self._classes(i))]
         return OnDemand(self._load, ids, self._classes)

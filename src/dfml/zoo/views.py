@@ -1,6 +1,7 @@
 """Views of a teacher: one that counts what it is asked, and one that hides all but its answers."""
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float, Num, Shaped
@@ -10,6 +11,7 @@ from dfml.errors import InputError
 from dfml.nn.foreign import as_logits
 from dfml.zoo.card import AnswerKind, Capability
 from dfml.zoo.teacher import Forward, LocalTeacher, Teacher
+from dfml.zoo.told import Told
 
 ANSWERS: dict[AnswerKind, Capability] = {
     "labels": Capability.LABELS,
@@ -25,9 +27,16 @@ class Tally:
 
     Args:
         queries: images passed through a teacher, with gradient or without; one that is asked for twice counts twice.
+        by_teacher: the same, of each.
     """
 
     queries: int = 0
+    by_teacher: Counter[str] = field(default_factory=Counter)
+
+    def add(self, teacher: str, images: int) -> None:
+        """Count."""
+        self.queries += images
+        self.by_teacher[teacher] += images
 
 
 class Counted:
@@ -49,17 +58,17 @@ class Counted:
 
     def forward(self, images: Num[Tensor, "n c h w"], *, statistics: bool = False) -> Forward:
         """See `Teacher.forward`."""
-        self.tally.queries += len(images)
+        self.tally.add(self.card.id, len(images))
         return self.teacher.forward(images, statistics=statistics)
 
     def features(self, images: Num[Tensor, "n c h w"]) -> Float[Tensor, "n features"]:
         """See `Teacher.features`."""
-        self.tally.queries += len(images)
+        self.tally.add(self.card.id, len(images))
         return self.teacher.features(images)
 
     def answers(self, images: Num[Tensor, "n c h w"], kind: AnswerKind = "logits") -> Shaped[Tensor, "n ..."]:
         """See `Teacher.answers`."""
-        self.tally.queries += len(images)
+        self.tally.add(self.card.id, len(images))
         return self.teacher.answers(images, kind)
 
 
@@ -68,12 +77,14 @@ class BlackBox:
 
     Args:
         teacher: is asked.
-        kind: the most that it gives: ``labels`` or ``probabilities``; ``logits`` for one that gives them.
+        told: the most that it gives: ``labels`` or ``probabilities`` (``logits`` for one that gives them), or fewer
+            or rounded probabilities. Of a teacher that gives less it is what that gives.
     """
 
-    def __init__(self, teacher: Teacher, kind: AnswerKind = "probabilities"):
-        self.teacher, self.kind = teacher, kind
-        self.card, self.capabilities = teacher.card, ANSWERS[kind] & teacher.capabilities
+    def __init__(self, teacher: Teacher, told: AnswerKind | Told = "probabilities"):
+        self.teacher, self.told = teacher, told if isinstance(told, Told) else Told(told)
+        self.kind = self.told.kind
+        self.card, self.capabilities = teacher.card, ANSWERS[self.kind] & teacher.capabilities
 
     @property
     def device(self) -> torch.device:
@@ -96,7 +107,7 @@ class BlackBox:
         """
         if ANSWERS[kind] not in self.capabilities:
             raise self._refused(kind)
-        return self.teacher.answers(images, kind)
+        return self.told.of(self.teacher.answers(images, kind), kind)
 
     def _refused(self, asked: str) -> InputError:
         return refused(asked, self.card.id, self.kind)
@@ -130,7 +141,7 @@ def answers_and_features(
     if (own := local(teacher)) is None:
         return logit_answers(teacher, images), teacher.features(images)
     if isinstance(teacher, Counted):
-        teacher.tally.queries += len(images)
+        teacher.tally.add(teacher.card.id, len(images))
     return own.answers_and_features(images)
 
 

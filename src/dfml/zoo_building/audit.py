@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from dfml.errors import InputError, NotAtHand, NotFinite
+from dfml.errors import InputError, NoAnswer, NotAtHand, NotFinite
 from dfml.functional.noise import natural_noise
 from dfml.nn import InputSpec
 from dfml.randomness import Rng
@@ -19,7 +19,7 @@ from dfml.zoo_building.normalisation import wrong_constants
 from dfml.zoo_building.recognition import Gift, Looks, ask, look, recover_all
 from dfml.zoo_building.standing import MISNAMED, Standings, misnaming, standings
 
-Kind = Literal["broken", "constant", "duplicate", "untrained", "labels", "normalisation"]
+Kind = Literal["broken", "unreachable", "constant", "duplicate", "untrained", "labels", "normalisation"]
 Progress = Callable[[int, int], None]
 
 PROBES = 128  # images of natural noise for what needs no other model
@@ -104,6 +104,9 @@ def _answer_alone(case: _Case) -> None:
         teacher = case.zoo.teacher(model)
         try:
             said = ask(teacher, noise)
+        except NoAnswer as error:
+            case.find(model, "unreachable", f"nothing can be said of it: {error.reason}")
+            continue
         except (InputError, NotFinite) as error:
             reason = error.given if isinstance(error, InputError) else str(error)
             case.find(model, "broken", f"it does not answer: {reason}")

@@ -1,18 +1,16 @@
 """Build a whole zoo: many teachers from one data set, resumable model by model, in several processes."""
 
 import signal
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from itertools import chain, cycle
 from pathlib import Path
-from typing import Any
 
 from dfml.compute.devices import Accelerator, devices
 from dfml.compute.local import start_executor
 from dfml.data.image_set import DataSplits
 from dfml.errors import InputError
-from dfml.files import clear_leftovers, locked
+from dfml.files import clear_leftovers, locked, writing
+from dfml.stopping import Interrupted, interrupts
 from dfml.zoo.card import ModelCard
 from dfml.zoo.files import read_network, write_packed
 from dfml.zoo.index import INDEX, Index, write_index
@@ -68,13 +66,11 @@ def build_zoo(
     """
     out = Path(out)
     plan = ZooPlan.make(data, architecture, models, way, seed, width, training)
-    with ExitStack() as stack:
-        if (out / INDEX).exists():
-            stack.enter_context(locked(out, "building a zoo"))
-            _claim(out, plan)
-        else:
-            _claim(out, plan)
-            stack.enter_context(locked(out, "building a zoo"))
+    _check_free(out)
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+    with locked(out, "building a zoo"):
+        _claim(out, plan)
         return _build(out, plan, jobs, executor, accelerator, on_model)
 
 
@@ -104,14 +100,25 @@ def _build(
     try:
         if missing:
             # Executor start first: Ray takes the signals for itself.
-            with start_executor(executor, jobs, tasks=len(groups)) as running, _sigterm_interrupts():
+            with start_executor(executor, jobs, tasks=len(groups)) as running, interrupts():
                 for card, content in chain.from_iterable(running.run(train_teachers, tasks)):
                     write_packed(out, card, content)
                     done[card.id] = card.accuracy["mean"]
                     tell()
+    except KeyboardInterrupt as stop:
+        said = f"stopped; {len(done)} of {models} models are in {out}, and the same command goes on"
+        raise Interrupted(getattr(stop, "signum", signal.SIGINT), said) from stop
     finally:
         write_index(out, name=out.resolve().name, shared_classes=True, recipe=plan.recipe, ids=done)
     return Zoo.open(out)
+
+
+def _check_free(out: Path) -> None:
+    """Refuse a folder of other things; what a killed process left of its beginning is none."""
+    if out.is_dir() and ((out / INDEX).exists() or all(path.name.startswith(".") for path in out.iterdir())):
+        return
+    if out.exists():
+        raise InputError(f"{out}: exists and is no zoo", "a new or empty folder", "choose another --out")
 
 
 def _claim(out: Path, plan: ZooPlan) -> None:
@@ -129,8 +136,6 @@ def _claim(out: Path, plan: ZooPlan) -> None:
             )
         index.write(out)  # a folder that cannot be written is refused now, not after the first training
         clear_leftovers(out)
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out}: exists and is no zoo", "a new or empty folder", "choose another --out")
     else:
         Index(out.resolve().name, True, plan.recipe).write(out)
 
@@ -143,20 +148,3 @@ def _finished(out: Path, planned: ModelCard) -> ModelCard | None:
     except InputError:
         return None
     return card if card.class_ids == planned.class_ids and "mean" in card.accuracy else None
-
-
-@contextmanager
-def _sigterm_interrupts() -> Iterator[None]:
-    """Inside, SIGTERM raises KeyboardInterrupt, as Ctrl-C does (in the main thread; elsewhere nothing changes)."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(signum: int, frame: Any) -> None:
-        raise KeyboardInterrupt
-
-    previous = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)

@@ -7,6 +7,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from dfml.files import visible
 from dfml.zoo.store import Zoo
 
 NAMED = 8  # classes of a model, in a table
@@ -37,7 +38,7 @@ def zoo_table(zoo: Zoo) -> Table:
     """For ``dfml zoo list``: one line a model, from the index alone."""
     known = [m.accuracy["mean"] for m in zoo.index.models if "mean" in m.accuracy]
     mean = f"mean accuracy {sum(known) / len(known):.1f} %" if known else "no accuracies known"
-    table = Table(title=f"{zoo.name}: {len(zoo)} models, {len(zoo.class_ids)} classes, {mean}")
+    table = Table(title=Text(f"{visible(zoo.name)}: {len(zoo)} models, {len(zoo.class_ids)} classes, {mean}"))
     for column in ("model", "architecture", "classes", "accuracy %", "images"):
         table.add_column(column, justify="right" if column in ("accuracy %", "images") else "left")
     for model in zoo.index.models:
@@ -47,5 +48,6 @@ def zoo_table(zoo: Zoo) -> Table:
         names = ", ".join(zoo.index.classes[c] for c in model.class_ids[:NAMED])
         names += f" and {len(model.class_ids) - NAMED} more" if len(model.class_ids) > NAMED else ""
         names = f"set aside: {model.aside}" if model.aside else names
-        table.add_row(model.id, model.architecture, Text(names), shown, str(int(accuracy.get("n", 0)) or "-"))
+        told = [Text(visible(text)) for text in (model.id, model.architecture, names)]
+        table.add_row(*told, shown, str(int(accuracy.get("n", 0)) or "-"))
     return table

@@ -1,5 +1,6 @@
 """ONNX networks: translated to torch where that agrees with onnxruntime, else answers alone, by onnxruntime."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -7,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dfml.errors import InputError
+from dfml.files import LARGEST, regular
 from dfml.nn.foreign.base import Options, Source, library
 from dfml.nn.foreign.files import Archived
 from dfml.nn.foreign.onnx_graph import OnnxGraph
@@ -80,7 +82,7 @@ def whole(path: str) -> bytes:
     """
     onnx = library("onnx", "onnx")
     try:
-        model = onnx.load(path)
+        model = onnx.load(str(regular(Path(path), LARGEST)))
         onnx.checker.check_model(model)
         return model.SerializeToString()
     except Exception as error:

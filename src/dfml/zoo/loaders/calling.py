@@ -1,6 +1,5 @@
 """How a model behind an address is called: one request, tried until it is answered or patience is at an end."""
 
-import json
 import os
 import random
 import re
@@ -12,7 +11,9 @@ from urllib.parse import urlsplit
 
 from dfml.consent import give_consent, has_consent
 from dfml.errors import InputError, NoAnswer, NotAtHand
+from dfml.files import parse_json
 from dfml.nn.foreign.base import library
+from dfml.plain import check_types
 from dfml.zoo.card import CALLED
 from dfml.zoo.loaders.wire import MEDIA_TYPE, Malformed
 
@@ -69,6 +70,7 @@ class Call:
             InputError: they are not those of a call.
         """
         try:
+            check_types(Call, dict(options))
             return Call(**options)
         except TypeError as error:
             raise InputError(
@@ -195,8 +197,8 @@ class Line:
 
     def _json(self, body: bytes) -> Any:
         try:
-            return json.loads(body)
-        except (ValueError, RecursionError) as error:
+            return parse_json(body)
+        except ValueError as error:
             raise self.no_answer(f"an answer that is no JSON{self._shown(body)}") from error
 
     def _shown(self, body: bytes) -> str:

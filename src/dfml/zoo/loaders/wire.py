@@ -18,9 +18,11 @@ from io import BytesIO
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from jaxtyping import Float, UInt8
 
 from dfml.files import to_json
+from dfml.functional.rounding import completed
 
 WIRE_SCHEMA = 1
 MEDIA_TYPE = "application/x-npy"
@@ -177,16 +179,7 @@ def read_answers(values: Any, about: About, n: int) -> Float[np.ndarray, "n numb
         whole = np.zeros((n, classes))
         np.put_along_axis(whole, places.astype(np.int64), said, axis=1)
         said = whole
-    return completed(said).astype(np.float32)
-
-
-def completed(said: Float[np.ndarray, "n classes"]) -> Float[np.ndarray, "n classes"]:
-    """Rounded or cut-off probabilities as ones that sum to 1: what is missing is shared by those that are 0."""
-    missing = np.clip(1 - said.sum(1, keepdims=True), 0, 1)
-    silent = said == 0
-    count = silent.sum(1, keepdims=True)
-    whole = said + np.where(silent, missing / np.maximum(count, 1), 0)
-    return whole / whole.sum(1, keepdims=True)
+    return completed(torch.from_numpy(said), decimals=about.decimals).float().numpy()
 
 
 def _numbers(values: dict[str, Any], key: str, shape: tuple[int, ...]) -> np.ndarray:
