@@ -32,7 +32,7 @@ from dfml.zoo import Zoo, write_index
 from dfml.zoo.edit import set_aside
 from dfml.zoo_building.audit import audit
 
-sys.path.append(str(Path(__file__).parents[1] / "corrupted"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "corrupted"))
 
 from build import corrupt
 
