@@ -52,7 +52,7 @@ def ran(tmp_path_factory):
         for name, each in servers.items():
             paid = Zoo.open(folder / "zoo").teacher(name).teacher.paid
             with paid.alone():
-                counts[name] = (each.api.counts.images, len(paid))
+                counts[name] = (each.api.gate.counts.images, len(paid))
     return run, [str(w.message) for w in told], counts
 
 
@@ -86,10 +86,10 @@ def test_three_that_give_labels_alone_are_asked_so_often_as_their_budget_says(tm
             names = [f"class {(seed + k) % 4}" for k in range(3)]
             servers[f"box-{seed}"] = stack.enter_context(server(seed, names=names, answers="labels"))
             add_http(tmp_path / "zoo", servers[f"box-{seed}"].url, id=f"box-{seed}", shared_classes=True)
-        before = {name: each.api.counts.images for name, each in servers.items()}
+        before = {name: each.api.gate.counts.images for name, each in servers.items()}
         options = QUICK | {"method.questions": budget, "method.drawn": 16}
         run = train(tmp_path / "zoo", out=tmp_path / "run", recipe="black_box", steps=5, overrides=options)
-        paid = {name: each.api.counts.images - before[name] for name, each in servers.items()}
+        paid = {name: each.api.gate.counts.images - before[name] for name, each in servers.items()}
     assert paid == run.checkpoint["state"]["questions"]["asked"] == dict.fromkeys(servers, budget)
     lines = run.folder.metrics()
     assert [line["queries"] for line in lines] == [48, 48, 24, 0, 0]

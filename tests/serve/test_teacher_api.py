@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from dfml.errors import InputError
+from dfml.serve.gate import Rate
 from dfml.serve.http import check_guarded, listening
-from dfml.serve.teacher_api import Rate, TeacherApi
+from dfml.serve.teacher_api import TeacherApi
 from dfml.zoo.loaders.wire import MEDIA_TYPE, About, packed
 from dfml.zoo.views import BlackBox
 from http_servers import server
@@ -36,7 +37,7 @@ def test_it_answers_as_its_teacher_does_and_counts():
 def test_the_same_request_again_is_answered_and_not_counted_again():
     with server() as made:
         assert post(made, packed(IMAGES)).content == post(made, packed(IMAGES)).content
-        assert (made.api.counts.images, made.api.counts.repeated) == (3, 3)
+        assert (made.api.gate.counts.images, made.api.gate.counts.repeated) == (3, 3)
 
 
 def test_labels_and_the_largest_alone():
@@ -56,7 +57,7 @@ def test_without_the_key_nothing_is_said():
         for headers in ({}, {"Authorization": "Bearer other"}, {"Authorization": "sesam"}):
             assert post(made, packed(IMAGES), **headers).status_code == 401
             assert httpx2.get(f"{made.url}/info", headers=headers).status_code == 401
-        assert made.api.counts.images == 0
+        assert made.api.gate.counts.images == 0
         assert post(made, packed(IMAGES), Authorization="Bearer sesame").status_code == 200
     check_guarded("0.0.0.0", "sesame")
     check_guarded("127.0.0.1", "")
@@ -80,7 +81,7 @@ def test_what_is_too_much_or_no_image_is_refused_with_words(content, kind, statu
         assert said.status_code == status
         assert said.json()["error"]
         assert post(made, packed(IMAGES)).status_code == 200
-        assert (made.api.counts.images, made.api.counts.refused) == (3, 1)
+        assert (made.api.gate.counts.images, made.api.gate.counts.refused) == (3, 1)
 
 
 def test_a_body_without_a_length_is_read_no_further_than_allowed():
@@ -88,7 +89,7 @@ def test_a_body_without_a_length_is_read_no_further_than_allowed():
         endless = (b"x" * 1000 for _ in range(10_000))
         with suppress(httpx2.TransportError):  # the server may close while the rest is being sent
             assert post(made, endless).status_code == 413
-        assert made.api.counts.refused == 1
+        assert made.api.gate.counts.refused == 1
 
 
 def test_a_teacher_whose_answers_are_no_numbers_is_an_error_of_the_server():

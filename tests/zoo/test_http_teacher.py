@@ -38,7 +38,7 @@ def test_it_answers_as_the_teacher_does_on_images_of_bytes(tmp_path):
         wanted = made.teacher.answers(sent, "probabilities")
         torch.testing.assert_close(teacher.answers(IMAGES), wanted, rtol=0, atol=2e-4)
         assert torch.equal(teacher.answers(IMAGES, "labels"), teacher.answers(sent, "probabilities").argmax(-1))
-        assert made.api.counts.images == 7 + 1  # and the grey one, when it was added
+        assert made.api.gate.counts.images == 7 + 1  # and the grey one, when it was added
         for asked in (lambda: teacher.answers(IMAGES, "logits"), lambda: teacher.forward(IMAGES)):
             with pytest.raises(InputError, match="gives probabilities alone"):
                 asked()
@@ -66,7 +66,7 @@ def test_an_image_is_asked_once_whoever_asks_and_however_often(tmp_path):
         assert torch.equal(said[:7], said[7:].flip(0))
         other = Zoo.open(tmp_path / "zoo").teacher("t0")
         assert torch.equal(other.answers(twice, "probabilities"), said)
-        assert made.api.counts.images == 8
+        assert made.api.gate.counts.images == 8
     assert torch.equal(Zoo.open(tmp_path / "zoo").teacher("t0").answers(IMAGES, "probabilities"), said[:7])  # no server
 
 
@@ -75,7 +75,7 @@ def test_answers_that_are_lost_on_the_way_are_not_paid_twice(tmp_path):
         teacher = teacher_of(made, tmp_path)
         made.sick.illness = "lossy"
         teacher.answers(IMAGES)
-        assert (made.api.counts.images, made.api.counts.repeated) == (8, 7)
+        assert (made.api.gate.counts.images, made.api.gate.counts.repeated) == (8, 7)
 
 
 def test_a_call_that_fails_keeps_what_came_before(tmp_path):
@@ -93,10 +93,10 @@ def test_a_call_that_fails_keeps_what_came_before(tmp_path):
         with pytest.raises(NoAnswer, match="answers 500: oh no"):
             teacher.answers(IMAGES)
         made.sick.app, made.sick.illness = sound, None
-        paid = made.api.counts.images
+        paid = made.api.gate.counts.images
         assert paid >= 2 + 4
         teacher.answers(IMAGES)
-        assert made.api.counts.images == 2 + 7
+        assert made.api.gate.counts.images == 2 + 7
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_another_model_at_the_same_address_is_noticed_before_it_is_paid(tmp_path
     with pytest.raises(NoAnswer, match="another model"):
         Zoo.open(tmp_path / "zoo").teacher("t0").answers(IMAGES, "probabilities")
     other.down()
-    assert other.api.counts.images == 0
+    assert other.api.gate.counts.images == 0
     assert teacher.paid is not None
 
 
@@ -166,7 +166,7 @@ def test_the_budget_is_for_good_and_is_checked_before_asking(tmp_path):
         with pytest.raises(NoAnswer, match="1 images more than the 8 that were asked, of a budget of 8") as error:
             teacher.answers(torch.cat([IMAGES, NEW[:1]]))
         assert not error.value.comes_back
-        assert made.api.counts.images == 8
+        assert made.api.gate.counts.images == 8
         edit_card(tmp_path / "zoo", "t0", {"options.budget": 9})
         zoo = Zoo.open(tmp_path / "zoo")
         assert zoo.teacher("t0").answers(NEW[:1], "labels").shape == (1,)
@@ -246,9 +246,9 @@ def test_a_server_that_moves_is_the_same_model_to_runs(tmp_path):
         zoo = Zoo.open(tmp_path / "zoo")
         assert (zoo.hash, zoo.cards_hash) == (before.hash, before.cards_hash)
         assert torch.equal(zoo.teacher("t0").answers(IMAGES, "probabilities"), answers)
-        assert moved.api.counts.images == 0
+        assert moved.api.gate.counts.images == 0
         zoo.teacher("t0").answers(NEW, "labels")
-        assert moved.api.counts.images == len(NEW)
+        assert moved.api.gate.counts.images == len(NEW)
 
 
 def test_the_command_line_adds_an_address(tmp_path, capsys, monkeypatch):
@@ -291,7 +291,7 @@ def test_a_kill_at_any_moment_costs_nothing(tmp_path):
             child.wait()
         teacher.answers(images)
         sent = {row.tobytes() for row in (images * 255).round().to(torch.uint8).numpy()}
-        assert made.api.counts.images == len(sent) + 1
+        assert made.api.gate.counts.images == len(sent) + 1
         assert len(teacher.paid) == len(sent) + 1
 
 
@@ -301,7 +301,7 @@ def test_the_folder_of_the_answers_must_be_writable(tmp_path):
         teacher.paid.path = Path(tmp_path / "nowhere" / "t0.answers")
         with pytest.raises(InputError, match="cannot be written"):
             teacher.answers(IMAGES)
-        assert made.api.counts.images == 1
+        assert made.api.gate.counts.images == 1
 
 
 def test_an_audit_does_not_call_a_model_broken_whose_server_is_away(tmp_path, capsys):

@@ -12,7 +12,7 @@ from dfml.cli.answering import adapt, predict
 from dfml.cli.comparing import compare
 from dfml.cli.judging import evaluate_predictor, is_predictor
 from dfml.cli.reporting import report
-from dfml.cli.serving import serve_teacher
+from dfml.cli.serving import serve_predictor, serve_teacher
 from dfml.cli.sharing import export, push
 from dfml.cli.show import bar, console, say
 from dfml.cli.sources import data_glyphs, zoo_build, zoo_edit, zoo_list
@@ -190,6 +190,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "predict": predict,
     "export": export,
     "push": push,
+    "serve": serve_predictor,
     "serve-teacher": serve_teacher,
     "trust": trust,
 }

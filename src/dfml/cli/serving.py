@@ -61,7 +61,53 @@ def serve_teacher(
         try:
             serve(app, sock)
         finally:  # a signal is what ends it
-            counts = api.counts
+            counts = api.gate.counts
+            say(f"{counts.images} images in {counts.requests} requests, {counts.refused} of them refused")
+
+
+def serve_predictor(
+    predictor: Positional[Path],
+    /,
+    *,
+    learner: Path | None = None,
+    host: str = "127.0.0.1",
+    port: int = 8500,
+    key_file: Path | None = None,
+    rate: str | None = None,
+    max_bytes: int = 10_000_000,
+) -> None:
+    """Answer for images over HTTP by a predictor: label and probabilities; until it is stopped.
+
+    ``curl --data-binary @image.jpg http://127.0.0.1:8500/predict``. Also /health, /metrics for Prometheus and
+    /openapi.json, and with a learner POST /adapt, which makes a new predictor of a few images. Callers need a key where
+    there is one: in the environment variable DFML_SERVE_KEY, or in a file.
+
+    Args:
+        predictor: its folder, as `dfml adapt` writes it.
+        learner: a run, a learner's files or a zoo, that adapts to callers' tasks.
+        host: that is listened at; 0.0.0.0 lets other machines ask, with a key.
+        port: 0 lets the system choose.
+        key_file: holds the key.
+        rate: requests, as ``5/s`` or ``100/min``; more are sent away for a while.
+        max_bytes: of an image file.
+    """
+    from dfml.learners.predictor_file import load_predictor
+    from dfml.runs.load import load
+    from dfml.serve.http import address, check_guarded, listening, predictor_app, serve
+    from dfml.serve.predictor_api import PredictorApi
+
+    key = _key(key_file)
+    check_guarded(host, key)
+    adapting = load(learner) if learner else None
+    options = {"learner": adapting, "key": key, "rate": _per_second(rate), "max_bytes": max_bytes}
+    api = PredictorApi(load_predictor(predictor), **options)  # type: ignore[arg-type]
+    app = predictor_app(api)
+    with listening(host, port) as sock:
+        say(f"serving {visible(predictor)} at {address(sock)}{'' if key else ', without a key'}; Ctrl-C stops it")
+        try:
+            serve(app, sock)
+        finally:  # a signal is what ends it
+            counts = api.gate.counts
             say(f"{counts.images} images in {counts.requests} requests, {counts.refused} of them refused")
 
 

@@ -4,6 +4,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -47,16 +48,29 @@ def read_picture(path: Path, channels: int, *, side: int | None = None, ground: 
     Raises:
         InputError: not a readable image, one of too many pixels, one of more than 8 bits, or no such colour.
     """
-    check_ground(ground)
-    with _opened(path) as picture:
-        deep = picture.mode.startswith(DEEP)
-        if side is not None:
-            picture.draft(picture.mode, (2 * side, 2 * side))
-        _check_pixels(path, picture)
-        pixels = None if deep else picture_pixels(picture, channels, side=side, ground=ground)
-    if pixels is None:
-        raise InputError(f"{path}: more than 8 bits a channel", "8 bits a channel", "convert the image")
-    return pixels
+    with _opened(path, path) as picture:
+        return _decoded(picture, path, channels, side, ground)
+
+
+def decode_picture(content: bytes, channels: int, *, side: int, ground: str = GROUND) -> UInt8[Tensor, "c h w"]:
+    """The content of an image file; see `read_picture`.
+
+    Raises:
+        InputError: see there.
+    """
+    with _opened(BytesIO(content), "the image") as picture:
+        return _decoded(picture, "the image", channels, side, ground)
+
+
+def _decoded(
+    picture: Image.Image, name: object, channels: int, side: int | None, ground: str
+) -> UInt8[Tensor, "c h w"]:
+    if picture.mode.startswith(DEEP):
+        raise InputError(f"{name}: more than 8 bits a channel", "8 bits a channel", "convert the image")
+    if side is not None:
+        picture.draft(picture.mode, (2 * side, 2 * side))
+    _check_pixels(name, picture)
+    return picture_pixels(picture, channels, side=side, ground=ground)
 
 
 def picture_pixels(
@@ -80,17 +94,17 @@ def picture_size(path: Path) -> tuple[int, int]:
     Raises:
         InputError: not a readable image, or one beyond Pillow's limit.
     """
-    with _opened(path) as picture:
+    with _opened(path, path) as picture:
         return picture.size
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
+def _opened(file: Path | BytesIO, path: object) -> Iterator[Image.Image]:
     """Inside, a file that is missing, and what Pillow cannot read, is said of ``path``."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the error above its limit stays
-            with Image.open(regular(path, LARGEST_PICTURE)) as picture:
+            with Image.open(regular(file, LARGEST_PICTURE) if isinstance(file, Path) else file) as picture:
                 yield picture
     except Image.DecompressionBombError as error:
         raise InputError(
@@ -108,7 +122,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         ) from error
 
 
-def _check_pixels(path: Path, picture: Image.Image) -> None:
+def _check_pixels(path: object, picture: Image.Image) -> None:
     """Refuse, before it is decoded, what would take gigabytes: a file of a few kilobytes can hold any number of pixels.
 
     Of a JPEG the pixels count that are decoded, which are few where a small picture is wanted.

@@ -1,4 +1,4 @@
-"""A teacher as a web server (extra ``http``): the way from HTTP to `TeacherApi` and back."""
+"""Teachers and predictors as web servers (extra ``http``): from HTTP to `TeacherApi` and `PredictorApi`, and back."""
 
 import asyncio
 import socket
@@ -6,15 +6,19 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from typing import Any
 
 from dfml.errors import InputError
+from dfml.files import parse_json
 from dfml.nn.foreign.base import library
-from dfml.serve.teacher_api import Refusal, TeacherApi
+from dfml.serve.gate import Gate, Refusal
+from dfml.serve.predictor_api import SUPPORT, PredictorApi
+from dfml.serve.teacher_api import TeacherApi
 from dfml.zoo.loaders.wire import MEDIA_TYPE
 
 READ_SECONDS = 60.0  # that a request may take to arrive
-AT_ONCE = 64  # connections
+AT_ONCE = 256  # connections
 LOCAL = ("127.0.0.1", "localhost", "::1")
 
 
@@ -24,39 +28,108 @@ def web_app(api: TeacherApi) -> Any:
     Raises:
         InputError: fastapi is not installed.
     """
-    fastapi = library("fastapi", "http")
-    responses, pool = library("fastapi.responses", "http"), library("fastapi.concurrency", "http")
+    fastapi, pool = library("fastapi", "http"), library("fastapi.concurrency", "http")
     app = fastapi.FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
 
     async def info(request: Any) -> dict[str, Any]:
         return api.info()
 
     async def answers(request: Any) -> dict[str, Any]:
-        api.slow_down()
+        api.gate.slow_down()
         if request.headers.get("content-type") != MEDIA_TYPE:
             raise Refusal(415, f"a body of {MEDIA_TYPE} is wanted: uint8 [n, channels, height, width] by numpy.save")
-        content = await _body(request, api.largest)
+        content = await body(request, api.largest)
         return await pool.run_in_threadpool(api.answer, content)
 
-    def guarded(route: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        async def guard(request: Any) -> Any:
-            try:
-                api.admit(request.headers.get("authorization"))
-                return responses.JSONResponse(await route(request))
-            except Refusal as refusal:
-                api.refused()
-                headers = {"Retry-After": str(refusal.wait)} if refusal.wait else {}
-                return responses.JSONResponse({"error": refusal.why}, refusal.status, headers)
-
-        return guard
-
-    app.add_route("/info", guarded(info), methods=["GET"])
-    app.add_route("/answers", guarded(answers), methods=["POST"])
+    app.add_route("/info", guarded(api.gate, info), methods=["GET"])
+    app.add_route("/answers", guarded(api.gate, answers), methods=["POST"])
     return app
 
 
-async def _body(request: Any, largest: int) -> bytes:
-    """The body, read no further than it may be long, nor longer than it may take."""
+def predictor_app(api: PredictorApi) -> Any:
+    """Labels of image files, health, metrics and new predictors, as an ASGI application with its OpenAPI page.
+
+    Raises:
+        InputError: fastapi is not installed.
+    """
+    fastapi, pool = library("fastapi", "http"), library("fastapi.concurrency", "http")
+    responses = library("fastapi.responses", "http")
+    app = fastapi.FastAPI(title="dfml predictor", version=version("dfml"), docs_url=None, redoc_url=None)
+
+    async def predict(request: Any) -> Any:
+        api.gate.slow_down()
+        content = await body(request, api.max_bytes)
+        return await pool.run_in_threadpool(api.predict, request.path_params.get("name"), content)
+
+    async def adapt(request: Any) -> Any:
+        api.gate.slow_down()
+        content = await body(request, SUPPORT * api.max_bytes // 8)
+        return await pool.run_in_threadpool(api.adapt, support_of(content))
+
+    async def metrics(_: Any) -> Any:
+        return responses.PlainTextResponse(api.metrics())
+
+    async def health(_: Any) -> Any:
+        return responses.JSONResponse({"status": "ok", "classes": list(api.main.classifier.class_names)})
+
+    image = {
+        "requestBody": {"required": True, "content": {"image/*": {"schema": {"type": "string", "format": "binary"}}}}
+    }
+    app.add_api_route("/health", _route(health), methods=["GET"], summary="Whether it answers, and its classes")
+    app.add_api_route("/metrics", _route(metrics), methods=["GET"], summary="Counters, for Prometheus")
+    shown: dict[str, Any] = {"methods": ["POST"], "openapi_extra": image}
+    app.add_api_route("/predict", _route(guarded(api.gate, predict)), summary="Label of the image in the body", **shown)
+    asked = "Label of an image, by a predictor that was made here"
+    app.add_api_route("/predictors/{name}/predict", _route(guarded(api.gate, predict)), summary=asked, **shown)
+    wanted = 'A new predictor: {"classes": {"name": ["image file in base64", ...], ...}}'
+    app.add_api_route("/adapt", _route(guarded(api.gate, adapt)), methods=["POST"], summary=wanted)
+    return app
+
+
+def _route(answer: Callable[[Any], Any]) -> Callable[..., Any]:
+    """What FastAPI gives the request as it is."""
+    request = library("fastapi", "http").Request
+
+    async def route(request: Any) -> Any:
+        return await answer(request)
+
+    route.__annotations__ = {"request": request}
+    return route
+
+
+def support_of(content: bytes) -> dict[str, list[str]]:
+    """The classes of a request to adapt.
+
+    Raises:
+        Refusal: another thing than an object of lists of texts.
+    """
+    try:
+        classes = parse_json(content)["classes"]
+        if not all(isinstance(t, str) for files in classes.values() for t in files):
+            raise TypeError
+        return {str(name): list(files) for name, files in classes.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Refusal(400, 'a body {"classes": {"name": ["image file in base64", ...], ...}} is wanted') from error
+
+
+def guarded(gate: Gate, route: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """A route behind a gate: what it gives as JSON, or why there is no answer."""
+    responses = library("fastapi.responses", "http")
+
+    async def guard(request: Any) -> Any:
+        try:
+            gate.admit(request.headers.get("authorization"))
+            return responses.JSONResponse(await route(request))
+        except Refusal as refusal:
+            gate.refused()
+            headers = {"Retry-After": str(refusal.wait)} if refusal.wait else {}
+            return responses.JSONResponse({"error": refusal.why}, refusal.status, headers)
+
+    return guard
+
+
+async def body(request: Any, largest: int) -> bytes:
+    """The body of a request, read no further than it may be long, nor longer than it may take."""
     length = request.headers.get("content-length", "")
     if length.isdigit() and int(length) > largest:
         raise Refusal(413, f"{length} bytes; {largest} at most")

@@ -1,13 +1,9 @@
 """What a server of one teacher answers, without the network: keys, bounds, rate, counts, and rounded answers."""
 
 import hashlib
-import hmac
-import math
 import threading
-import time
 from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -16,74 +12,12 @@ from numpy import ndarray
 from torch import Tensor
 
 from dfml.errors import InputError
+from dfml.serve.gate import Gate, Refusal
 from dfml.zoo.loaders.wire import About, Malformed, Told, largest_request, unpacked
 from dfml.zoo.teacher import Teacher
 from dfml.zoo.views import ANSWERS
 
 REMEMBERED = 256  # requests whose answers are at hand where a caller lost them on the way
-
-
-class Refusal(Exception):
-    """A request that is not answered.
-
-    Args:
-        status: of HTTP.
-        why: for whoever asked.
-        wait: seconds to wait before the next.
-    """
-
-    def __init__(self, status: int, why: str, wait: int | None = None):
-        super().__init__(why)
-        self.status, self.why, self.wait = status, why, wait
-
-
-@dataclass
-class Counts:
-    """What a server was asked so far.
-
-    Args:
-        requests: of any kind.
-        images: that the teacher was asked about.
-        repeated: images of requests that came again and were answered from memory; not among ``images``.
-        refused: requests without an answer.
-    """
-
-    requests: int = 0
-    images: int = 0
-    repeated: int = 0
-    refused: int = 0
-
-
-@dataclass
-class Rate:
-    """A bucket of tokens: so many requests a second, and those of one second at once.
-
-    Args:
-        per_second: requests.
-        clock: in seconds.
-    """
-
-    per_second: float
-    clock: Callable[[], float] = time.monotonic
-    _left: float = field(init=False)
-    _at: float = field(init=False)
-
-    def __post_init__(self):
-        self._left, self._at = self._most, self.clock()
-
-    @property
-    def _most(self) -> float:
-        return max(1.0, self.per_second)
-
-    def wait(self) -> float:
-        """Take a token; or the seconds until there is one."""
-        now = self.clock()
-        self._left = min(self._most, self._left + (now - self._at) * self.per_second)
-        self._at = now
-        if self._left >= 1:
-            self._left -= 1
-            return 0.0
-        return (1 - self._left) / self.per_second
 
 
 class TeacherApi:
@@ -127,50 +61,20 @@ class TeacherApi:
         known = (card.id, card.sha256, card.class_names, *spec.shape)
         self.about = About(*known, answers, top, decimals)
         self.teacher, self.max_side, self.max_images = teacher, max_side, max_images
-        self.counts = Counts()
-        self._key = hashlib.sha256(key.encode()).digest() if key else None
-        self._rate = Rate(rate) if rate else None
+        self.gate = Gate(key, rate)
         self._memory: OrderedDict[bytes, dict[str, Any]] = OrderedDict()
-        self._lock, self._asking = threading.Lock(), threading.Lock()
+        self._asking = threading.Lock()
 
     @property
     def largest(self) -> int:
         """Bytes of a request."""
         return largest_request(self.max_images, self.max_side)
 
-    def admit(self, authorization: str | None) -> None:
-        """Count a request, and check its key.
-
-        Raises:
-            Refusal: a wrong key, or none.
-        """
-        with self._lock:
-            self.counts.requests += 1
-        given = (authorization or "").removeprefix("Bearer ").encode()
-        if self._key and not hmac.compare_digest(hashlib.sha256(given).digest(), self._key):
-            raise Refusal(401, "a key is wanted, as 'Authorization: Bearer KEY'")
-
-    def slow_down(self) -> None:
-        """Check the rate.
-
-        Raises:
-            Refusal: too many requests, and when the next is welcome.
-        """
-        with self._lock:
-            wait = self._rate.wait() if self._rate else 0.0
-        if wait:
-            raise Refusal(429, "too many requests", math.ceil(wait))
-
-    def refused(self) -> None:
-        """Count a request without an answer."""
-        with self._lock:
-            self.counts.refused += 1
-
     def info(self) -> dict[str, Any]:
         """What the model is, and how much it was asked."""
         bounds = {"max_images": self.max_images, "max_side": self.max_side}
-        with self._lock:
-            return self.about.to_dict() | bounds | {"asked": asdict(self.counts)}
+        with self.gate.lock:
+            return self.about.to_dict() | bounds | {"asked": asdict(self.gate.counts)}
 
     def answer(self, content: bytes) -> dict[str, Any]:
         """The answers to a request; the same request again is answered from memory, and costs the caller nothing.
@@ -181,16 +85,16 @@ class TeacherApi:
         name = hashlib.sha256(content).digest()
         with self._asking:
             if (known := self._memory.get(name)) is not None:
-                with self._lock:
-                    self.counts.repeated += len(known.get("labels", known.get("probabilities", ())))
+                with self.gate.lock:
+                    self.gate.counts.repeated += len(known.get("labels", known.get("probabilities", ())))
                 return known
             try:
                 images = unpacked(content, most=self.max_images, side=self.max_side)
             except Malformed as error:
                 raise Refusal(400, str(error)) from error
             said = self._ask(images)
-            with self._lock:
-                self.counts.images += len(images)
+            with self.gate.lock:
+                self.gate.counts.images += len(images)
             self._memory[name] = said
             if len(self._memory) > REMEMBERED:
                 self._memory.popitem(last=False)
