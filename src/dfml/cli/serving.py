@@ -3,13 +3,16 @@
 import os
 import re
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from tyro.conf import Positional
 
 from dfml.cli.show import say
 from dfml.errors import InputError
 from dfml.files import regular, visible
+
+if TYPE_CHECKING:
+    from dfml.serve.gate import Counts
 
 KEY = "DFML_SERVE_KEY"
 
@@ -46,7 +49,7 @@ def serve_teacher(
         max_side: of images in pixels.
         max_images: of a request.
     """
-    from dfml.serve.http import address, check_guarded, listening, serve, web_app
+    from dfml.serve.http import check_guarded, web_app
     from dfml.serve.teacher_api import TeacherApi
     from dfml.zoo import Zoo
 
@@ -55,14 +58,7 @@ def serve_teacher(
     teacher = Zoo.open(zoo).teacher(model)
     bounds = {"rate": _per_second(rate), "max_side": max_side, "max_images": max_images}
     api = TeacherApi(teacher, answers=answers, top=top, decimals=decimals, key=key, **bounds)  # type: ignore[arg-type]
-    app = web_app(api)
-    with listening(host, port) as sock:
-        say(f"serving {visible(model)} at {address(sock)}{'' if key else ', without a key'}; Ctrl-C stops it")
-        try:
-            serve(app, sock)
-        finally:  # a signal is what ends it
-            counts = api.gate.counts
-            say(f"{counts.images} images in {counts.requests} requests, {counts.refused} of them refused")
+    _serve(model, web_app(api), api.gate.counts, host, port, guarded=bool(key))
 
 
 def serve_predictor(
@@ -93,7 +89,7 @@ def serve_predictor(
     """
     from dfml.learners.predictor_file import load_predictor
     from dfml.runs.load import load
-    from dfml.serve.http import address, check_guarded, listening, predictor_app, serve
+    from dfml.serve.http import check_guarded, predictor_app
     from dfml.serve.predictor_api import PredictorApi
 
     key = _key(key_file)
@@ -101,13 +97,18 @@ def serve_predictor(
     adapting = load(learner) if learner else None
     options = {"learner": adapting, "key": key, "rate": _per_second(rate), "max_bytes": max_bytes}
     api = PredictorApi(load_predictor(predictor), **options)  # type: ignore[arg-type]
-    app = predictor_app(api)
+    _serve(predictor, predictor_app(api), api.gate.counts, host, port, guarded=bool(key))
+
+
+def _serve(name: object, app: Any, counts: "Counts", host: str, port: int, *, guarded: bool) -> None:
+    """Until a signal comes; what was asked is said at the end."""
+    from dfml.serve.http import address, listening, serve
+
     with listening(host, port) as sock:
-        say(f"serving {visible(predictor)} at {address(sock)}{'' if key else ', without a key'}; Ctrl-C stops it")
+        say(f"serving {visible(name)} at {address(sock)}{'' if guarded else ', without a key'}; Ctrl-C stops it")
         try:
             serve(app, sock)
         finally:  # a signal is what ends it
-            counts = api.gate.counts
             say(f"{counts.images} images in {counts.requests} requests, {counts.refused} of them refused")
 
 

@@ -1,14 +1,11 @@
 """Accuracy against what it cost, as a picture."""
 
-from io import BytesIO
-
 from matplotlib import colormaps
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
 from dfml.report.comparison import Comparison
-from dfml.runs.plots import tidy
+from dfml.runs.plots import png, tidy
 
 LEAST = 1.0  # second of training that a run is drawn at where it took less: the axis is logarithmic
 MARKS = "osD^vP*X"
@@ -39,5 +36,4 @@ def cost_plot(comparison: Comparison) -> bytes:
         tidy(axes, f"{shot}-shot, inductive", "seconds of training", "% correct")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(3, len(labels)), fontsize=8, frameon=False)
-    FigureCanvasAgg(figure).print_figure(content := BytesIO(), format="png", dpi=130, facecolor="white")
-    return content.getvalue()
+    return png(figure)

@@ -6,7 +6,6 @@ from tempfile import TemporaryDirectory
 
 import torch
 from jaxtyping import Float
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
@@ -17,7 +16,7 @@ from dfml.functional.drawing import dead_leaves
 from dfml.functional.kernel_alignment import kernel_alignment
 from dfml.learners.base import embed
 from dfml.randomness import Rng
-from dfml.runs.plots import contact_sheet, plot_curves, sheet_of, tidy
+from dfml.runs.plots import contact_sheet, plot_curves, png, sheet_of, tidy
 from dfml.runs.run import Run
 from dfml.runs.run_folder import RunFolder
 from dfml.training.bank import as_bytes
@@ -75,7 +74,7 @@ def agreement(run: Run) -> tuple[bytes, float] | None:
     figure.colorbar(shown, ax=axes, shrink=0.8)
     tidy(axes, f"alignment of {len(told)} teachers' answers", "teacher", "teacher")
     axes.grid(False)
-    return _png(figure), float((alike.sum() - len(told)) / (len(told) * (len(told) - 1)))
+    return png(figure), float((alike.sum() - len(told)) / (len(told) * (len(told) - 1)))
 
 
 def feature_map(run: Run, real: ImageSet) -> bytes | None:
@@ -101,7 +100,7 @@ def feature_map(run: Run, real: ImageSet) -> bytes | None:
         axes.scatter(own[:, 0], own[:, 1], s=7, alpha=0.6, linewidths=0, color=colour, label=name)
     axes.legend(fontsize=8, frameon=False)
     tidy(axes, "features of the learner", "first direction", "second direction")
-    return _png(figure)
+    return png(figure)
 
 
 def _leading(features: Float[Tensor, "n d"]) -> Float[Tensor, "n 2"]:
@@ -109,11 +108,6 @@ def _leading(features: Float[Tensor, "n d"]) -> Float[Tensor, "n 2"]:
     centred = features - features.mean(0)
     left, sizes, _ = torch.linalg.svd(centred, full_matrices=False)
     return left[:, :2] * sizes[:2]
-
-
-def _png(figure: Figure) -> bytes:
-    FigureCanvasAgg(figure).print_figure(content := BytesIO(), format="png", dpi=130, facecolor="white")
-    return content.getvalue()
 
 
 def told_of(run: Run, support: str | Path) -> list[tuple[bytes, str, list[tuple[str, float]]]]:

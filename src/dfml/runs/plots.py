@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,12 @@ def tidy(axes: Axes, title: str, x: str, y: str) -> None:
     axes.set_axisbelow(True)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
+
+
+def png(figure: Figure) -> bytes:
+    """A picture that is no file of its own."""
+    FigureCanvasAgg(figure).print_figure(content := BytesIO(), format="png", dpi=130, facecolor="white")
+    return content.getvalue()
 
 
 def _label(name: str) -> str:
