@@ -1,16 +1,17 @@
 """What the parts of consolidation are worth, and where the knowledge gets lost.
 
-    python reproduce/consolidation/run.py --zoo ZOO --data DATA [--cells NAME ...]
+    python reproduce/consolidation/run.py --zoo ZOO --data DATA [--cells NAME ...] [--no-flip] [--results FILE]
 
 A cell changes one thing of the cell ``recovered``: every teacher of the zoo answers on 12,800 recovered images,
 distorted and mixed as the recipe `best` does; a student learns the answers for 1,500 updates, as `Consolidate` does,
 and is judged on *validation* classes. Lines go to ``results.jsonl``; cells that it has are left alone. At the end the
-tables are printed.
+tables are printed. ``--no-flip`` is for images that a mirror makes another class of.
 """
 
 import argparse
 import copy
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache, lru_cache, partial
 from itertools import combinations
@@ -118,10 +119,10 @@ def noise(bench: "Bench", images: int) -> Tensor:
     return (0.5 + 0.25 * sum(F.interpolate(o, size, mode="bicubic") for o in octaves)).clamp(0, 1)
 
 
-def recovered(bench: "Bench", images: int, *, recovery: AbstractRecovery | None = None) -> Tensor:
+def recovered(bench: "Bench", images: int, *, by: Callable[..., AbstractRecovery] = MetaGenerator) -> Tensor:
     """What the meta-generator (or another recovery) shows while it learns, one teacher after the other."""
     zoo, labels = bench.zoo, torch.arange(5).repeat(PER_VISIT // 5)
-    recovery = recovery or MetaGenerator()
+    recovery = by(flip=bench.flip)
     state = recovery.init(zoo.canvas, Rng(0))
     shown = []
     for visit in range(images // PER_VISIT):
@@ -143,15 +144,15 @@ def late(bench: "Bench", images: int) -> Tensor:
 
 
 KINDS = {"noise": noise, "glyphs": glyphs, "recovered": recovered, "real": real, "late": late, "leaves": leaves}
-KINDS |= {f"bn-{w:g}": partial(recovered, recovery=MetaGenerator(bn_weight=w)) for w in (0.0, 0.3, 3.0)}
-KINDS["natural-start"] = partial(recovered, recovery=DeepInversion(start="natural", steps=66, lr=0.02))
+KINDS |= {f"bn-{w:g}": partial(recovered, by=partial(MetaGenerator, bn_weight=w)) for w in (0.0, 0.3, 3.0)}
+KINDS["natural-start"] = partial(recovered, by=partial(DeepInversion, start="natural", steps=66, lr=0.02))
 
 
 class Bench:
     """A zoo, data, and what cells share: the images of a kind, and teachers' answers on them."""
 
-    def __init__(self, zoo: Zoo, data: DataSplits):
-        self.zoo, self.data = zoo, data
+    def __init__(self, zoo: Zoo, data: DataSplits, *, flip: bool = True):
+        self.zoo, self.data, self.flip = zoo, data, flip
         self.images = cache(lambda kind, count: KINDS[kind](self, count))
         self.bank = lru_cache(1)(self._bank)
         self.bank_with_features = lru_cache(1)(lambda *of: with_features(self.bank(*of), zoo))
@@ -159,7 +160,7 @@ class Bench:
 
     def _bank(self, kind: str, count: int, distortion: float, mixed: float) -> AnswerBank:
         """All teachers' answers on the varied images."""
-        images = shift_and_flip(self.images(kind, count), Rng(0).generator("augment"))
+        images = shift_and_flip(self.images(kind, count), Rng(0).generator("augment"), flip=self.flip)
         images = distort_images(images, Rng(0).generator("distort"), strength=distortion)
         images = as_bytes(mix_images(images, Rng(0).generator("mix"), share=mixed))
         bank = AnswerBank(capacity=count, shape=tuple(images.shape[1:]), outputs=5 * len(self.zoo))
@@ -167,7 +168,7 @@ class Bench:
             bank.add(batch, torch.cat([self.zoo.teacher(i).answers(as_floats(batch)) for i in self.zoo.ids], -1))
         return bank
 
-    def image_facts(self, bank: AnswerBank) -> dict[str, float]:
+    def image_facts(self, bank: AnswerBank) -> dict[str, float | None]:
         """What teachers make of the images: how sure they are (mean highest probability), how often two that share
         classes prefer the same of these (percent), and how far the BatchNorm statistics are from their own.
         """
@@ -188,7 +189,7 @@ class Bench:
         sure = answers.unflatten(1, (-1, 5)).softmax(-1).amax(-1).mean()
         return {
             "sure": round(100 * float(sure), 1),
-            "agreement": round(100 * fmean(same), 1),
+            "agreement": round(100 * fmean(same), 1) if same else None,  # none share classes
             "statistics_distance": round(fmean(distances), 1),
         }
 
@@ -257,12 +258,14 @@ def joined(one: AnswerBank, other: AnswerBank) -> AnswerBank:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--zoo", required=True)
-    parser.add_argument("--data", required=True, type=Path)
+    parser.add_argument("--data", required=True)
     parser.add_argument("--cells", nargs="*", default=[*CELLS, "zoo"], choices=[*CELLS, "zoo"])
+    parser.add_argument("--no-flip", action="store_true")
+    parser.add_argument("--results", type=Path, default=HERE / "results.jsonl")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    zoo, path = Zoo.open(args.zoo), HERE / "results.jsonl"
-    bench = Bench(zoo, load_data(args.data))
+    zoo, path = Zoo.open(args.zoo), args.results
+    bench = Bench(zoo, load_data(args.data), flip=not args.no_flip)
     done = {json.loads(line)["cell"] for line in path.read_text().splitlines()} if path.exists() else set()
     for name in [n for n in args.cells if n not in done]:
         row: dict[str, Any] = {"cell": name, "split": "val", "zoo": zoo.hash}
