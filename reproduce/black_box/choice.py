@@ -139,7 +139,8 @@ def main() -> None:
         for row in evaluate_run(run, data, split="val", shots=SHOTS, transductive=False).results:
             kept = {key: row[key] for key in ("shot", "split", "episodes", "questions", "cpu_seconds", "commit")}
             lines.append({"schema": 1, "name": name, "zoo": zoo.hash, **kept, "accuracy": row["accuracy"]["inductive"]})
-        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+            with path.open("a") as file:  # others may write there, too
+                file.write(json.dumps(lines[-1]) + "\n")
     print("| row | 1-shot | 5-shot |\n|---|---|---|")
     for name in dict.fromkeys(line["name"] for line in lines):
         scores = [line["accuracy"] for line in lines if line["name"] == name]

@@ -59,8 +59,9 @@ def main() -> None:
     for name in args.rows:
         if any(line["name"] == name and line["split"] == args.split for line in lines):
             continue
-        lines += line_of(name, zoo, data, args.out, args.split)
-        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        lines += (new := line_of(name, zoo, data, args.out, args.split))
+        with path.open("a") as file:  # others may write there, too
+            file.writelines(json.dumps(line) + "\n" for line in new)
     print_table(lines)
     plot(lines)
 
