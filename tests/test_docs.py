@@ -15,8 +15,11 @@ from PIL import Image
 
 import foreign_models
 from dfml import save_learner
-from dfml.cli import main
+from dfml.cli import find_command, main
+from dfml.cli.commands import COMMANDS
 from dfml.learners import LEARNERS
+from dfml.recipes.options import recipe_names
+from dfml.runs.train import configure
 from foreign_models import CLASSES, Net
 from toys import toy_encoder
 
@@ -137,3 +140,62 @@ def test_every_block_on_a_task_of_ones_own_runs(page, tmp_path, monkeypatch, cap
         for line in block.strip().splitlines():
             assert main(shlex.split(line, comments=True)[1:]) == 0, f"{line}\n{capfd.readouterr().err}"
     assert Path("predictor/predictor.json").is_file()
+
+
+def documented():
+    """Every command line of every page, continued lines as one; optional parts and places to fill in are left out."""
+    for page in sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("[rb]e*/**/README.md")]):
+        if "zoos" in page.parts:
+            continue
+        for block in re.findall(r"```bash\n(.*?)```", page.read_text(encoding="utf-8"), re.S):
+            for line in block.replace("\\\n", " ").splitlines():
+                words = shlex.split(re.sub(r"\[|\]|<\(.*", " ", line), comments=True)
+                words = [w for w in words if w != "..."]
+                yield from ((page.relative_to(ROOT), each) for each in split_at(words, {"|", "&", "&&", ">", "source"}))
+
+
+def split_at(words, ends):
+    part = []
+    for word in [*words, next(iter(ends))]:
+        if word not in ends:
+            part.append(word)
+        elif part:
+            yield part
+            part = []
+
+
+DOCUMENTED = list(documented())
+
+
+def of(program):
+    return sorted({(str(page), *words[words.index(program) + 1 :]) for page, words in DOCUMENTED if program in words})
+
+
+@pytest.mark.parametrize("line", of("dfml"), ids=" ".join)
+def test_the_command_line_takes_what_is_documented(line, capsys):
+    found = find_command(list(line[1:]))
+    if found is None or "echo" in line:  # help; a method that another package brings
+        return
+    command, _, named = found
+    if command is COMMANDS["train"] and not named["resume"]:
+        overrides = {name: value for name, value in named["overrides"].items() if value not in ("DATA", "FOLDER")}
+        recipe = named["recipe"] if named["recipe"] in recipe_names() else None
+        configure(Path(), recipe=recipe, minutes=named["minutes"], steps=named["steps"], overrides=overrides)
+
+
+@pytest.mark.parametrize("line", of("python"), ids=" ".join)
+def test_scripts_are_there_and_know_their_options(line):
+    script, *given = line[1:]
+    if script.startswith("-"):  # a module, or a line of Python
+        return
+    text = (ROOT / script).read_text(encoding="utf-8")
+    for option in (word.partition("=")[0] for word in given if word.startswith("--")):
+        assert f'"{option}"' in text or f'"{option[2:]}"' in text, option
+
+
+def test_environment_variables_are_documented():
+    page = (ROOT / "docs" / "command_line.md").read_text(encoding="utf-8")
+    source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.py"))
+    names = set(re.findall(r"\bDFML_[A-Z_]+\b", source))
+    assert len(names) >= 3
+    assert not [name for name in names if f"`{name}`" not in page]

@@ -261,6 +261,9 @@ def test_pixels_are_bounded_before_they_are_decoded(tmp_path, save_image, monkey
         read_picture(tmp_path / "a/x.png", 3)
     monkeypatch.setenv("DFML_MOST_PIXELS", "1600")
     assert read_picture(tmp_path / "a/x.png", 3).shape == (3, 40, 40)
+    monkeypatch.setenv("DFML_MOST_PIXELS", "many")
+    with pytest.raises(InputError, match="DFML_MOST_PIXELS=many"):
+        read_picture(tmp_path / "a/x.png", 3)
     monkeypatch.delenv("DFML_MOST_PIXELS")
     Image.new("1", (13_000, 13_000)).save(tmp_path / "a/large.png")
     with pytest.raises(InputError, match="13,000 x 13,000 pixels"):

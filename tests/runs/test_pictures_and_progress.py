@@ -1,5 +1,7 @@
 import io
+from dataclasses import replace
 
+import pytest
 import torch
 from fakes import fake_config
 from PIL import Image
@@ -7,7 +9,7 @@ from rich.console import Console
 
 from dfml.runs.budget import Update
 from dfml.runs.plots import Sheet, contact_sheet, plot_curves
-from dfml.runs.progress import clock, console_progress, is_term
+from dfml.runs.progress import clock, console_progress, is_term, json_progress, tensorboard
 
 UPDATE = Update(
     30,
@@ -56,6 +58,30 @@ def test_a_bar_in_a_terminal():
     with console_progress(Console(file=out, force_terminal=True, width=160)) as progress:
         progress(UPDATE)
     assert "step 30/120" in out.getvalue()
+
+
+def test_json_has_an_object_a_step_and_one_a_note():
+    lines = []
+    told = json_progress(lines.append)
+    told(replace(UPDATE, metrics={}, notes=("twelve models answer",)))
+    told(replace(UPDATE, metrics={"class": float("nan")}))
+    assert lines[0] == {"note": "twelve models answer"}
+    assert lines[1]["step"] == 30
+    assert lines[1]["seconds_left"] == 180.0
+    assert lines[1]["pseudo_val"] == 61.0
+    assert lines[1]["class"] is None  # JSON knows no NaN
+
+
+def test_tensorboard_reads_what_was_written_and_forgets_steps_that_are_taken_again(tmp_path):
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator", exc_type=ImportError)
+    for steps in ((1, 2, 3), (2, 3)):  # stopped after the third, resumed from the first
+        with tensorboard(tmp_path / "run" / "tensorboard") as progress:
+            progress(replace(UPDATE, metrics={}))
+            for step in steps:
+                progress(replace(UPDATE, step=step, metrics={"class": step / 2 + len(steps)}))
+    written = events.EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    written.Reload()
+    assert [(e.step, e.value) for e in written.Scalars("class")] == [(1, 3.5), (2, 3.0), (3, 3.5)]
 
 
 def test_names_and_clock():

@@ -1,24 +1,28 @@
 """The commands; each imports what it needs, so that ``dfml --help`` is quick."""
 
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 from tyro.conf import Positional
 
 from dfml.cli.answering import adapt, predict
 from dfml.cli.comparing import compare
+from dfml.cli.completion import completion
 from dfml.cli.judging import evaluate_predictor, is_predictor
 from dfml.cli.reporting import report
 from dfml.cli.serving import serve_predictor, serve_teacher
 from dfml.cli.sharing import export, push
-from dfml.cli.show import bar, console, say
+from dfml.cli.show import bar, console, print_json, say
 from dfml.cli.sources import data_glyphs, zoo_build, zoo_edit, zoo_list
 from dfml.cli.sweeps import sweep
 from dfml.cli.zoos import trust, zoo_add, zoo_audit, zoo_inspect
 from dfml.errors import InputError
+
+if TYPE_CHECKING:
+    from dfml.runs.budget import OnProgress, Update
 
 
 def demo(*, out: Path = Path("demo"), full: bool = False) -> None:
@@ -43,6 +47,9 @@ def train(
     resume: bool = False,
     override: bool = False,
     show: bool = False,
+    quiet: bool = False,
+    json: bool = False,
+    tensorboard: bool = False,
     overrides: Annotated[Mapping[str, Any] | None, tyro.conf.Fixed, tyro.conf.Suppress] = None,
 ) -> None:
     """Turn a zoo into a few-shot learner, without data.
@@ -60,9 +67,11 @@ def train(
         resume: go on from the newest checkpoint in the run folder.
         override: with --resume, let options change hyper-parameters of the run; config.json notes it.
         show: print the resolved recipe and stop.
+        quiet: print nothing but warnings and errors.
+        json: print an object a line: of each step, of each note, and of the run at the end.
+        tensorboard: also write metrics to tensorboard in the run folder (extra ``tensorboard``).
     """
     from dfml.compute.fabric import is_first_process
-    from dfml.runs.progress import console_progress
     from dfml.runs.run_folder import RunFolder
     from dfml.runs.train import configure, train_configured
     from dfml.zoo import Zoo
@@ -74,15 +83,39 @@ def train(
         print(config.to_toml(), end="")
         return
     teachers = zoo or (RunFolder(out).about["zoo"]["path"] if resume and out else "glyphs")
-    first = is_first_process()
-    with console_progress(console) if first else nullcontext() as progress:
+    out, first = out or Path(), is_first_process()
+    board = out / "tensorboard" if tensorboard else None
+    with _progress(quiet, json, board) if first else nullcontext() as progress:
         run = train_configured(
-            config, Zoo.open(teachers), out=out or Path(), resume=resume, override=override, on_progress=progress
+            config, Zoo.open(teachers), out=out, resume=resume, override=override, on_progress=progress
         )
-    if not first:
+    if json and first:
+        print_json({"run": str(run.path), "pictures": str(run.folder.plots)})
+    if json or quiet or not first:
         return
     say(f"trained: {run.path}  (pictures in {run.folder.plots})")
     say(f"next:    dfml evaluate {run.path} --data DATA   |   dfml adapt {run.path} --support FOLDER --out PREDICTOR")
+
+
+@contextmanager
+def _progress(quiet: bool, json: bool, board: Path | None) -> "Iterator[OnProgress]":
+    """Everyone who wants to hear of a step."""
+    from dfml.runs.progress import console_progress, json_progress, tensorboard
+
+    with ExitStack() as stack:
+        hear: "list[OnProgress]" = []
+        if json:
+            hear.append(json_progress(print_json))
+        elif not quiet:
+            hear.append(stack.enter_context(console_progress(console)))
+        if board:
+            hear.append(stack.enter_context(tensorboard(board)))
+
+        def show(update: "Update") -> None:
+            for each in hear:
+                each(update)
+
+        yield show
 
 
 def evaluate(
@@ -193,4 +226,5 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "serve": serve_predictor,
     "serve-teacher": serve_teacher,
     "trust": trust,
+    "completion": completion,
 }

@@ -127,8 +127,10 @@ def _check_pixels(path: object, picture: Image.Image) -> None:
 
     Of a JPEG the pixels count that are decoded, which are few where a small picture is wanted.
     """
-    most = int(os.environ.get("DFML_MOST_PIXELS") or MOST_PIXELS)
-    width, height = picture.size
+    given = os.environ.get("DFML_MOST_PIXELS") or str(MOST_PIXELS)
+    if not given.isdecimal():
+        raise InputError(f"DFML_MOST_PIXELS={given}", "a number of pixels, 50000000 say", "correct it, or unset it")
+    most, (width, height) = int(given), picture.size
     if width * height > most:
         raise InputError(
             f"{path}: {width:,} x {height:,} pixels",

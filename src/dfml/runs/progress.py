@@ -1,13 +1,17 @@
-"""Progress of training on a console: a live line in a terminal, now and then a plain line elsewhere."""
+"""Progress of training: a live line in a terminal, now and then a plain line elsewhere; JSON; TensorBoard."""
 
+import math
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from dfml.files import printable
+from dfml.nn.foreign.base import library
 from dfml.runs.budget import OnProgress, Update
 
 PLAIN_SECONDS = 20.0  # between two plain lines
@@ -48,6 +52,53 @@ class PlainProgress:
         if now - self.last >= PLAIN_SECONDS or update.fraction >= 1:
             self.last = now
             self.console.print(f"{self.name}  {describe(update)}", highlight=False, soft_wrap=True)
+
+
+def json_progress(write: Callable[[Any], None]) -> OnProgress:
+    """An ``on_progress`` that writes an object a step, and one for each note."""
+
+    def show(update: Update) -> None:
+        for note in update.notes:
+            write({"note": note})
+        if update.metrics:  # after the first step
+            counts = {"step": update.step, "steps": update.options.steps, "fraction": update.fraction}
+            times = {"seconds": update.seconds, "seconds_left": update.seconds_left}
+            write(counts | times | {"images_per_second": update.images_per_second} | finite(update))
+
+    return show
+
+
+def finite(update: Update) -> dict[str, float | None]:
+    """Metrics of a step and of the last validation; None where JSON has no number."""
+    values = update.metrics | update.validation
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}
+
+
+@contextmanager
+def tensorboard(folder: Path) -> Iterator[OnProgress]:
+    """An ``on_progress`` that writes every metric for TensorBoard (extra ``tensorboard``).
+
+    Args:
+        folder: takes the events; made with the first of them.
+
+    Raises:
+        NotAtHand: TensorBoard is not installed.
+    """
+    board = library("torch.utils.tensorboard", "tensorboard")
+    with ExitStack() as stack:
+        writer: Any = None
+
+        def show(update: Update) -> None:
+            nonlocal writer
+            if not update.metrics:
+                return
+            if writer is None:  # a resumed run goes on from its checkpoint: what came after it is drawn anew
+                writer = stack.enter_context(board.SummaryWriter(str(folder), purge_step=update.step))
+            for name, value in (update.metrics | update.validation).items():
+                writer.add_scalar(name, value, update.step)
+            writer.add_scalar("images_per_second", update.images_per_second, update.step)
+
+        yield show
 
 
 def describe(update: Update) -> str:

@@ -10,7 +10,9 @@ from torch import nn
 
 from dfml.errors import InputError, NotAtHand
 
-PINS = dict.fromkeys(("http", "hub", "sklearn"), "constraints.txt")  # of extras that live in the core's own environment
+PINS = dict.fromkeys(
+    ("http", "hub", "sklearn", "tensorboard"), "constraints.txt"
+)  # of extras that live in the core's own environment
 Options = Mapping[str, Any]
 """Plain values of a model card."""
 
