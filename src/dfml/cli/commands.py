@@ -11,7 +11,7 @@ from tyro.conf import Positional
 from dfml.cli.answering import adapt, predict
 from dfml.cli.comparing import compare
 from dfml.cli.completion import completion
-from dfml.cli.judging import evaluate_predictor, is_predictor
+from dfml.cli.judging import evaluate_predictor, is_predictor, verify
 from dfml.cli.reporting import report
 from dfml.cli.serving import serve_predictor, serve_teacher
 from dfml.cli.sharing import export, push
@@ -217,6 +217,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "report": report,
     "sweep": sweep,
     "evaluate": evaluate,
+    "verify": verify,
     "compare": compare,
     "recover": recover,
     "adapt": adapt,

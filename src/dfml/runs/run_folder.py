@@ -34,6 +34,7 @@ from dfml.zoo import Zoo
 from dfml.zoo.store import EMBEDDED
 
 RUN_SCHEMA = 1
+BUDGETS = ("steps", "minutes")
 RESTORE = "undo the change; a wanted one is given to `dfml train --resume --override`, which notes it"
 
 
@@ -142,7 +143,8 @@ class RunFolder:
             )
         for part in (folder.path, folder.checkpoints.folder):
             clear_leftovers(part)
-        noted = [{"after": folder.step, "key": key, "old": old, "new": new} for key, old, new in folder.changes(config)]
+        changes = folder.changes(config) + folder.longer(config)
+        noted = [{"after": folder.step, "key": key, "old": old, "new": new} for key, old, new in changes]
         about = folder.about | {"recipe_hash": config.hash, "config": config.sections}
         if more := joined(zoo, there := folder.about["zoo"]):
             about["zoo"] = describe_zoo(zoo) | {"stages": [*there["stages"], more]}
@@ -164,6 +166,11 @@ class RunFolder:
         old, new = self.identity(), config.identity()
         open_here = {k for k, value in new.items() if value is None and k.endswith(".flip")}
         return [(k, old.get(k), new.get(k)) for k in sorted((old | new).keys() - open_here) if old.get(k) != new.get(k)]
+
+    def longer(self, config: Config) -> list[tuple[str, Any, Any]]:
+        """The budgets in which it differs, as `changes`: they may, but what a step does depends on them."""
+        pairs = [(f"run.{key}", getattr(self.config.run, key), getattr(config.run, key)) for key in BUDGETS]
+        return [(key, old, new) for key, old, new in pairs if old != new]
 
     def other_zoo(self, zoo: Zoo) -> list[str]:
         """Whether this is another zoo than that of the run, in words; one that models have joined is none."""
