@@ -118,7 +118,7 @@ def _again(run: Run, start: Path | None, steps: int) -> Finding:
         with suppress(Stopped):
             loop.run()
         now = {line["step"]: line for line in folder.metrics()}
-        differ = [step for step in range(first + 1, last + 1) if _said(now.get(step)) != _said(told.get(step))]
+        differ = [step for step in range(first + 1, last + 1) if not _alike(told.get(step), now.get(step))]
         kept = run.folder.checkpoints.folder / f"step-{last:08d}"
         made = folder.checkpoints.folder / kept.name
         if not differ and kept.is_dir() and not equal(load_tree(kept)["state"], load_tree(made)["state"]):
@@ -148,8 +148,11 @@ def _stopping(loop: Loop, last: int) -> OnProgress:
     return show
 
 
-def _said(line: dict[str, Any] | None) -> dict[str, Any] | None:
-    return line and {key: value for key, value in line.items() if key not in CLOCKS}
+def _alike(told: dict[str, Any] | None, now: dict[str, Any] | None) -> bool:
+    """Whether two lines of metrics say the same of all that both speak of: an older dfml may not have told as much."""
+    if told is None or now is None:
+        return False
+    return all(told[key] == now[key] for key in (told.keys() & now.keys()) - set(CLOCKS))
 
 
 def _elsewhere(folder: RunFolder) -> str:
