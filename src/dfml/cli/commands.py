@@ -12,6 +12,7 @@ from dfml.cli.answering import adapt, predict
 from dfml.cli.comparing import compare
 from dfml.cli.completion import completion
 from dfml.cli.judging import evaluate_predictor, is_predictor, verify
+from dfml.cli.privacy import audit_privacy
 from dfml.cli.reporting import report
 from dfml.cli.serving import serve_predictor, serve_teacher
 from dfml.cli.sharing import export, push
@@ -218,6 +219,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "sweep": sweep,
     "evaluate": evaluate,
     "verify": verify,
+    "audit-privacy": audit_privacy,
     "compare": compare,
     "recover": recover,
     "adapt": adapt,

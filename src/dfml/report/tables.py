@@ -12,6 +12,7 @@ from dfml.evaluation.score import Score
 from dfml.files import visible
 from dfml.report.comparison import Comparison
 from dfml.report.formats import columns
+from dfml.runs.privacy import Attack
 from dfml.runs.results import Evaluation
 
 HEADS = {"inductive": "inductive", "transductive": "transduct."}  # short, so that 80 columns hold the table
@@ -46,6 +47,18 @@ def score_table(evaluation: Evaluation, beside: Sequence[Evaluation] = ()) -> Ta
 
 def _cell(score: Score | None) -> str:
     return "-" if score is None else f"{score.mean:.1f} ± {score.ci95:.1f}"
+
+
+def privacy_table(attacks: Sequence[Attack]) -> Table:
+    """A line per attack; what tells more than chance is bold, controls are dim."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("attack", "area under curve", "found at 1 % false"):
+        table.add_column(name, justify="left" if name == "attack" else "right")
+    for attack in attacks:
+        cells = [f"{attack.area:.3f} ± {attack.ci95:.3f}", f"{100 * attack.found:.1f} %"]
+        style = "dim" if attack.control else "bold" if attack.tells else None
+        table.add_row(attack.name + (" (control)" if attack.control else ""), *cells, style=style)
+    return table
 
 
 WIDEST = 10  # classes of which a table shows what each was taken for
