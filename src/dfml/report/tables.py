@@ -110,7 +110,7 @@ def comparison_tables(comparison: Comparison) -> list[Table]:
     """Accuracies; what was compared; differences and costs: each in a table that 80 columns hold."""
     shown, tables = columns(comparison), []
     for block in dict.fromkeys(column.block for column in shown):
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
         table.add_column("recipe", overflow="fold", min_width=12)
         part = [column for column in shown if column.block == block]
         for column in part:
