@@ -1,21 +1,21 @@
 """A few-shot classifier for people who use scikit-learn and have no interest in meta-learning."""
 
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from dfml.data.as_given import images_as_given
 from dfml.data.pictures import GROUND
 from dfml.errors import InputError, NotAtHand
-from dfml.learners.base import AbstractLearner, embed
+from dfml.learners.base import AbstractLearner
 from dfml.learners.confidence import adapt_surely
+from dfml.learners.nearest import directions
+from dfml.learners.nearest import nearest as most_alike
 from dfml.learners.task_classifier import NONE, TaskClassifier, largest_spec
-from dfml.nn import Encoder
 from dfml.runs.load import load
 from dfml.runs.run import Run
 from dfml.zoo import Zoo
@@ -146,14 +146,10 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             Their indices [n, nearest], in the order in which they were given, and their similarities, from -1 to 1:
             the cosine of what the adapted networks see in both.
         """
-        encoders = cast(list[Encoder], list(self._checked().predictor_.encoders))
-        with torch.no_grad():
-            shown, known = (
-                torch.cat([F.normalize(embed(encoders, part), dim=-1) for part in images.split(128)])
-                for images in (self._images(X), self.support_)
-            )
-        similarity, index = (shown @ known.T).topk(min(nearest, len(known)))
-        return index.numpy(), similarity.clamp(-1, 1).numpy()
+        predictor = self._checked().predictor_
+        shown, known = (directions(predictor, images) for images in (self._images(X), self.support_))
+        index, similarity = most_alike(shown, known, nearest)
+        return index.numpy(), similarity.numpy()
 
     def to_predictor(self) -> TaskClassifier:
         """What `dfml.save_predictor` writes, and `dfml predict` and `dfml export` take."""

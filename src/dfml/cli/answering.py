@@ -77,16 +77,10 @@ def adapt(
 
 
 def _say_how_sure(classifier: "TaskClassifier") -> None:
-    from dfml.functional.intervals import wilson_interval
+    from dfml.learners.confidence import Confidence
 
-    found = classifier.about["confidence"]
-    if not found["images"]:
-        return
-    mean, low, high = wilson_interval(round(found["accuracy"] * found["images"] / 100), found["images"])
-    share = f"{mean:.0f} % of {found['images']} images (95 % interval {low:.0f} to {high:.0f})"
-    say(f"{share} classified rightly by a support without them")
-    if found["temperature"] != 1:
-        say(f"probabilities calibrated on these, with temperature {found['temperature']:.2f}")
+    for sentence in Confidence(**classifier.about["confidence"]).sentences():
+        say(sentence)
 
 
 def _zoo_of(run: Path) -> dict[str, Any]:

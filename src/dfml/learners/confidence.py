@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from dfml.errors import InputError
+from dfml.functional.intervals import wilson_interval
 from dfml.functional.temperature import calibration_error, temperature
 from dfml.learners.base import AbstractLearner, Predictor, embed, percent_right
 from dfml.learners.frozen import FrozenLearner
@@ -33,6 +34,15 @@ class Confidence:
     temperature: float = 1.0
     error_before: float | None = None
     error_after: float | None = None
+
+    def sentences(self) -> list[str]:
+        """What there is to say of it, for people."""
+        if self.accuracy is None:
+            return []
+        mean, low, high = wilson_interval(round(self.accuracy * self.images / 100), self.images)
+        share = f"{mean:.0f} % of {self.images} images (95 % interval {low:.0f} to {high:.0f})"
+        warm = [f"probabilities calibrated on these, with temperature {self.temperature:.2f}"]
+        return [f"{share} classified rightly by a support without them", *(warm if self.temperature != 1 else [])]
 
 
 @dataclass(frozen=True)

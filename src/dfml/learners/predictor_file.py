@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from dfml.data import load_support
@@ -41,6 +42,31 @@ def adapt_to_folder(
         InputError: fewer than two classes, a class without images, an unreadable image; see `adapt_surely`.
     """
     images, labels, names = load_support(support, largest_spec(learner.networks), ground=ground)
+    return adapt_to_images(learner, images, labels, names, calibrate=calibrate, reject=reject)
+
+
+def adapt_to_images(
+    learner: AbstractLearner,
+    images: Float[Tensor, "n c h w"],
+    labels: Int[Tensor, " n"],
+    names: Sequence[str],
+    *,
+    calibrate: bool = True,
+    reject: float | None = None,
+) -> TaskClassifier:
+    """A classifier for a new task, from images [n, channels, height, width] in [0, 1]; see `adapt_to_folder`.
+
+    Args:
+        learner: stays as it is.
+        images: the support.
+        labels: of the images, 0..way-1.
+        names: of the classes.
+        calibrate: as there.
+        reject: as there.
+
+    Raises:
+        InputError: see `adapt_surely` and `TaskClassifier`.
+    """
     sure = adapt_surely(learner, images, labels, calibrate=calibrate, reject=reject)
     shots = labels.bincount().tolist()
     about = {"made_by": learner.describe(), "shots": shots, "reject": reject, "confidence": asdict(sure.confidence)}

@@ -1,5 +1,6 @@
 """What a report shows of a run besides its numbers: what it recovered, learned and was told, as PNG pictures."""
 
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -37,19 +38,31 @@ def curves(run: Run) -> list[bytes]:
 
 def sheets(run: Run) -> dict[int, bytes]:
     """What some teachers' classes look like at each checkpoint that was kept, by step; none of a method without."""
-    shown = {}
-    for path in reversed(run.folder.checkpoints.paths()):
-        then = Run(RunFolder(run.path), run.zoo, checkpoint=path)
-        drawn = [
-            sheet_of(name, recovered, run.zoo.cards[name].class_names)
-            for name in run.zoo.ids[:TEACHERS]
-            for recovered in then.recovered(name)
-        ]
-        if drawn:
-            with TemporaryDirectory() as folder:
-                picture = contact_sheet(drawn, Path(folder) / "sheet.png", columns=8)
-                shown[then.state.step] = picture.read_bytes()
-    return shown
+    drawn = {step: sheet(as_of(run, step), run.zoo.ids[:TEACHERS]) for step in steps(run)}
+    return {step: picture for step, picture in drawn.items() if picture is not None}
+
+
+def steps(run: Run) -> list[int]:
+    """Those after which a checkpoint was kept, in their order."""
+    return sorted(int(path.name.removeprefix("step-")) for path in run.folder.checkpoints.paths())
+
+
+def as_of(run: Run, step: int) -> Run:
+    """The run as it was at one of its checkpoints."""
+    return Run(RunFolder(run.path), run.zoo, checkpoint=run.folder.checkpoints.folder / f"step-{step:08d}")
+
+
+def sheet(run: Run, teachers: Sequence[str]) -> bytes | None:
+    """What these teachers' classes look like; None of a method that recovers nothing."""
+    drawn = [
+        sheet_of(name, recovered, run.zoo.cards[name].class_names)
+        for name in teachers
+        for recovered in run.recovered(name)
+    ]
+    if not drawn:
+        return None
+    with TemporaryDirectory() as folder:
+        return contact_sheet(drawn, Path(folder) / "sheet.png", columns=8).read_bytes()
 
 
 def agreement(run: Run) -> tuple[bytes, float] | None:

@@ -17,7 +17,7 @@ from dfml.data.folders import to_spec
 from dfml.data.pictures import decode_picture
 from dfml.errors import InputError
 from dfml.learners.base import AbstractLearner
-from dfml.learners.confidence import adapt_surely
+from dfml.learners.predictor_file import adapt_to_images
 from dfml.learners.task_classifier import NONE, TaskClassifier, largest_spec
 from dfml.nn import InputSpec
 from dfml.serve.gate import Gate, Refusal
@@ -166,8 +166,7 @@ class PredictorApi:
             raise Refusal(400, "two classes at least, with an image each")
         stacked, y = torch.stack(images), torch.tensor(labels)
         with self._adapting:
-            sure = adapt_surely(self.learner, stacked, y)
-        made = Answers(TaskClassifier(sure.predictor, list(classes), shots=[len(f) for f in classes.values()]))
+            made = Answers(adapt_to_images(self.learner, stacked, y, list(classes)))
         name = sha256(stacked.numpy().tobytes() + repr((labels, list(classes))).encode()).hexdigest()[:16]
         with self._lock:
             replaced = [self._made.pop(name)] if name in self._made else []
