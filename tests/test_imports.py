@@ -26,6 +26,7 @@ LAYERS = (
     {"report"},
     {"estimator", "export", "hub"},
     {"serve"},
+    {"app"},
     {"cli"},
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names} | {"__main__": len(LAYERS)}

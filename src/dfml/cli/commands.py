@@ -14,7 +14,7 @@ from dfml.cli.completion import completion
 from dfml.cli.judging import evaluate_predictor, is_predictor, verify
 from dfml.cli.privacy import audit_privacy
 from dfml.cli.reporting import report
-from dfml.cli.serving import serve_predictor, serve_teacher
+from dfml.cli.serving import app, serve_predictor, serve_teacher
 from dfml.cli.sharing import export, push
 from dfml.cli.show import bar, console, print_json, say
 from dfml.cli.sources import data_glyphs, zoo_build, zoo_edit, zoo_list
@@ -228,6 +228,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "push": push,
     "serve": serve_predictor,
     "serve-teacher": serve_teacher,
+    "app": app,
     "trust": trust,
     "completion": completion,
 }

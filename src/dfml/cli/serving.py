@@ -3,6 +3,7 @@
 import os
 import re
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
 
 from tyro.conf import Positional
@@ -100,8 +101,46 @@ def serve_predictor(
     _serve(predictor, predictor_app(api), api.gate.counts, host, port, guarded=bool(key))
 
 
-def _serve(name: object, app: Any, counts: "Counts", host: str, port: int, *, guarded: bool) -> None:
-    """Until a signal comes; what was asked is said at the end."""
+def app(
+    learner: Positional[Path],
+    /,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8700,
+    key_file: Path | None = None,
+    max_bytes: int = 10_000_000,
+) -> None:
+    """Open a page for the browser: name classes, drop a few images of each, and ask about others; until it is stopped.
+
+    Nothing leaves this machine. The page asks for a key where there is one: in the environment variable DFML_SERVE_KEY,
+    or in a file.
+
+    Args:
+        learner: a run folder, a learner's files or a zoo, whose networks then all look at an image; or hf:OWNER/NAME.
+        host: that is listened at; 0.0.0.0 lets other machines ask, with a key.
+        port: 0 lets the system choose.
+        key_file: holds the key.
+        max_bytes: of an image file.
+    """
+    from dfml.app.learned import opened
+    from dfml.app.page import web_page
+    from dfml.hub import fetched
+    from dfml.nn.foreign.base import library
+    from dfml.runs.load import load
+    from dfml.serve.http import check_guarded
+
+    library("gradio", "app")  # before anything is read
+    key = _key(key_file)
+    check_guarded(host, key)
+    source = fetched(learner)
+    with TemporaryDirectory(prefix="dfml-app-") as place:  # what people drop is gone when the page is
+        os.environ["GRADIO_TEMP_DIR"] = place
+        page = web_page(load(source), Path(place), opened(source), key=key, max_bytes=max_bytes)
+        _serve(learner, page, None, host, port, guarded=bool(key))
+
+
+def _serve(name: object, app: Any, counts: "Counts | None", host: str, port: int, *, guarded: bool) -> None:
+    """Until a signal comes; what was asked is said at the end, where it was counted."""
     from dfml.serve.http import address, listening, serve
 
     with listening(host, port) as sock:
@@ -109,7 +148,8 @@ def _serve(name: object, app: Any, counts: "Counts", host: str, port: int, *, gu
         try:
             serve(app, sock)
         finally:  # a signal is what ends it
-            say(f"{counts.images} images in {counts.requests} requests, {counts.refused} of them refused")
+            if counts:
+                say(f"{counts.images} images in {counts.requests} requests, {counts.refused} of them refused")
 
 
 def _key(file: Path | None) -> str:

@@ -10,9 +10,8 @@ from torch import nn
 
 from dfml.errors import InputError, NotAtHand
 
-PINS = dict.fromkeys(
-    ("http", "hub", "sklearn", "tensorboard"), "constraints.txt"
-)  # of extras that live in the core's own environment
+OWN = ("app", "http", "hub", "sklearn", "tensorboard")  # extras that live in the core's own environment
+PINS = dict.fromkeys(OWN, "constraints.txt")
 Options = Mapping[str, Any]
 """Plain values of a model card."""
 
