@@ -28,6 +28,7 @@ test-vision: $(VISION)/bin/dfml
 	$(VISION)/bin/python -m pytest tests/vision tests/contracts/test_loaders.py tests/zoo tests/test_docs.py
 
 test-slow: $(BIN)/dfml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,app]"
 	$(BIN)/python -m pytest -m slow
 
 # Signals, kills and what is no file, at whole programs: docs/reliability.md.

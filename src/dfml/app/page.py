@@ -100,9 +100,8 @@ def _classify(gradio: Any, learner: AbstractLearner, place: Path) -> None:
             columns.append(column)
     add = gradio.Button("Add a class", size="sm")
     wants = gradio.Checkbox(label="An image may be of none of these classes")
-    share = gradio.Slider(
-        1, 30, value=5, step=1, visible=False, label="Percent of images of your classes that it may cost"
-    )
+    cost = "Percent of images of your own classes that may be turned away with them"
+    share = gradio.Slider(1, 30, value=5, step=1, visible=False, label=cost)
     go = gradio.Button("Adapt", variant="primary")
     said = gradio.HTML()
     with gradio.Column(visible=False) as asking:
@@ -142,7 +141,7 @@ def _classify(gradio: Any, learner: AbstractLearner, place: Path) -> None:
 
 
 def _images_field(gradio: Any, label: str) -> Any:
-    kinds = {"type": "filepath", "file_types": ["image"], "interactive": True}
+    kinds = {"type": "filepath", "file_types": ["image", ".heic", ".heif", ".avif"], "interactive": True}
     looks = {"show_label": False, "columns": 4, "object_fit": "cover", "buttons": [], "elem_classes": "images"}
     return gradio.Gallery(label=label, **kinds, **looks)
 

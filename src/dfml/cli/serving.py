@@ -129,9 +129,9 @@ def app(
     from dfml.runs.load import load
     from dfml.serve.http import check_guarded
 
-    library("gradio", "app")  # before anything is read
     key = _key(key_file)
     check_guarded(host, key)
+    library("gradio", "app")  # before anything is read
     source = fetched(learner)
     with TemporaryDirectory(prefix="dfml-app-") as place:  # what people drop is gone when the page is
         os.environ["GRADIO_TEMP_DIR"] = place

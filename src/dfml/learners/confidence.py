@@ -42,7 +42,7 @@ class Confidence:
         mean, low, high = wilson_interval(round(self.accuracy * self.images / 100), self.images)
         share = f"{mean:.0f} % of {self.images} images (95 % interval {low:.0f} to {high:.0f})"
         warm = [f"probabilities calibrated on these, with temperature {self.temperature:.2f}"]
-        return [f"{share} classified rightly by a support without them", *(warm if self.temperature != 1 else [])]
+        return [f"{share} classified rightly when left out", *(warm if self.temperature != 1 else [])]
 
 
 @dataclass(frozen=True)
