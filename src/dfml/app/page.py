@@ -30,7 +30,7 @@ USE = """Unpacked, it is a folder `predictor`: `dfml predict predictor PHOTOS` l
 
 
 def web_page(
-    learner: AbstractLearner, place: Path, learned: Learned | None = None, *, key: str = "", max_bytes: int = 10_000_000
+    learner: AbstractLearner, place: Path, learned: Learned | None = None, *, key: str = "", max_bytes: int = 50_000_000
 ) -> Any:
     """The page as an ASGI application.
 
@@ -141,9 +141,17 @@ def _classify(gradio: Any, learner: AbstractLearner, place: Path) -> None:
 
 
 def _images_field(gradio: Any, label: str) -> Any:
-    kinds = {"type": "filepath", "file_types": ["image", ".heic", ".heif", ".avif"], "interactive": True}
-    looks = {"show_label": False, "columns": 4, "object_fit": "cover", "buttons": [], "elem_classes": "images"}
-    return gradio.Gallery(label=label, **kinds, **looks)
+    return gradio.Gallery(
+        label=label,
+        show_label=False,
+        type="filepath",
+        file_types=["image", ".heic", ".heif", ".avif"],
+        interactive=True,
+        object_fit="cover",
+        allow_preview=False,
+        buttons=[],
+        elem_classes="images",
+    )
 
 
 def _show(gradio: Any, learned: Learned, tab: Any) -> None:

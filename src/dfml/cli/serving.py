@@ -108,7 +108,7 @@ def app(
     host: str = "127.0.0.1",
     port: int = 8700,
     key_file: Path | None = None,
-    max_bytes: int = 10_000_000,
+    max_bytes: int = 50_000_000,
 ) -> None:
     """Open a page for the browser: name classes, drop a few images of each, and ask about others; until it is stopped.
 
