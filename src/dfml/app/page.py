@@ -88,10 +88,9 @@ def _with_headers(app: Any) -> Any:
     return headed
 
 
-def _classify(gradio: Any, learner: AbstractLearner, place: Path) -> None:
-    """Fields for classes, a button that adapts to them, and a field for what is asked about."""
-    task, count = gradio.State(None), gradio.State(CLASSES)
-    columns, names, supports = [], [], []
+def _class_fields(gradio: Any) -> tuple[list[Any], list[Any]]:
+    """Fields for the names and the images of classes, of which more can be added."""
+    count, columns, names, supports = gradio.State(CLASSES), [], [], []
     with gradio.Row():
         for number in range(MOST_CLASSES):
             with gradio.Column(min_width=300, visible=number < CLASSES) as column:
@@ -99,6 +98,20 @@ def _classify(gradio: Any, learner: AbstractLearner, place: Path) -> None:
                 supports.append(_images_field(gradio, "A few images of it"))
             columns.append(column)
     add = gradio.Button("Add a class", size="sm")
+
+    def added(number: int) -> Sequence[Any]:
+        shown = min(number + 1, MOST_CLASSES)
+        fields = (gradio.Column(visible=i < shown) for i in range(MOST_CLASSES))
+        return shown, gradio.Button(interactive=shown < MOST_CLASSES), *fields
+
+    add.click(added, count, [count, add, *columns], show_progress="hidden", api_visibility="private")
+    return names, supports
+
+
+def _classify(gradio: Any, learner: AbstractLearner, place: Path) -> None:
+    """Classes, a button that adapts to them, and a field for what is asked about."""
+    task = gradio.State(None)
+    names, supports = _class_fields(gradio)
     wants = gradio.Checkbox(label="An image may be of none of these classes")
     cost = "Percent of images of your own classes that may be turned away with them"
     share = gradio.Slider(1, 30, value=5, step=1, visible=False, label=cost)
@@ -123,17 +136,15 @@ def _classify(gradio: Any, learner: AbstractLearner, place: Path) -> None:
         return made, _html("task", sentences=made.sentences()), gradio.Column(visible=True), str(path)
 
     def answered(made: Task | None, images: Any) -> str:
+        if not images:
+            return ""
+        if made is None:  # one of many who use the page, and not lately
+            return _html("task", problems=["Your classes are no longer kept here: press Adapt again."])
         try:
-            return _html("task", answers=ask(made, _paths(images))) if made and images else ""
+            return _html("task", answers=ask(made, _paths(images)))
         except Unfit as error:
             return _html("task", problems=error.problems)
 
-    def added(number: int) -> Sequence[Any]:
-        shown = min(number + 1, MOST_CLASSES)
-        fields = (gradio.Column(visible=i < shown) for i in range(MOST_CLASSES))
-        return shown, gradio.Button(interactive=shown < MOST_CLASSES), *fields
-
-    add.click(added, count, [count, add, *columns], show_progress="hidden", api_visibility="private")
     wants.change(lambda on: gradio.Slider(visible=on), wants, share, show_progress="hidden", api_visibility="private")
     going = go.click(adapted, [wants, share, *names, *supports], [task, said, asking, download], api_name="adapt")
     going.then(answered, [task, queries], answers, api_visibility="private")
