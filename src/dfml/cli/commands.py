@@ -10,7 +10,7 @@ from tyro.conf import Positional
 
 from dfml.cli.answering import adapt, predict
 from dfml.cli.comparing import compare
-from dfml.cli.completion import completion
+from dfml.cli.completion import script
 from dfml.cli.judging import evaluate_predictor, is_predictor, verify
 from dfml.cli.privacy import audit_privacy
 from dfml.cli.reporting import report
@@ -203,6 +203,15 @@ def recover(
 
     paths = Run.open(run, zoo=zoo).recover(out, teachers=teachers)
     say(f"written: {len(paths)} pictures, among them {paths[-1]}")
+
+
+def completion(shell: Positional[Literal["bash", "zsh", "fish"]], /) -> None:
+    """Print what makes a shell complete commands and options: ``source <(dfml completion bash)``.
+
+    Args:
+        shell: the shell that reads it.
+    """
+    print(script(COMMANDS, shell), end="")
 
 
 COMMANDS: dict[str, Callable[..., None]] = {

@@ -4,8 +4,6 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Literal
 
-from tyro.conf import Positional
-
 Commands = Mapping[str, Callable[..., None]]
 
 BASH = """\
@@ -64,14 +62,3 @@ def _fish(commands: Commands, first: list[str], second: Mapping[str, list[str]])
         seen = "; and ".join(f"__fish_seen_subcommand_from {word}" for word in name.split())
         lines += [f'complete -c dfml -n "{seen}" -l {option[2:]}\n' for option in options_of(command)]
     return lines
-
-
-def completion(shell: Positional[Literal["bash", "zsh", "fish"]], /) -> None:
-    """Print what makes a shell complete commands and options: ``source <(dfml completion bash)``.
-
-    Args:
-        shell: the shell that reads it.
-    """
-    from dfml.cli.commands import COMMANDS
-
-    print(script(COMMANDS, shell), end="")
