@@ -3,8 +3,9 @@
     python reproduce/recovery_frontier/lattice.py --zoo reproduce/zoos/cifar_fs_conv4 --data DATA
 
 For each way of doubling in the meta-generator: 60 visits to 20 models, then 100 images of each of 10. Energy is that of
-grey images under a Hann window, at 0.40 to 0.46 and from 0.46 cycles a pixel on, as a multiple of that of 1,000 images of the
-validation classes, which only this measurement sees. *Statistics distance* as in the other table. Lines go to ``lattice.jsonl``.
+grey images under a Hann window, at 0.40 to 0.46 and from 0.46 cycles a pixel on, as a multiple of that of 1,000 images
+of the validation classes, which only this measurement sees. *Statistics distance* is that of the other table. Lines go
+to ``lattice.jsonl``.
 """
 
 import argparse
