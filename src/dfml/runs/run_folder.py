@@ -70,12 +70,6 @@ class RunFolder:
     def _sections(self) -> Sections:
         try:
             return upgraded(self.about["config"])
-        except (KeyError, TypeError, AttributeError) as error:
-            raise InputError(
-                f"{self.path / 'config.json'}: not the configuration of a run ({type(error).__name__}: {error})",
-                "config.json as dfml wrote it",
-                COPY,
-            ) from error
         except InputError as error:
             made_by = self.versions
             version = f"dfml {made_by.get('dfml')} at commit {made_by.get('commit')}"
@@ -83,6 +77,12 @@ class RunFolder:
                 f"{self.path}: trained by {version} with {error.given}",
                 error.wanted,
                 error.do,
+            ) from error
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise InputError(
+                f"{self.path / 'config.json'}: not the configuration of a run ({type(error).__name__}: {error})",
+                "config.json as dfml wrote it",
+                COPY,
             ) from error
 
     @classmethod
