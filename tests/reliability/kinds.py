@@ -78,7 +78,7 @@ def _of_a_run(run: Path) -> list[Kind]:
     def opened():
         folder = RunFolder(run)
         about = {key: folder.about.get(key) for key in ("schema", "recipe", "recipe_hash", "config", "zoo", "changes")}
-        return about, folder.threads, folder.identity(), folder.versions["torch"]
+        return about, folder.threads, folder.identity(), folder.versions.get("torch")
 
     def judged():
         (one,) = read_judged([run])

@@ -4,15 +4,9 @@ import re
 
 import pytest
 from damage import damages, try_all
-from kinds import kinds
 
 SILENT = {"JPEG picture": r"bit|byte|cut", "metrics.jsonl": r"cut to \d+"}
 """What may pass unnoticed, as docs/reliability.md says: a JPEG has no checksums, and a log may end at any line."""
-
-
-@pytest.fixture(scope="module")
-def every_kind(place, tmp_path_factory):
-    return kinds(place, tmp_path_factory.mktemp("made"))
 
 
 def damage_all(every_kind, most: int) -> None:
@@ -25,16 +19,10 @@ def damage_all(every_kind, most: int) -> None:
         assert not [bad for bad in outcomes.bad if not re.match(allowed, bad)]
 
 
-@pytest.fixture(autouse=True)
-def no_waiting(monkeypatch):
-    """Files of a learner are read again after a while where they do not fit each other."""
-    monkeypatch.setattr("time.sleep", lambda seconds: None)
-
-
-def test_a_damage_is_named_or_without_effect(every_kind):
+def test_a_damage_is_named_or_without_effect(every_kind, no_waiting):
     damage_all(every_kind, 16)
 
 
 @pytest.mark.reliability
-def test_a_damage_at_a_thousand_places_is_named_or_without_effect(every_kind):
+def test_a_damage_at_a_thousand_places_is_named_or_without_effect(every_kind, no_waiting):
     damage_all(every_kind, 1000)
