@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 VISION := .venv-vision
 
-.PHONY: demo test test-slow reliability test-vision bench bench-long docs lint format clean
+.PHONY: demo test test-slow reliability fuzz test-vision bench bench-long docs lint format clean
 
 $(BIN)/dfml: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -31,9 +31,14 @@ test-slow: $(BIN)/dfml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,app]"
 	$(BIN)/python -m pytest -m slow
 
-# Signals, kills and what is no file, at whole programs: docs/reliability.md.
+# Signals, kills, damaged files and disks that fail: docs/reliability.md.
 reliability: $(BIN)/dfml
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m reliability tests/reliability
+
+# Hostile inputs to every parser, MINUTES of them; says how many were tried.
+MINUTES ?= 30
+fuzz: $(BIN)/dfml
+	OMP_NUM_THREADS=1 PYTHONPATH=tests:tests/integration $(BIN)/python tests/reliability/fuzz.py --minutes $(MINUTES)
 
 # Speed, side by side, in under ten minutes on 2 cores; with DATA=... also what recovered images teach.
 bench: $(BIN)/dfml

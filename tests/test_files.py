@@ -1,4 +1,5 @@
 import contextlib
+import errno
 import json
 import os
 import subprocess
@@ -200,3 +201,12 @@ def test_a_new_folder_takes_away_what_a_killed_process_left_of_it(tmp_path):
         (tmp_path / name).mkdir()
     write_folder(tmp_path / "step-1", {"a": Path.touch})
     assert sorted(p.name for p in tmp_path.iterdir()) == [".writing-step-2-4711", "step-1"]
+
+
+def test_a_disk_too_full_for_the_name_of_whoever_locks_a_folder_is_named(tmp_path, monkeypatch):
+    def full():
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("dfml.files._user", full)
+    with pytest.raises(InputError, match=r"\.lock: cannot be written \(No space"), locked(tmp_path, "training"):
+        pass

@@ -105,10 +105,14 @@ def unsealed(values: Mapping[str, Any], path: Path, do: str) -> dict[str, Any]:
     """The values of a file without their checksum; one that has none is taken as it is (older, or written by hand).
 
     Raises:
-        InputError: they are not what was sealed.
+        InputError: they are not what was sealed, or hold NaN, which no file of JSON can.
     """
     bare = {key: value for key, value in values.items() if key != SEAL}
-    if SEAL in values and values[SEAL] != content_hash(bare):
+    try:
+        found = content_hash(bare)
+    except ValueError as error:
+        raise InputError(f"{path}: NaN or infinity in it", "numbers that JSON knows, or null", do) from error
+    if values.get(SEAL, found) != found:
         raise InputError(
             f"{path}: changed since it was written: its seal does not fit", "the file as dfml wrote it", do
         )
@@ -247,9 +251,10 @@ def locked(folder: Path, what: str) -> Iterator[None]:
                 "wait for that process or stop it; it may be on another machine",
             )
         since = datetime.now(UTC).isoformat(timespec="seconds")
-        file.truncate(0)
-        file.write(f"{_user()}, process {os.getpid()} on {platform.node()}, {what} since {since}\n")
-        file.flush()
+        with writing(path):
+            file.truncate(0)
+            file.write(f"{_user()}, process {os.getpid()} on {platform.node()}, {what} since {since}\n")
+            file.flush()
         try:
             yield
         finally:

@@ -111,3 +111,13 @@ def test_unwritable(random_set, tmp_path):
     part = random_set("x", ["a"])
     with pytest.raises(InputError, match="cannot be written"):
         write_npz(DataSplits("x", part, part, part), tmp_path / "file")
+
+
+def test_an_array_whose_head_says_less_than_there_is_is_refused(tmp_path):
+    images, names = np.zeros((4, 2, 2, 1), np.uint8), np.array(["a", "b"])
+    np.savez(tmp_path / "x.npz", images=images, labels=np.array([0, 1, 0, 1]), class_names=names)
+    content = (tmp_path / "x.npz").read_bytes()
+    assert content.count(b"'shape': (4, 2, 2, 1)") == 1
+    (tmp_path / "x.npz").write_bytes(content.replace(b"'shape': (4, 2, 2, 1)", b"'shape': (4, 1, 1, 1)"))
+    with pytest.raises(InputError, match="Bad CRC-32"):
+        read_npz(tmp_path / "x.npz")

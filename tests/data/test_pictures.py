@@ -276,3 +276,13 @@ def test_a_pipe_or_device_is_no_picture(tmp_path):
     for name in ("x.png", "y.png"):
         with pytest.raises(InputError, match="no regular file"):
             read_picture(tmp_path / name, 3)
+
+
+def test_a_png_whose_pixels_were_damaged_is_refused_at_its_last_byte_too(tmp_path):
+    path = tmp_path / "a.png"
+    Image.fromarray(np.arange(192, dtype=np.uint8).reshape(8, 8, 3)).save(path)
+    content = bytearray(path.read_bytes())
+    content[content.index(b"IEND") - 9] ^= 1  # before its length and the checksum of the pixels
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"a\.png: not a readable image"):
+        read_picture(path, 3)

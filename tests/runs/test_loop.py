@@ -1,3 +1,4 @@
+import errno
 import os
 import signal
 
@@ -6,6 +7,7 @@ import torch
 from fakes import FakeMethod, FakeZoo, fake_config
 from test_checkpoint import same
 
+from dfml.files import read_json
 from dfml.methods import Consolidate
 from dfml.recipes.options import RunOptions
 from dfml.recipes.resolving import resolve
@@ -130,3 +132,15 @@ def test_a_short_run_by_time_says_so_too_unless_it_is_stopped_to_go_on(tmp_path,
 @pytest.mark.parametrize("recipe", ["best", "fast"])
 def test_no_recipe_of_consolidation_is_told_to_be_too_short(recipe):
     assert resolve(recipe).run.steps >= 2 * Consolidate.least_steps
+
+
+def test_a_learner_that_could_not_be_written_is_written_when_the_run_goes_on(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("dfml.runs.loop.save_learner", full)
+        with pytest.raises(OSError, match="No space"):
+            run(tmp_path / "run", steps=3)
+    folder = run(tmp_path / "run", resume=True, steps=3)
+    assert read_json(folder.path / "learner.json")["about"]["step"] == 3

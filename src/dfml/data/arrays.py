@@ -1,6 +1,7 @@
 """Image sets as ``.npz`` files: ``images`` uint8 [n, size, size, c], ``labels`` int64 [n], ``class_names`` strings."""
 
 from pathlib import Path
+from zipfile import ZipFile
 
 import numpy as np
 import torch
@@ -12,17 +13,38 @@ from dfml.files import LARGEST, regular
 LAYOUT = "images uint8 [n, size, size, c] with 1 or 3 channels, labels integers [n], class_names strings"
 
 
+def whole_array(archive: ZipFile, name: str) -> np.ndarray:
+    """An array of an ``.npz`` file, its checksum compared.
+
+    numpy stops reading where the array's head says that it ends, so that a head that was damaged goes unnoticed.
+
+    Raises:
+        KeyError: no such array.
+        ValueError: not as it was written, or of Python objects; zipfile and zlib raise errors of their own, too.
+    """
+    with archive.open(f"{name}.npy") as file:
+        array = np.lib.format.read_array(file, allow_pickle=False)
+        if file.read(1):
+            raise ValueError(f"{name} is longer than it says")
+    return array
+
+
+def array_names(archive: ZipFile) -> list[str]:
+    """Of an ``.npz`` file."""
+    return [name.removesuffix(".npy") for name in archive.namelist()]
+
+
 def _read(path: Path) -> dict[str, np.ndarray]:
     try:
-        with np.load(regular(path, LARGEST), allow_pickle=False) as file:
-            missing = [key for key in ("images", "labels", "class_names") if key not in file.files]
+        with ZipFile(regular(path, LARGEST)) as file:
+            missing = [key for key in ("images", "labels", "class_names") if key not in array_names(file)]
             if missing:
                 raise InputError(
-                    f"{path}: arrays {', '.join(sorted(file.files)) or '(none)'}; no {', '.join(missing)}",
+                    f"{path}: arrays {', '.join(sorted(array_names(file))) or '(none)'}; no {', '.join(missing)}",
                     LAYOUT,
                     "write it with np.savez_compressed(path, images=..., labels=..., class_names=...)",
                 )
-            return {key: file[key] for key in ("images", "labels", "class_names")}
+            return {key: whole_array(file, key) for key in ("images", "labels", "class_names")}
     except InputError:
         raise
     except Exception as error:  # a broken file can make numpy, zipfile and zlib raise nearly anything

@@ -48,6 +48,7 @@ def read_picture(path: Path, channels: int, *, side: int | None = None, ground: 
     Raises:
         InputError: not a readable image, one of too many pixels, one of more than 8 bits, or no such colour.
     """
+    _check_sums(path, path)
     with _opened(path, path) as picture:
         return _decoded(picture, path, channels, side, ground)
 
@@ -58,6 +59,7 @@ def decode_picture(content: bytes, channels: int, *, side: int, ground: str = GR
     Raises:
         InputError: see there.
     """
+    _check_sums(BytesIO(content), "the image")
     with _opened(BytesIO(content), "the image") as picture:
         return _decoded(picture, "the image", channels, side, ground)
 
@@ -120,6 +122,13 @@ def _opened(file: Path | BytesIO, path: object) -> Iterator[Image.Image]:
         raise InputError(
             f"{path}: not a readable image ({error})", "a whole image file", "replace or remove the file"
         ) from error
+
+
+def _check_sums(file: Path | BytesIO, path: object) -> None:
+    """Refuse a PNG whose checksums do not fit: Pillow does not ask for those of the pixels when it decodes them."""
+    with _opened(file, path) as picture:
+        if picture.format == "PNG":
+            picture.verify()
 
 
 def _check_pixels(path: object, picture: Image.Image) -> None:

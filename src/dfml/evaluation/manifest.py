@@ -5,12 +5,14 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from zipfile import ZipFile
 
 import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from dfml.data.arrays import whole_array
 from dfml.data.image_set import ImageSet
 from dfml.episode import EpisodeIndices, sample_indices
 from dfml.errors import InputError
@@ -120,9 +122,9 @@ class Manifest:
             InputError: not such a file, or its indices do not match its hash.
         """
         try:
-            with np.load(regular(path, LARGEST), allow_pickle=False) as file:
-                values = json.loads(str(file["header"]))
-                support, query = (torch.from_numpy(file[k].astype(np.int64)) for k in ("support", "query"))
+            with ZipFile(regular(path, LARGEST)) as file:
+                values = json.loads(str(whole_array(file, "header")))
+                support, query = (torch.from_numpy(whole_array(file, k).astype(np.int64)) for k in ("support", "query"))
             schema, recorded = values.pop("schema"), values.pop("hash")
             manifest = Manifest(**values, support=support, query=query)
         except Exception as error:  # numpy and zipfile raise many kinds on a damaged file

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dfml.errors import InputError
-from dfml.files import read_json
+from dfml.files import read_json, unsealed
 from dfml.runs.per_episode import PerEpisode, read_per_episode
 from dfml.runs.results import RESULT_SCHEMA
 from dfml.runs.run_folder import RunFolder
@@ -78,7 +78,7 @@ def _read(path: Path) -> JudgedRun:
             f"{path}: not evaluated (no {file.name})", "runs that were", f"dfml evaluate {path} --data DATA"
         )
     try:
-        values = read_json(file)
+        values = unsealed(read_json(file), file, f"dfml evaluate {path} --data DATA")
         if values["schema"] != RESULT_SCHEMA:
             raise ValueError(f"schema {values['schema']!r}, not {RESULT_SCHEMA}")
         results = {int(row["shot"]): row for row in values["results"]}
@@ -87,7 +87,9 @@ def _read(path: Path) -> JudgedRun:
             raise ValueError(f"no {missing[0]}")
         if not results:
             raise ValueError("no rows")
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except InputError:
+        raise
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(
             f"{file}: not a result ({type(error).__name__}: {error})",
             "what `dfml evaluate` writes",

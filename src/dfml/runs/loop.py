@@ -159,8 +159,8 @@ class Loop:
         self.totals.peak_memory_mb = max(self.totals.peak_memory_mb, peak_memory_mb())
         self.totals.load = load_average()
         progress = {"totals": asdict(self.totals), "validation": self.validation, "stages": len(self.folder.stages)}
+        self._save_learner(state)  # first: a checkpoint on disk means that its learner is there
         self.folder.checkpoints.save(state.step, {"step": state.step, "state": state.state_dict()} | progress)
-        self._save_learner(state)
 
     def _save_learner(self, state: AbstractState) -> None:
         """What the run is for, in files that need neither the run nor its zoo."""

@@ -1,6 +1,7 @@
 """A run's accuracy in every episode, beside its ``result.json``, so that differences to other runs can be paired."""
 
 import hashlib
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -72,12 +73,14 @@ def write_per_episode(run: Path, scores: Mapping[int, Mapping[str, Score]]) -> s
 
 
 def read_per_episode(run: Path, sha256: str | None) -> dict[tuple[int, str], PerEpisode]:
-    """By shot and kind; empty where there is none, or another than the result's, as after a stopped evaluation."""
+    """By shot and kind; empty where there is none, or with a warning where it is another than the result's."""
     path = run / PER_EPISODE
     if sha256 is None or not path.is_file():
         return {}
     content = regular(path, LARGEST).read_bytes()
     if hashlib.sha256(content).hexdigest() != sha256:
+        told = f"{path}: not what result.json names: an evaluation was stopped, or it was changed; nothing is paired"
+        warnings.warn(told, stacklevel=2)
         return {}
     with np.load(BytesIO(content), allow_pickle=False) as file:
         arrays = {tuple(name.split()): torch.from_numpy(file[name]) for name in file.files}

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from dfml.errors import InputError
-from dfml.files import visible, writing
+from dfml.files import visible, write_atomic
 from dfml.recovery import Recovered
 from dfml.runs.progress import is_term
 
@@ -150,10 +150,11 @@ def _save(figure: Figure, path: Path, dpi: int = 130) -> Path:
     Raises:
         InputError: it cannot be written, or its ending is of no kind of picture.
     """
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            FigureCanvasAgg(figure).print_figure(path, dpi=dpi, facecolor="white", bbox_inches="tight", pad_inches=0.1)
-        except ValueError as error:
-            raise InputError(f"{path}: {error}", "a picture's ending, .png say", "change the name") from error
+    content, kind = BytesIO(), path.suffix.removeprefix(".") or "png"
+    canvas = FigureCanvasAgg(figure)
+    try:
+        canvas.print_figure(content, dpi=dpi, format=kind, facecolor="white", bbox_inches="tight", pad_inches=0.1)
+    except ValueError as error:
+        raise InputError(f"{path}: {error}", "a picture's ending, .png say", "change the name") from error
+    write_atomic(path, content.getvalue())
     return path

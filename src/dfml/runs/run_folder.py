@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import subprocess
 import warnings
 from collections.abc import Callable, Mapping
@@ -21,6 +22,7 @@ from dfml.files import (
     sealed,
     to_json,
     unsealed,
+    without_nan,
     write_atomic,
     write_folder,
     writing,
@@ -35,6 +37,7 @@ from dfml.zoo.store import EMBEDDED
 
 RUN_SCHEMA = 1
 BUDGETS = ("steps", "minutes")
+COPY = "copy it again, or train anew"
 RESTORE = "undo the change; a wanted one is given to `dfml train --resume --override`, which notes it"
 
 
@@ -67,19 +70,19 @@ class RunFolder:
     def _sections(self) -> Sections:
         try:
             return upgraded(self.about["config"])
-        except (KeyError, TypeError, AttributeError) as error:
-            raise InputError(
-                f"{self.path / 'config.json'}: not the configuration of a run ({type(error).__name__}: {error})",
-                "config.json as dfml wrote it",
-                "copy it again, or train anew",
-            ) from error
         except InputError as error:
-            made_by = self._read("versions.json")
+            made_by = self.versions
             version = f"dfml {made_by.get('dfml')} at commit {made_by.get('commit')}"
             raise InputError(
                 f"{self.path}: trained by {version} with {error.given}",
                 error.wanted,
                 error.do,
+            ) from error
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise InputError(
+                f"{self.path / 'config.json'}: not the configuration of a run ({type(error).__name__}: {error})",
+                "config.json as dfml wrote it",
+                COPY,
             ) from error
 
     @classmethod
@@ -99,7 +102,7 @@ class RunFolder:
         parts: dict[str, Callable[[Path], object]] = {
             "checkpoints": partial(Path.mkdir, exist_ok=True),
             "plots": partial(Path.mkdir, exist_ok=True),
-            "versions.json": partial(write_atomic, content=to_json(versions(config.run.threads))),
+            "versions.json": partial(write_atomic, content=to_json(sealed(versions(config.run.threads)))),
             "config.json": partial(write_atomic, content=to_json(sealed(about))),
         }
         try:
@@ -209,11 +212,20 @@ class RunFolder:
     @property
     def threads(self) -> int:
         """The number of CPU threads that the run was started with; another number gives other bits."""
-        return int(self._read("versions.json").get("threads", 1))
+        threads = self.versions.get("threads", 1)
+        if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
+            where = self.path / "versions.json"
+            raise InputError(f"{where}: threads is {threads!r}", "a number of CPU threads", COPY)
+        return threads
+
+    @property
+    def versions(self) -> dict[str, Any]:
+        """What the run was started with; see `versions`."""
+        return unsealed(self._read("versions.json"), self.path / "versions.json", COPY)
 
     def log(self, line: dict[str, Any]) -> None:
         """Append one line to ``metrics.jsonl``."""
-        append_line(self.path / "metrics.jsonl", {"schema": RUN_SCHEMA} | line)
+        append_line(self.path / "metrics.jsonl", sealed(without_nan({"schema": RUN_SCHEMA} | line)))
 
     def metrics(self) -> list[dict[str, Any]]:
         """All lines that can be read, in order; the others are named in a warning and left in the file."""
@@ -223,20 +235,24 @@ class RunFolder:
         return [line for _, line in lines if line is not None]
 
     def rewind(self, step: int) -> None:
-        """Forget the lines after ``step``, which will be made again; those that cannot be read stay."""
-        kept = [text for text, line in self._metrics_lines() if line is None or line["step"] <= step]
+        """Forget the lines after ``step``, which will be made again; those that cannot be read stay.
+
+        But not a last one that was cut short, as by a kill.
+        """
+        lines = [(text, line) for text, line in self._metrics_lines() if line is not None or text.endswith(b"\n")]
+        kept = [text.removesuffix(b"\n") for text, line in lines if line is None or line["step"] <= step]
         write_atomic(self.path / "metrics.jsonl", b"".join(text + b"\n" for text in kept))
 
     def _metrics_lines(self) -> list[tuple[bytes, dict[str, Any] | None]]:
-        """Each line with what it says, None where it cannot be read. A last line that was cut short is no line."""
+        """Each line, line break and all, with what it says; None where it cannot be read."""
         path = self.path / "metrics.jsonl"
-        *whole, last = path.read_bytes().split(b"\n") if path.exists() else [b""]
-        lines = [(text, _metrics_line(text)) for text in [*whole, last]]
-        return lines if lines[-1][1] is not None else lines[:-1]
+        content = path.read_bytes() if path.exists() else b""
+        return [(text, _metrics_line(text)) for text in re.findall(rb"[^\n]*\n|[^\n]+", content)]
 
     def write_result(self, result: dict[str, Any]) -> Path:
         """Write ``result.json``."""
-        write_atomic(self.path / "result.json", to_json(result))
+        values = parse_json(to_json(result))  # as they are read, so that the seal fits
+        write_atomic(self.path / "result.json", to_json(sealed(values)))
         return self.path / "result.json"
 
     def _read(self, name: str) -> dict[str, Any]:
@@ -254,7 +270,8 @@ class RunFolder:
 def _metrics_line(text: bytes) -> dict[str, Any] | None:
     try:
         line = parse_json(text)
-    except ValueError:  # no JSON, or no UTF-8
+        line = unsealed(line, Path("metrics.jsonl"), "") if isinstance(line, dict) else line
+    except ValueError:  # no JSON, no UTF-8, or not as it was written
         return None
     if not isinstance(line, dict) or not isinstance(line.get("step"), int) or isinstance(line["step"], bool):
         return None

@@ -13,7 +13,7 @@ from dfml.compute.local import start_executor
 from dfml.data import load_split
 from dfml.errors import InputError
 from dfml.evaluation.evaluate import check_disjoint
-from dfml.files import parse_json, regular, write_atomic
+from dfml.files import parse_json, regular, sealed, unsealed, without_nan, write_atomic
 from dfml.runs.results import evaluate_run
 from dfml.runs.run import Run
 from dfml.runs.run_folder import describe_zoo
@@ -24,6 +24,7 @@ from dfml.zoo import Zoo
 
 SWEEP_SCHEMA = 1
 LINES = "sweep.jsonl"
+REMAKE = "remove it: runs that ended are read from their folders and judged again"
 Line = dict[str, Any]
 
 
@@ -163,15 +164,18 @@ def _rank(line: Line) -> tuple[bool, float, str]:
 def _read(out: Path) -> dict[str, Line]:
     path = out / LINES
     try:
-        lines = [parse_json(text) for text in regular(path).read_bytes().splitlines()] if path.exists() else []
+        texts = regular(path).read_bytes().splitlines() if path.exists() else []
+        lines = [unsealed(parse_json(text), path, REMAKE) for text in texts]
         return {line["name"]: line for line in lines if (out / line["name"] / "config.json").exists()}
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except InputError:
+        raise
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(
             f"{path}: not the lines of a sweep ({type(error).__name__}: {error})",
             "the file as the sweep wrote it",
-            "remove it: runs that ended are read from their folders and judged again",
+            REMAKE,
         ) from error
 
 
 def _write(out: Path, lines: Mapping[str, Line]) -> None:
-    write_atomic(out / LINES, "".join(json.dumps(line) + "\n" for line in lines.values()).encode())
+    write_atomic(out / LINES, "".join(json.dumps(sealed(without_nan(line))) + "\n" for line in lines.values()).encode())

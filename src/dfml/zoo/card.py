@@ -146,7 +146,10 @@ class ModelCard:
         Raises:
             InputError: see `read`.
         """
-        stored_hash, values = _hash(values), dict(values)
+        try:
+            stored_hash, values = _hash(values), dict(values)
+        except ValueError as error:  # NaN
+            raise _no_card(path, error) from error
         schema = values.pop("schema", None)
         if schema not in (1, 2, CARD_SCHEMA):
             raise InputError(f"{path}: schema {schema!r}", f"schema {CARD_SCHEMA}", "rebuild the zoo with this dfml")

@@ -9,6 +9,7 @@ import hashlib
 import os
 import struct
 import threading
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -88,11 +89,17 @@ class PaidAnswers:
         if whole < end:
             file.truncate(whole)
         file.seek(self._read)
+        damaged = 0
         while self._read < whole:
             record = _exactly(file, self._size)
             if record[-CHECK:] == _check(record[:-CHECK]):
                 self._at.setdefault(record[:KEY], self._read)
+            else:
+                damaged += 1
             self._read += self._size
+        if damaged:
+            told = f"{self.path}: {damaged} answers are damaged, and will be asked for again where they are needed"
+            warnings.warn(told, stacklevel=2)
 
     def add(self, keys: Sequence[bytes], answers: Float[np.ndarray, "n numbers"]) -> None:
         """Keep answers; on the disk when this returns. Only inside of `alone`.
