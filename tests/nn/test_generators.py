@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from dfml.nn.generators import (
+    FALLS,
     GENERATORS,
     PixelShuffleGenerator,
     _double,
@@ -47,7 +48,7 @@ def test_sub_pixel_filters_do_what_interpolation_and_a_convolution_would():
     torch.manual_seed(0)
     weight, x = torch.randn(5, 6, 3, 3), torch.randn(2, 6, 6, 7)
     doubled = torch.nn.functional.pixel_shuffle(
-        torch.nn.functional.conv2d(x, behind_interpolation(weight), padding=1), 2
+        torch.nn.functional.conv2d(x, behind_interpolation(weight, torch.tensor(FALLS)), padding=1), 2
     )
     large = torch.nn.functional.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
     wanted = torch.nn.functional.conv2d(large, weight, padding=1)
@@ -57,7 +58,7 @@ def test_sub_pixel_filters_do_what_interpolation_and_a_convolution_would():
 
 def test_no_filter_of_the_last_doubling_can_draw_a_lattice_where_an_image_is_flat():
     torch.manual_seed(0)
-    filters = behind_interpolation(torch.randn(5, 6, 3, 3)).sum((2, 3)).unflatten(0, (5, 4))
+    filters = behind_interpolation(torch.randn(5, 6, 3, 3), torch.tensor(FALLS)).sum((2, 3)).unflatten(0, (5, 4))
     torch.testing.assert_close(filters, filters[:, :1].expand_as(filters))
 
 

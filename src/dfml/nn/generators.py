@@ -49,6 +49,14 @@ class PublishedGenerator(nn.Module):
         return self.layers(x)[..., : self.size, : self.size]
 
 
+# Where each tap of a 3 x 3 filter at twice the resolution falls among three pixels, [row or column of the pair, tap,
+# pixel], by bilinear interpolation: a tap a quarter of a pixel from one pixel is three quarters that one.
+FALLS = (
+    ((0.75, 0.25, 0.0), (0.25, 0.75, 0.0), (0.0, 0.75, 0.25)),
+    ((0.25, 0.75, 0.0), (0.0, 0.75, 0.25), (0.0, 0.25, 0.75)),
+)
+
+
 class PixelShuffleGenerator(nn.Module):
     """A cheap generator: wide convolutions run below full resolution and PixelShuffle does the upsampling.
 
@@ -73,6 +81,8 @@ class PixelShuffleGenerator(nn.Module):
         self.up2, self.norm2 = nn.Conv2d(64, 32 * 4, 3, padding=1, bias=False), _norm(32)
         self.up3 = nn.Conv2d(32, 12, 3, padding=1)
         self.last = nn.Conv2d(12, channels, 3, padding=1)
+        self.falls: Tensor
+        self.register_buffer("falls", torch.tensor(FALLS), persistent=False)
         for layer in (self.up1, self.up2):
             with torch.no_grad():
                 layer.weight.copy_(layer.weight[::4].repeat_interleave(4, 0))
@@ -83,25 +93,20 @@ class PixelShuffleGenerator(nn.Module):
         x = F.leaky_relu(self.norm1(_double(self.up1.weight, None, self.norm(x))), 0.2)
         x = F.leaky_relu(self.norm2(_double(self.up2.weight, None, x)), 0.2)
         bias = self.up3.bias.repeat_interleave(4)  # type: ignore[union-attr]
-        x = F.leaky_relu(_double(behind_interpolation(self.up3.weight), bias, x), 0.2)
+        x = F.leaky_relu(_double(behind_interpolation(self.up3.weight, self.falls), bias, x), 0.2)
         return self.last(x).sigmoid()[..., : self.size, : self.size]
 
 
-# Where each tap of a 3 x 3 filter at twice the resolution falls among three pixels, [row or column of the pair, tap,
-# pixel], by bilinear interpolation: a tap a quarter of a pixel from one pixel is three quarters that one.
-FALLS = (
-    ((0.75, 0.25, 0.0), (0.25, 0.75, 0.0), (0.0, 0.75, 0.25)),
-    ((0.25, 0.75, 0.0), (0.0, 0.75, 0.25), (0.0, 0.25, 0.75)),
-)
-
-
-def behind_interpolation(weight: Float[Tensor, "o i 3 3"]) -> Float[Tensor, "o4 i 3 3"]:
+def behind_interpolation(weight: Float[Tensor, "o i 3 3"], falls: Float[Tensor, "2 3 3"]) -> Float[Tensor, "o4 i 3 3"]:
     """Sub-pixel filters that do what doubling an image by bilinear interpolation and then ``weight`` would.
 
     Four filters for each of ``weight``, in the order of `torch.nn.functional.pixel_shuffle`. Where an image is flat all
     four give the same, so no lattice can appear there; and nothing is computed at the higher resolution.
+
+    Args:
+        weight: filters at twice the resolution.
+        falls: see `FALLS`.
     """
-    falls = torch.tensor(FALLS, dtype=weight.dtype, device=weight.device)
     return torch.einsum("oiab,pay,qbx->opqiyx", weight, falls, falls).flatten(0, 2)
 
 
