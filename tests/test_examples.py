@@ -22,6 +22,7 @@ def test_an_example_is_short(script):
     assert len((EXAMPLES / script).read_text(encoding="utf-8").splitlines()) <= 60
 
 
+@pytest.mark.slow
 def test_train_and_predict(tmp_path):
     shown = run("train_and_predict.py", tmp_path, "--steps", "3", "--updates", "40", "--out", "run")
     right, asked = map(int, re.search(r"(\d+) of (\d+) right", shown).groups())

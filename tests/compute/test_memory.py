@@ -24,6 +24,7 @@ print(round(statistics.median(five_steps() for _ in range(9))))  # the heap grow
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
 def test_a_training_step_takes_the_memory_that_the_one_before_left():
     def faults(call):

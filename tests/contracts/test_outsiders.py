@@ -102,6 +102,7 @@ def test_what_another_package_announces_is_held_to_the_contracts(site):
     assert sum("plain" in line for line in passed) >= 10, passed
 
 
+@pytest.mark.slow
 def test_the_newcomer_s_method_and_recovery_train_on_the_newcomer_s_models(site, tmp_path):
     run(site, "-c", ZOO, folder=tmp_path)
     words = ["-m", "dfml", "train", "--method", "echo", "--recovery", "climb", "--zoo", "zoo", "--out", "run"]

@@ -23,6 +23,7 @@ def test_a_second_device_gives_the_numbers_of_the_cpu_and_is_seldom_waited_for(r
     assert second["writes"] == []
 
 
+@pytest.mark.slow
 def test_a_teacher_trained_on_a_second_device_is_that_of_the_cpu():
     cpu, second = run_script("second_device.py", "zoo", "-", "glyphs")
     assert second["metrics"] == cpu["metrics"]

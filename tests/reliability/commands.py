@@ -66,9 +66,9 @@ def free(name: str, zoo: Path, steps: int) -> Command:
     return train(name, zoo, ["--recipe", "free", *options(FREE), "--method.flip", "true"], steps)
 
 
-def consolidation() -> Command:
+def consolidation(zoo: Path) -> Command:
     settings = ["--recipe", "fast", *options(CONSOLIDATE), "--method.flip", "true"]
-    return train("train (consolidation of glyphs)", "glyphs", settings, steps=3)
+    return train("train (consolidation)", zoo, settings, steps=3)
 
 
 def zoo_build(data: Path) -> Command:

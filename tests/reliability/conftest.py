@@ -41,7 +41,7 @@ def known(place, forks) -> dict[str, Command]:
     made = (
         quick,
         commands.free("train (one step)", place / "zoo", 1),
-        commands.consolidation(),
+        commands.consolidation(place / "zoo"),
         commands.zoo_build(place / "data"),
         commands.evaluate(run, place / "data"),
         commands.adapt(run, place / "data"),

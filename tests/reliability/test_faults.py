@@ -64,7 +64,7 @@ def test_a_fault_at_every_writing_call(forks, known, name):
 
 
 @pytest.mark.reliability
-@pytest.mark.parametrize("name", ["train (free)", "train (consolidation of glyphs)", "zoo build", "evaluate", "export"])
+@pytest.mark.parametrize("name", ["train (free)", "train (consolidation)", "zoo build", "evaluate", "export"])
 def test_a_kill_at_any_moment_or_inside_of_a_write_is_gone_on_from_to_the_same_bits(forks, known, name):
     command, drawn = known[name], random.Random(name)
     whole, calls = reference(forks, command)
