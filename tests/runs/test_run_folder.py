@@ -183,6 +183,7 @@ def test_a_new_folder_is_whole_or_not_there(tmp_path, monkeypatch):
         (lambda about: about["config"].pop("method"), "not the configuration of a run"),
         (lambda about: about["config"]["run"].update(step=3), "step: Extra inputs"),
         (lambda about: about["config"].pop("run"), "KeyError: 'run'"),
+        (lambda about: about["config"].update(run="fast"), "not the configuration of a run"),
     ],
 )
 def test_a_misspelt_key_is_named(tmp_path, change, said):

@@ -354,6 +354,12 @@ def test_a_value_of_another_kind_in_a_card_is_named(folder, changes, words):
     refused(lambda: ModelCard.read(folder / "one.json"), "one.json", words)
 
 
+def test_a_card_with_a_number_that_is_none_is_named(folder):
+    path = folder / "one.json"
+    path.write_text(path.read_text().replace('"ci95": 9.0', '"ci95": NaN'))
+    refused(lambda: ModelCard.read(path), "one.json: NaN or infinity in it")
+
+
 @pytest.mark.parametrize("width", [0, -1, 10**9, True, "4", 4.0])
 def test_a_width_that_no_network_has_is_named(folder, width):
     edit(folder / "one.json", options={"width": width})
