@@ -112,7 +112,7 @@ def export(predictor: Path) -> Command:
         return ["export", predictor, out / "made.pt2"]
 
     def outcome(out: Path) -> Any:
-        return {path.name: path.read_bytes() for path in out.iterdir()}
+        return {path.name: path.read_bytes() for path in out.glob("[!.]*")}  # a kill may leave an unfinished .*.tmp
 
     return Command("export", words, words, outcome)
 

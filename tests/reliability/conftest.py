@@ -40,7 +40,6 @@ def known(place, forks) -> dict[str, Command]:
         assert forks.run(words).code == 0
     made = (
         quick,
-        commands.free("train (one step)", place / "zoo", 1),
         commands.consolidation(place / "zoo"),
         commands.zoo_build(place / "data"),
         commands.evaluate(run, place / "data"),

@@ -55,7 +55,7 @@ def test_every_fault_at_every_writing_call(forks, known, name):
 
 
 @pytest.mark.reliability
-@pytest.mark.parametrize("name", ["train (one step)", "zoo build", "export"])
+@pytest.mark.parametrize("name", ["train (free)", "zoo build", "export"])
 def test_a_fault_at_every_writing_call(forks, known, name):
     command = known[name]
     whole, calls = reference(forks, command)
