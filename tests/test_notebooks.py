@@ -19,7 +19,7 @@ def test_every_cell_was_run_in_order_and_none_failed(path):
     assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
     kinds = [output["output_type"] for cell in cells for output in cell["outputs"]]
     assert "error" not in kinds
-    assert any("image/png" in output.get("data", {}) for cell in cells for output in cell["outputs"])
+    assert any("image/jpeg" in output.get("data", {}) for cell in cells for output in cell["outputs"])
 
 
 @pytest.mark.slow
