@@ -178,6 +178,7 @@ def test_so_are_those_of_the_shipped_recipes(monkeypatch, wrong):
 
 def test_unknown_classes():
     assert "not one of method, plain, narrow (did you mean 'method'?)" in problems(RECIPE, {"method": "metod"})
+    assert "name = {'a': 1}: not one of" in problems(RECIPE | {"method": {"name": {"a": 1}}})
     assert "[method] name: missing" in problems({"run": {"steps": 1}})
     assert "takes none" in problems({"run": {"steps": 1}, "method": {"name": "plain"}, "learner": {"name": "one"}})
 

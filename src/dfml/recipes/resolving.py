@@ -140,7 +140,7 @@ class Resolver:
         name = self.values.get(section, {}).get("name")
         if name is None:
             self.problems.append(f"[{section}] name: missing; one of {', '.join(known)}")
-        elif name not in known:
+        elif not isinstance(name, str) or name not in known:
             self.problems.append(
                 f"[{section}] name = {name!r}: not one of {', '.join(known)}{nearest(str(name), list(known))}"
             )
