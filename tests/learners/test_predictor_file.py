@@ -133,9 +133,22 @@ def edit(**change):
     return apply
 
 
+def look_at(size):
+    """Images of another size than the network was built for."""
+
+    def apply(folder):
+        encoders = json.loads((folder / CARD).read_text())["encoders"]
+        encoders[0]["input_spec"]["size"] = size
+        edit(encoders=encoders)(folder)
+
+    return apply
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
+        (look_at(5), "not a predictor.*takes no images of"),
+        (look_at(64), "not a predictor"),
         (truncate, "truncated or changed"),
         (lambda folder: (folder / WEIGHTS).unlink(), WEIGHTS),
         (lambda folder: (folder / CARD).write_text("{"), "JSONDecodeError"),

@@ -29,11 +29,23 @@ def describe_encoder(encoder: Encoder) -> Description:
 
 
 def build_encoder(description: Description) -> Encoder:
-    """An encoder from its description, with random weights in the layout of those that were saved."""
+    """An encoder from its description, with random weights in the layout of those that were saved.
+
+    Raises:
+        ValueError: its network cannot look at images of the size that it says.
+    """
     encoder = Encoder(build_network(description["network"]), InputSpec.from_dict(description["input_spec"])).eval()
     # The layout decides which kernels run, so the last bits of an answer.
     layout = torch.channels_last if description.get("channels_last") else torch.contiguous_format
-    return encoder.to(memory_format=layout)  # type: ignore[call-overload]
+    encoder.to(memory_format=layout)  # type: ignore[call-overload]
+    try:
+        with torch.no_grad():
+            features = encoder(torch.zeros(1, *encoder.spec.shape)).shape[1]
+    except RuntimeError as error:  # of torch, about shapes
+        raise ValueError(f"a network that takes no images of {encoder.spec.shape} ({error})") from error
+    if features != encoder.feature_size:
+        raise ValueError(f"{features} features of images of {encoder.spec.shape}, not {encoder.feature_size}")
+    return encoder
 
 
 def save_pair(path: Path, values: dict[str, Any], tensors: dict[str, Tensor]) -> None:
