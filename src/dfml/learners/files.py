@@ -29,23 +29,26 @@ def describe_encoder(encoder: Encoder) -> Description:
 
 
 def build_encoder(description: Description) -> Encoder:
-    """An encoder from its description, with random weights in the layout of those that were saved.
-
-    Raises:
-        ValueError: its network cannot look at images of the size that it says.
-    """
+    """An encoder from its description, with random weights in the layout of those that were saved."""
     encoder = Encoder(build_network(description["network"]), InputSpec.from_dict(description["input_spec"])).eval()
     # The layout decides which kernels run, so the last bits of an answer.
     layout = torch.channels_last if description.get("channels_last") else torch.contiguous_format
-    encoder.to(memory_format=layout)  # type: ignore[call-overload]
+    return encoder.to(memory_format=layout)  # type: ignore[call-overload]
+
+
+@torch.no_grad()
+def check_looks(encoder: Encoder) -> None:
+    """Refuse an encoder, its weights loaded, that cannot look at images of the size that it says.
+
+    Raises:
+        ValueError: says which.
+    """
     try:
-        with torch.no_grad():
-            features = encoder(torch.zeros(1, *encoder.spec.shape)).shape[1]
+        features = encoder(torch.zeros(1, *encoder.spec.shape)).shape[1]
     except RuntimeError as error:  # of torch, about shapes
         raise ValueError(f"a network that takes no images of {encoder.spec.shape} ({error})") from error
     if features != encoder.feature_size:
         raise ValueError(f"{features} features of images of {encoder.spec.shape}, not {encoder.feature_size}")
-    return encoder
 
 
 def save_pair(path: Path, values: dict[str, Any], tensors: dict[str, Tensor]) -> None:

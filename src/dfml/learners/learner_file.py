@@ -7,7 +7,7 @@ from torch import Tensor
 
 from dfml.learners import learners
 from dfml.learners.base import AbstractLearner
-from dfml.learners.files import build_encoder, describe_encoder, load_pair, save_pair
+from dfml.learners.files import build_encoder, check_looks, describe_encoder, load_pair, save_pair
 
 LEARNER_SCHEMA = 1
 LEARNER = "learner"  # name of its files in a run folder, before the ending
@@ -73,4 +73,6 @@ def _build(values: dict[str, Any], tensors: dict[str, Tensor]) -> AbstractLearne
     networks = encoders[0] if len(encoders) == 1 else encoders
     learner = learners()[values["learner"]](networks, **values["options"])
     learner.load_state_dict(tensors)
-    return learner.eval()
+    for encoder in learner.eval().networks:
+        check_looks(encoder)
+    return learner

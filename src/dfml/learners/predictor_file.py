@@ -12,7 +12,7 @@ from dfml.data import load_support
 from dfml.data.pictures import GROUND
 from dfml.learners.base import AbstractLearner, Predictor
 from dfml.learners.confidence import adapt_surely
-from dfml.learners.files import build_encoder, describe_encoder, load_pair, save_pair
+from dfml.learners.files import build_encoder, check_looks, describe_encoder, load_pair, save_pair
 from dfml.learners.task_classifier import TaskClassifier, largest_spec
 from dfml.nn import Encoder
 
@@ -117,6 +117,7 @@ def _build(values: dict[str, Any], tensors: dict[str, Tensor]) -> TaskClassifier
     for i, encoder in enumerate(encoders):
         prefix = f"encoders.{i}."
         encoder.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+        check_looks(encoder)
     weight = tensors["head.weight"]
     if not encoders or weight.ndim != 2 or weight.shape[1] != sum(encoder.feature_size for encoder in encoders):
         raise ValueError(f"a head of shape {tuple(weight.shape)} on {len(encoders)} networks")
