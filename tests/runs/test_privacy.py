@@ -1,5 +1,7 @@
 """Attacks find what was memorised, and nothing where nothing was."""
 
+from statistics import fmean
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -30,7 +32,7 @@ def memorise(net, images):
     x, y = SPEC.normalise(images.batch(shown)), images.labels[shown]
     optimiser = torch.optim.Adam(net.parameters(), lr=0.01)
     net.train()
-    for _ in range(60):
+    for _ in range(150):
         optimiser.zero_grad()
         F.cross_entropy(net(x), y).backward()
         optimiser.step()
@@ -62,8 +64,10 @@ def attacks(run, images, **options):
 
 def test_what_was_memorised_is_told(zoos, images):
     members = torch.cat([images.batch(images.members[c][:MEMBERS]) for c in range(len(NAMES))])
-    found = attacks(run_of(zoos["memorised"], images, members), images)
-    assert found["models, by their answers"].area > 0.9
+    run = run_of(zoos["memorised"], images, members)
+    samples = [attacks(run, images, seed=seed) for seed in range(5)]  # of fifteen images, so one tells little
+    assert fmean(found["models, by their answers"].area for found in samples) > 0.9
+    found = samples[0]
     assert found["recovered images, nearest pixels"].area == 1
     assert found["recovered images, nearest pixels"].found == 1
     assert found["recovered images, nearest features"].area == 1
