@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -168,12 +169,12 @@ def _evaluation(run: Run, data: str | Path | None) -> Iterator[Finding]:
     if data is None or not path.is_file():
         yield Finding("evaluation", "not checked", "no --data" if path.is_file() else "no result.json")
         return
+    learner, known = run.learner, set(run.zoo.class_names.values())
+    images_of = cache(lambda split: load_split(data, split, known=known, size=learner.networks[0].spec.size))
     for row in read_json(path)["results"]:
         what = f"evaluation, {row['shot']}-shot"
-        known = set(run.zoo.class_names.values())
-        images = load_split(data, row["split"], known=known, size=run.learner.networks[0].spec.size)
         task = {key: row[key] for key in ("split", "way", "queries", "episodes")}
-        score = evaluate_shots(run.learner, images, shots=(row["shot"],), transductive_episodes=0, **task)
+        score = evaluate_shots(learner, images_of(row["split"]), shots=(row["shot"],), transductive_episodes=0, **task)
         now, told = score[row["shot"]]["inductive"].to_dict(), row["accuracy"]["inductive"]
         if now["manifest"] != told["manifest"]:
             yield Finding(what, "not checked", f"{data} makes other episodes than those that the run was judged on")
