@@ -44,12 +44,12 @@ def sheets(run: Run) -> dict[int, bytes]:
 
 def steps(run: Run) -> list[int]:
     """Those after which a checkpoint was kept, in their order."""
-    return sorted(int(path.name.removeprefix("step-")) for path in run.folder.checkpoints.paths())
+    return sorted(run.folder.checkpoints.steps())
 
 
 def as_of(run: Run, step: int) -> Run:
     """The run as it was at one of its checkpoints."""
-    return Run(RunFolder(run.path), run.zoo, checkpoint=run.folder.checkpoints.folder / f"step-{step:08d}")
+    return Run(RunFolder(run.path), run.zoo, checkpoint=run.folder.checkpoints.path(step))
 
 
 def sheet(run: Run, teachers: Sequence[str]) -> bytes | None:

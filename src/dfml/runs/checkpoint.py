@@ -86,11 +86,19 @@ class Checkpoints:
 
     def save(self, step: int, tree: Any) -> Path:
         """Write the checkpoint of ``step``, then remove those beyond ``keep``."""
-        path = self.folder / f"step-{step:08d}"
+        path = self.path(step)
         save_tree(tree, path)
         for old in self.paths()[self.keep :]:
             shutil.rmtree(old, ignore_errors=True)
         return path
+
+    def path(self, step: int) -> Path:
+        """Where the checkpoint of ``step`` is, or would be."""
+        return self.folder / f"step-{step:08d}"
+
+    def steps(self) -> list[int]:
+        """Those after which a checkpoint was kept, sound or not, newest first."""
+        return [int(path.name.removeprefix("step-")) for path in self.paths()]
 
     def paths(self) -> list[Path]:
         """Newest first, sound or not."""

@@ -194,7 +194,7 @@ class RunFolder:
     @property
     def step(self) -> int:
         """Finished steps at the newest checkpoint, by its name."""
-        return max((int(path.name.removeprefix("step-")) for path in self.checkpoints.paths()), default=0)
+        return max(self.checkpoints.steps(), default=0)
 
     def identity(self) -> dict[str, Any]:
         """See `Config.identity`; a hyper-parameter that dfml did not have then is at its default."""

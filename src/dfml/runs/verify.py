@@ -120,8 +120,8 @@ def _again(run: Run, start: Path | None, steps: int) -> Finding:
             loop.run()
         now = {line["step"]: line for line in folder.metrics()}
         differ = [step for step in range(first + 1, last + 1) if not _alike(told.get(step), now.get(step))]
-        kept = run.folder.checkpoints.folder / f"step-{last:08d}"
-        made = folder.checkpoints.folder / kept.name
+        kept = run.folder.checkpoints.path(last)
+        made = folder.checkpoints.path(last)
         if not differ and kept.is_dir() and not equal(load_tree(kept)["state"], load_tree(made)["state"]):
             return Finding(what, "differs", f"the state after step {last}; {_elsewhere(run.folder)}")
     if differ:
