@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 VISION := .venv-vision
 
-.PHONY: demo test test-slow reliability fuzz test-vision bench bench-long docs lint format clean
+.PHONY: demo test test-slow reliability fuzz test-vision bench bench-long docs lock sbom lint format clean
 
 $(BIN)/dfml: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -56,6 +56,18 @@ bench-long: bench
 docs: $(BIN)/dfml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -c docs . build/docs
+
+# What dfml and its extras for users stand on, with the hash of every file: after a change of pyproject.toml or constraints.txt.
+lock: $(BIN)/dfml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip compile pyproject.toml $(addprefix --extra ,app http hub sklearn tensorboard) -c constraints.txt --universal \
+		--python-version 3.11 --generate-hashes --no-header --no-annotate --quiet --output-file requirements.lock
+
+# The same as a bill of materials (CycloneDX), in build/sbom.json.
+sbom: $(BIN)/dfml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check cyclonedx-bom
+	mkdir -p build
+	$(BIN)/cyclonedx-py requirements requirements.lock --pyproject pyproject.toml --output-file build/sbom.json
 
 lint: $(BIN)/dfml
 	$(BIN)/ruff check src tests reproduce benchmarks examples

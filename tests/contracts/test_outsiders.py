@@ -6,14 +6,13 @@ pyproject.toml.
 
 import json
 import os
-import re
-import shutil
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
+
+from outsiders import announce, install_newcomer
 
 TESTS = Path(__file__).parents[1]
 ROOT = TESTS.parent
@@ -52,24 +51,11 @@ for name in ("first", "second"):
 """
 
 
-def announce(site: Path, name: str, groups: dict[str, dict[str, str]]) -> None:
-    """What an installer writes of a package with these entry points."""
-    info = site / f"{name}-1.0.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-    sections = [f"[{group}]\n" + "".join(f"{k} = {v}\n" for k, v in names.items()) for group, names in groups.items()]
-    (info / "entry_points.txt").write_text("\n".join(sections))
-
-
 @pytest.fixture
 def site(tmp_path):
     """A folder of installed packages with the newcomer's in it."""
-    page = (ROOT / "docs" / "extend.md").read_text(encoding="utf-8")
-    project = tomllib.loads(re.search(r"```toml\n(.*?)```", page, re.S).group(1))
     site = tmp_path / "site"
-    announce(site, "newcomer", project["project"]["entry-points"] | {"dfml.learners": {"plain": "plain:Plain"}})
-    for module in project["tool"]["setuptools"]["py-modules"]:
-        shutil.copy(ROOT / "examples" / f"{module}.py", site)
+    install_newcomer(site, {"dfml.learners": {"plain": "plain:Plain"}})
     (site / "plain.py").write_text(LEARNER)
     return site
 

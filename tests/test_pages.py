@@ -1,0 +1,139 @@
+"""Every block of README and docs is executed as it stands, by bash or Python, on small things and for two steps.
+
+`test_docs.py` executes docs/models.md, and holds the lines on tasks of one's own to it in the default suite.
+"""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from built_zoo import build, splits
+from dfml import Zoo, evaluate_run, save_learner, train
+from dfml.learners import LEARNERS
+from foreign_models import CLASSES, Net
+from outsiders import install_newcomer
+from toys import toy_encoder
+
+TESTS = Path(__file__).parent
+ROOT = TESTS.parent
+BLOCK = re.compile(r"(?:<!-- (needs|serves) (\S+) -->\n)?```(bash|zsh|fish|python)\n(.*?)```", re.S)
+BLOCKS = {
+    str(page.relative_to(ROOT)): BLOCK.findall(page.read_text(encoding="utf-8"))
+    for page in [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]
+    if page.name != "models.md"
+}
+ELSEWHERE = {  # programs that the pages name, and where they are tried
+    "make": "what runs these tests",
+    "pip": "CI, on a clean machine",
+    "pytest": "what holds the newcomer to the contracts: tests/contracts/test_outsiders.py",
+    "ray": "tests/compute/test_ray_executor.py",
+    "srun": "tests/integration/test_many_processes.py",
+    "reproduce/": "hours; test_docs.py reads whether they know their options",
+}
+IMAGES = {
+    "few_images": ("red", "blue"),
+    "more_images": ("red", "green"),
+    "photos": ("",),
+    "unknown": ("",),
+    "FOLDER": ("red", "blue"),
+}
+COLOURS = {"red": (200, 30, 30), "blue": (30, 30, 200), "green": (30, 200, 30), "": (190, 30, 40)}
+
+
+def write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+    path.chmod(0o755)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """What the pages say that the reader has: a zoo, its data, a learner, runs, folders of images, files of weights."""
+    place = tmp_path_factory.mktemp("reader")
+    data = splits()
+    build(place / "ZOO", data)
+    for name, part in (("train", data.train), ("val", data.val), ("test", data.test)):
+        (place / "DATA").mkdir(exist_ok=True)
+        images = np.ascontiguousarray(part.images.permute(0, 2, 3, 1).numpy())
+        np.savez(place / f"DATA/{name}.npz", images=images, labels=part.labels.numpy(), class_names=part.class_names)
+    (place / "IMAGES").symlink_to("DATA")
+    (place / "reproduce/zoos").mkdir(parents=True)
+    (place / "reproduce/zoos/cifar_fs_conv4").symlink_to("../../ZOO")
+    for folder, classes in IMAGES.items():
+        for name in classes:
+            (place / folder / name).mkdir(parents=True)
+            for number in range(3):
+                Image.new("RGB", (20, 20), COLOURS[name]).save(place / folder / name / f"{number}.png")
+    for name in ("unknown.png", "image.jpg"):
+        Image.new("RGB", (20, 20), COLOURS["red"]).save(place / name)
+    save_learner(LEARNERS["ridge"](toy_encoder()).eval(), place / "learner/learner")
+    (place / "my_models").mkdir()
+    example, shapes = (torch.rand(2, 3, 16, 16),), ({0: torch.export.Dim("batch")},)
+    for name in ("exported.pt2", "my_models/one.pt2"):
+        torch.export.save(torch.export.export(Net(seed=2).eval(), example, dynamic_shapes=shapes), place / name)
+    install_newcomer(place / "site")
+    (place / "names.txt").write_text("\n".join(CLASSES))
+    if find_spec("timm"):
+        import timm
+
+        torch.save(timm.create_model("resnet18", num_classes=len(CLASSES)).state_dict(), place / "mine.pth")
+    run = train(Zoo.open(place / "ZOO"), out=place / "RUN", recipe="fast", steps=2)
+    evaluate_run(run, place / "DATA", episodes=10)
+    for name in "abc":
+        shutil.copytree(place / "RUN", place / "runs" / name)
+    return place
+
+
+@pytest.fixture
+def reader(made, tmp_path):
+    """A copy of it, and the environment of somebody who has installed dfml; what serves ends with the test."""
+    place, programs = tmp_path / "reader", tmp_path / "bin"
+    shutil.copytree(made, place, symlinks=True)
+    for name in ("benchmarks", "examples"):
+        (place / name).symlink_to(ROOT / name)
+    programs.mkdir()
+    write(programs / "dfml", f'#!/bin/sh\nexec {sys.executable} {TESTS}/shortened.py "$@"\n')
+    write(programs / "python", f'#!/bin/sh\ncase "$1" in reproduce/*) exit 0;; esac\nexec {sys.executable} "$@"\n')
+    write(programs / "torchrun", f'#!/bin/sh\nexec {sys.executable} -m torch.distributed.run "$@" --steps 2\n')
+    write(programs / "git", f'#!/bin/sh\n[ "$1" = clone ] && ln -sfn . dfml || exec {shutil.which("git")} "$@"\n')
+    write(programs / "python3", "#!/bin/sh\nmkdir -p .venv/bin\ntouch .venv/bin/activate\n")
+    for name in ELSEWHERE:
+        if not name.endswith("/"):
+            write(programs / name, "#!/bin/sh\n")
+    path, modules = (
+        f"{programs}{os.pathsep}{os.environ['PATH']}",
+        os.pathsep.join([str(place / "site"), *filter(None, sys.path)]),
+    )
+    own = {"PATH": path, "PYTHONPATH": modules, "OMP_NUM_THREADS": "1", "NO_COLOR": "1"}
+    yield place, os.environ | own
+    for file in place.glob("*.pid"):
+        os.kill(int(file.read_text()), signal.SIGINT)
+
+
+def as_typed(block: str) -> str:
+    """Optional parts are taken, and what the reader is to fill in is."""
+    text = re.sub(r"\[(--[^]]*)\]", r"\1", block).replace("<this repository>", "dfml").replace(" ... ", " ")
+    return re.sub(r"minutes=\d+", "steps=2", text)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [page for page, blocks in BLOCKS.items() if blocks])
+def test_every_block_runs(page, reader):
+    place, environment = reader
+    for word, value, language, block in BLOCKS[page]:
+        program = sys.executable if language == "python" else shutil.which(language)
+        if not program or (word == "needs" and not find_spec(value)):
+            continue
+        text = as_typed(block)
+        command = [program, *(["-e", "-o", "pipefail"] if language == "bash" else []), "-c", text]
+        ran = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
+        assert ran.returncode == 0, f"{text}\n{ran.stdout[-2000:]}\n{ran.stderr[-3000:]}"
