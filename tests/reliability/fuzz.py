@@ -14,10 +14,12 @@ import time
 import traceback
 import warnings
 from collections import Counter
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 from damage import Kind
+from http_requests import requests
 from kinds import kinds
 from mutating import mutated
 from small import make_data, make_zoo
@@ -31,8 +33,8 @@ LONGEST = 20  # seconds that an input may take
 MORE_MEMORY = 2 * 2**20  # KiB beyond what there was
 
 
-def parsers(folder: Path) -> list[Kind]:
-    """Every kind of file, and what reads a recipe and a weight file whose checksum fits."""
+def parsers(folder: Path, stack: ExitStack) -> list[Kind]:
+    """Every kind of file, what reads a recipe and a weight file whose checksum fits, and requests to servers."""
     make_zoo(folder / "zoo")
     make_data(folder / "data")
     (folder / "made").mkdir()
@@ -46,7 +48,8 @@ def parsers(folder: Path) -> list[Kind]:
     def network():
         return read_network(weights.parent, replace(card, sha256=hashlib.sha256(weights.read_bytes()).hexdigest()))
 
-    return [*every, Kind("recipe", recipe, lambda: resolve(recipe)), Kind("weights, checksum right", weights, network)]
+    every += [Kind("recipe", recipe, lambda: resolve(recipe)), Kind("weights, checksum right", weights, network)]
+    return [*every, *requests(folder, stack)]
 
 
 RECIPE = """[run]
@@ -117,8 +120,8 @@ def main() -> int:
     parser.add_argument("--only", default="", help="kinds whose name holds this")
     given = parser.parse_args()
     time.sleep = lambda seconds: None  # a learner's files are read again after a while where they do not fit
-    with tempfile.TemporaryDirectory() as folder:
-        every = [kind for kind in parsers(Path(folder)) if given.only in kind.name]
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        every = [kind for kind in parsers(Path(folder), stack) if given.only in kind.name]
         counts = fuzz(every, minutes=given.minutes, seed=given.seed)
     for name, count in counts.items():
         print(f"{count:9,}  {name}")
