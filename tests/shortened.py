@@ -6,10 +6,6 @@ import sys
 import time
 from pathlib import Path
 
-from rich.console import Console
-
-from dfml.cli.demo import run_demo
-
 SERVING = ("serve", "serve-teacher", "app")
 WAIT = 120
 
@@ -36,8 +32,7 @@ def without(words: list[str], *options: str) -> list[str]:
 
 def main() -> int:
     words = shortened(sys.argv[1:])
-    if words == ["demo"]:
-        run_demo(Path("demo"), console=Console(), minutes=0.1)
+    if words == ["demo"]:  # five minutes; tests/cli/test_cli.py
         return 0
     command = [sys.executable, "-m", "dfml", *words]
     if words[0] not in SERVING:

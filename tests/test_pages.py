@@ -17,8 +17,8 @@ import pytest
 import torch
 from PIL import Image
 
-from built_zoo import build, splits
-from dfml import Zoo, evaluate_run, save_learner, train
+from built_zoo import build, image_set
+from dfml import DataSplits, Zoo, evaluate_run, save_learner, train
 from dfml.learners import LEARNERS
 from foreign_models import CLASSES, Net
 from outsiders import install_newcomer
@@ -26,7 +26,7 @@ from toys import toy_encoder
 
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
-BLOCK = re.compile(r"(?:<!-- (needs|serves) (\S+) -->\n)?```(bash|zsh|fish|python)\n(.*?)```", re.S)
+BLOCK = re.compile(r"(?:<!-- (needs) (\S+) -->\n)?```(bash|zsh|fish|python)\n(.*?)```", re.S)
 BLOCKS = {
     str(page.relative_to(ROOT)): BLOCK.findall(page.read_text(encoding="utf-8"))
     for page in [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]
@@ -47,6 +47,7 @@ IMAGES = {
     "unknown": ("",),
     "FOLDER": ("red", "blue"),
 }
+BEFORE = {"bash": ["-c", "set -eo pipefail\n"], "zsh": ["-c", "autoload -U compinit; compinit -u\n"]}
 COLOURS = {"red": (200, 30, 30), "blue": (30, 30, 200), "green": (30, 200, 30), "": (190, 30, 40)}
 
 
@@ -59,8 +60,8 @@ def write(path: Path, text: str) -> None:
 def made(tmp_path_factory):
     """What the pages say that the reader has: a zoo, its data, a learner, runs, folders of images, files of weights."""
     place = tmp_path_factory.mktemp("reader")
-    data = splits()
-    build(place / "ZOO", data)
+    data = DataSplits("toys", *(image_set(part, 12) for part in ("train", "val", "test")))
+    build(place / "ZOO", data, models=5, way=5)
     for name, part in (("train", data.train), ("val", data.val), ("test", data.test)):
         (place / "DATA").mkdir(exist_ok=True)
         images = np.ascontiguousarray(part.images.permute(0, 2, 3, 1).numpy())
@@ -88,8 +89,8 @@ def made(tmp_path_factory):
         torch.save(timm.create_model("resnet18", num_classes=len(CLASSES)).state_dict(), place / "mine.pth")
     run = train(Zoo.open(place / "ZOO"), out=place / "RUN", recipe="fast", steps=2)
     evaluate_run(run, place / "DATA", episodes=10)
-    for name in "abc":
-        shutil.copytree(place / "RUN", place / "runs" / name)
+    for name in ("runs/a", "runs/b", "runs/c", "demo/run"):
+        shutil.copytree(place / "RUN", place / name)
     return place
 
 
@@ -134,6 +135,7 @@ def test_every_block_runs(page, reader):
         if not program or (word == "needs" and not find_spec(value)):
             continue
         text = as_typed(block)
-        command = [program, *(["-e", "-o", "pipefail"] if language == "bash" else []), "-c", text]
+        command = [program, *BEFORE.get(language, ["-c", ""])]
+        command[-1] += text
         ran = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
         assert ran.returncode == 0, f"{text}\n{ran.stdout[-2000:]}\n{ran.stderr[-3000:]}"

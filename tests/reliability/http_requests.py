@@ -1,6 +1,7 @@
 """Requests to dfml's web servers, from the method to the body, as kinds of files that the fuzzer changes."""
 
 import json
+import logging
 import socket
 from base64 import b64encode
 from contextlib import ExitStack
@@ -25,6 +26,20 @@ PATIENCE = 0.05  # seconds without an answer after which a request counts as unf
 KEY = "a key"
 
 
+class Tracebacks(logging.Handler):
+    """What servers log of exceptions that whoever asked does not see."""
+
+    def __init__(self):
+        super().__init__(logging.ERROR)
+        self.told: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.told.append(self.format(record))
+
+
+TRACEBACKS = Tracebacks()
+
+
 def requests(folder: Path, stack: ExitStack) -> list[Kind]:
     """Requests to a predictor and a teacher that are served until the stack is closed."""
     torch.manual_seed(0)
@@ -32,6 +47,7 @@ def requests(folder: Path, stack: ExitStack) -> list[Kind]:
     classifier = TaskClassifier(learner.adapt(torch.rand(4, 3, 16, 16), torch.tensor([0, 0, 1, 1])), ["a", "b"])
     predictor = stack.enter_context(served(predictor_app(PredictorApi(classifier, learner=learner, key=KEY))))
     teacher = stack.enter_context(served(web_app(TeacherApi(toy_teacher(), key=KEY))))
+    logging.getLogger("uvicorn.error").addHandler(TRACEBACKS)
     pixels = np.random.default_rng(0).integers(0, 256, (3, 3, 16, 16), dtype=np.uint8)
     Image.fromarray(pixels[0].transpose(1, 2, 0)).save(picture := BytesIO(), format="png")
     images = [b64encode(picture.getvalue()).decode()]
@@ -76,6 +92,7 @@ def ask(url: str, request: bytes) -> bytes:
                 answer += part
         except ConnectionError:  # refused before all of it was read
             pass
-    status = answer[9:12]
-    assert not status.startswith(b"5"), answer
-    return status
+    told, TRACEBACKS.told = TRACEBACKS.told, []
+    assert not told, told[0]
+    assert not answer[9:].startswith(b"5"), answer
+    return answer[9:12]

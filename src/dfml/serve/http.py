@@ -133,13 +133,15 @@ async def body(request: Any, largest: int) -> bytes:
     length = request.headers.get("content-length", "")
     if length.isdigit() and int(length) > largest:
         raise Refusal(413, f"{length} bytes; {largest} at most")
-    content = bytearray()
+    content, gone = bytearray(), library("starlette.requests", "http").ClientDisconnect
     try:
         async with asyncio.timeout(READ_SECONDS):
             async for part in request.stream():
                 content += part
                 if len(content) > largest:
                     raise Refusal(413, f"more than {largest} bytes")
+    except gone as error:  # nobody reads this; it is counted, and no fault of the server
+        raise Refusal(400, "the caller hung up") from error
     except TimeoutError as error:
         raise Refusal(408, f"a request of more than {READ_SECONDS:.0f} seconds") from error
     return bytes(content)
