@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 VISION := .venv-vision
 
-.PHONY: demo test test-slow reliability fuzz test-vision bench bench-long docs lock sbom lint format clean
+.PHONY: demo test test-slow reliability fuzz soak test-vision bench bench-long docs lock sbom lint format clean
 
 $(BIN)/dfml: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -39,6 +39,10 @@ reliability: $(BIN)/dfml
 MINUTES ?= 30
 fuzz: $(BIN)/dfml
 	OMP_NUM_THREADS=1 PYTHONPATH=tests:tests/integration $(BIN)/python tests/reliability/fuzz.py --minutes $(MINUTES)
+
+# Servers under callers of every kind for ten minutes.
+soak: $(BIN)/dfml
+	PYTHONPATH=tests:tests/integration $(BIN)/python tests/reliability/soak.py --minutes 10
 
 # Speed, side by side, in under ten minutes on 2 cores; with DATA=... also what recovered images teach.
 bench: $(BIN)/dfml
