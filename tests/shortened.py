@@ -13,7 +13,7 @@ WAIT = 120
 def shortened(words: list[str]) -> list[str]:
     if words[:2] == ["zoo", "build"]:  # a cluster is what tests/compute has
         shutil.rmtree(words[words.index("--out") + 1], ignore_errors=True)
-        return [*without(words, "--models", "--executor"), "--models", "2"]
+        return [*without(words, "--models", "--executor"), "--models", "5"]
     if words[0] == "evaluate" and Path(words[1], "config.json").exists():
         return [*without(words, "--episodes"), "--episodes", "10"]
     if words[0] == "train" and not {"--show", "--resume"} & set(words):

@@ -22,6 +22,7 @@ from dfml import DataSplits, Zoo, evaluate_run, save_learner, train
 from dfml.learners import LEARNERS
 from foreign_models import CLASSES, Net
 from outsiders import install_newcomer
+from tiny_zoo import card, network
 from toys import toy_encoder
 
 TESTS = Path(__file__).parent
@@ -60,7 +61,7 @@ def write(path: Path, text: str) -> None:
 def made(tmp_path_factory):
     """What the pages say that the reader has: a zoo, its data, a learner, runs, folders of images, files of weights."""
     place = tmp_path_factory.mktemp("reader")
-    data = DataSplits("toys", *(image_set(part, 12) for part in ("train", "val", "test")))
+    data = DataSplits("toys", image_set("train", 12, per_class=150), image_set("val", 12), image_set("test", 12))
     build(place / "ZOO", data, models=5, way=5)
     for name, part in (("train", data.train), ("val", data.val), ("test", data.test)):
         (place / "DATA").mkdir(exist_ok=True)
@@ -77,10 +78,9 @@ def made(tmp_path_factory):
     for name in ("unknown.png", "image.jpg"):
         Image.new("RGB", (20, 20), COLOURS["red"]).save(place / name)
     save_learner(LEARNERS["ridge"](toy_encoder()).eval(), place / "learner/learner")
-    (place / "my_models").mkdir()
+    Zoo.write_model(place / "my_models", card("mine", ("ant", "bee", "cow")), network(1))
     example, shapes = (torch.rand(2, 3, 16, 16),), ({0: torch.export.Dim("batch")},)
-    for name in ("exported.pt2", "my_models/one.pt2"):
-        torch.export.save(torch.export.export(Net(seed=2).eval(), example, dynamic_shapes=shapes), place / name)
+    torch.export.save(torch.export.export(Net(seed=2).eval(), example, dynamic_shapes=shapes), place / "exported.pt2")
     install_newcomer(place / "site")
     (place / "names.txt").write_text("\n".join(CLASSES))
     if find_spec("timm"):
@@ -89,7 +89,7 @@ def made(tmp_path_factory):
         torch.save(timm.create_model("resnet18", num_classes=len(CLASSES)).state_dict(), place / "mine.pth")
     run = train(Zoo.open(place / "ZOO"), out=place / "RUN", recipe="fast", steps=2)
     evaluate_run(run, place / "DATA", episodes=10)
-    for name in ("runs/a", "runs/b", "runs/c", "demo/run"):
+    for name in ("runs/a", "runs/b", "runs/c", "runs/mine", "demo/run"):
         shutil.copytree(place / "RUN", place / name)
     return place
 
@@ -104,7 +104,9 @@ def reader(made, tmp_path):
     programs.mkdir()
     write(programs / "dfml", f'#!/bin/sh\nexec {sys.executable} {TESTS}/shortened.py "$@"\n')
     write(programs / "python", f'#!/bin/sh\ncase "$1" in reproduce/*) exit 0;; esac\nexec {sys.executable} "$@"\n')
-    write(programs / "torchrun", f'#!/bin/sh\nexec {sys.executable} -m torch.distributed.run "$@" --steps 2\n')
+    write(
+        programs / "torchrun", f'#!/bin/sh\nrm -r RUN\nexec {sys.executable} -m torch.distributed.run "$@" --steps 2\n'
+    )
     write(programs / "git", f'#!/bin/sh\n[ "$1" = clone ] && ln -sfn . dfml || exec {shutil.which("git")} "$@"\n')
     write(programs / "python3", "#!/bin/sh\nmkdir -p .venv/bin\ntouch .venv/bin/activate\n")
     for name in ELSEWHERE:

@@ -26,6 +26,14 @@ def test_models_are_added_and_those_that_cannot_be_are_named(tmp_path, capsys):
     assert Zoo.open(tmp_path / "zoo").ids == ["conv4-00", "mine"]
 
 
+def test_cards_and_their_weights_may_be_named_together(tmp_path, capsys):
+    zoo = Zoo.open("glyphs")
+    files = [str(zoo.path / f"{zoo.ids[0]}.{kind}") for kind in ("json", "safetensors")]
+    assert main(["zoo", "add", str(tmp_path / "zoo"), *files]) == 0
+    assert main(["zoo", "add", str(tmp_path / "other"), files[1]]) == 2  # alone, it does not say of which network
+    assert Zoo.open(tmp_path / "zoo").ids == zoo.ids[:1]
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -80,6 +80,8 @@ def zoo_add(
     given["accuracy"] = None if accuracy is None else {"mean": accuracy}
     called: dict[str, Any] = {"key_from": key_from, "budget": budget, "patience": patience}
     called = {k: v for k, v in called.items() if v is not None}
+    of_cards = {f"{source.removesuffix('.json')}.safetensors" for source in sources if source.endswith(".json")}
+    sources = tuple(source for source in sources if source not in of_cards)  # a card's weights are read with it
     addresses = [source for source in sources if is_address(source)]
     if called and len(addresses) < len(sources):
         raise InputError("--key-from, --budget or --patience", "addresses alone", "add other models by themselves")
