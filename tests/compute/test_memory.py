@@ -3,6 +3,9 @@ import subprocess
 import sys
 
 import pytest
+import torch
+
+from dfml.compute.memory import in_parts
 
 SCRIPT = """
 import resource, statistics, torch
@@ -34,3 +37,21 @@ def test_a_training_step_takes_the_memory_that_the_one_before_left():
     fresh, kept = faults(""), faults("assert keep_freed_memory()")
     assert fresh > 10_000
     assert kept < fresh / 10
+
+
+def test_parts_get_shorter_where_memory_ends_and_nothing_is_left_out():
+    asked = []
+
+    def look(part):
+        asked.append(len(part))
+        if len(part) > 5:
+            raise torch.OutOfMemoryError("full")
+        return 2 * part
+
+    with pytest.warns(UserWarning, match="no memory for 16 images at once: 8 from here on"):
+        given = in_parts(look, torch.arange(37), 16)
+    assert torch.equal(torch.cat(given), 2 * torch.arange(37))
+    assert asked == [16, 8, 4, 4, 4, 4, 4, 4, 4, 4, 4, 1]
+    assert len(in_parts(look, torch.arange(0), 16)) == 1
+    with pytest.raises(torch.OutOfMemoryError):
+        in_parts(lambda part: look(torch.arange(9)), torch.arange(3), 2)

@@ -134,6 +134,20 @@ def test_training_that_diverges_ends_with_an_error_and_keeps_the_last_sound_stat
     assert (tmp_path / "run" / "learner.json").exists()
 
 
+def test_a_step_that_does_not_fit_into_memory_ends_with_an_error_and_keeps_the_last_state(tmp_path):
+    class Large(FakeMethod):
+        def step(self, state, teachers, rng):
+            if state.step == 2:
+                raise torch.OutOfMemoryError("tried to allocate 3 GiB\nmore")
+            return super().step(state, teachers, rng)
+
+    config, zoo = fake_config(steps=9), NoTeachers()
+    folder = RunFolder.create(tmp_path / "run", config, zoo)
+    with pytest.raises(InputError, match=r"step 3 does not fit into the memory of cpu \(tried to allocate 3 GiB\)"):
+        Loop(Large(), zoo, folder, config.run).run()
+    assert folder.checkpoints.latest()["step"] == 2
+
+
 def test_a_teacher_is_set_aside_and_the_run_goes_on(tmp_path):
     class Zoo(NoTeachers):
         def teacher(self, name):

@@ -3,7 +3,15 @@
 import ctypes
 import os
 import platform
+import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+T = TypeVar("T")
 
 TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD = -1, -2, -3  # glibc's names for mallopt
 
@@ -33,3 +41,29 @@ def memory_bytes() -> int:
     except (OSError, ValueError):  # another system, or no limit
         return machine
     return min(machine, allowed)
+
+
+def in_parts(look: Callable[[Tensor], T], images: Tensor, most: int) -> list[T]:
+    """What ``look`` gives for parts of at most so many images, one after another.
+
+    Where the device has no memory for a part, it and the others are half as long from then on, with a warning.
+
+    Raises:
+        torch.OutOfMemoryError: there is none for a single image.
+    """
+    given: list[T] = []
+    start = 0
+    while not given or start < len(images):
+        part = images[start : start + most]
+        try:
+            given.append(look(part))
+        except torch.OutOfMemoryError:
+            if len(part) <= 1:
+                raise
+            most = len(part) // 2
+        else:
+            start += len(part)
+            continue
+        torch.cuda.empty_cache()  # once the exception, and what it holds, is gone
+        warnings.warn(f"no memory for {len(part)} images at once: {most} from here on", stacklevel=2)
+    return given

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from dfml.compute.memory import in_parts
 from dfml.data.image_set import ImageSet
 from dfml.evaluation.manifest import Manifest
 from dfml.nn import Encoder, inference_copy
@@ -28,10 +29,11 @@ def embed_all(encoder: Encoder, image_set: ImageSet, *, normalise: bool) -> Floa
     device = encoder.mean.device
     cpu = device.type == "cpu"
     network = inference_copy(encoder) if cpu else copy.deepcopy(encoder).eval()
-    batches = torch.arange(len(image_set)).split(EMBED_BATCH if cpu else 1024)
-    features = torch.cat(
-        [network(encoder.spec.fit(image_set.batch(batch).to(device))).float().cpu() for batch in batches]
-    )
+
+    def look(indices: Tensor) -> Tensor:
+        return network(encoder.spec.fit(image_set.batch(indices).to(device))).float().cpu()
+
+    features = torch.cat(in_parts(look, torch.arange(len(image_set)), EMBED_BATCH if cpu else 1024))
     return F.normalize(features, dim=-1) if normalise else features
 
 

@@ -204,6 +204,15 @@ class Loop:
                 before.restore()
                 self._pause(state, error)
                 return
+            except torch.OutOfMemoryError as error:
+                before.restore()
+                self.save(state)
+                raise InputError(
+                    f"step {number} does not fit into the memory of {self.device} ({str(error).splitlines()[0]}); the "
+                    f"state of step {state.step} is kept in {self.folder.path}",
+                    "a step that fits",
+                    "train anew with fewer images_per_class, a smaller meta_batch or network, or on another device",
+                ) from error
             state.step = number
         self._report(state, made[0], self.zoo.tally.queries - asked)
 

@@ -1,5 +1,6 @@
 """How a student learns the answers in a bank."""
 
+import warnings
 from dataclasses import dataclass
 from typing import Protocol, cast, runtime_checkable
 
@@ -37,9 +38,13 @@ class Pupil(Protocol):
         """What the student says; compiled or not."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Lesson:
-    """The hyper-parameters of an update; see `dfml.methods.consolidate.Consolidate`."""
+    """The hyper-parameters of an update; see `dfml.methods.consolidate.Consolidate`.
+
+    A batch for which the device has no memory is learned in ``parts``; their gradients are added, their BatchNorm
+    statistics are each part's own.
+    """
 
     batch_size: int
     lr: float
@@ -47,6 +52,7 @@ class Lesson:
     average_decay: float
     features_weight: float
     answers_weight: float
+    parts: int = 1
 
     def learn(self, pupil: Pupil, rng: Rng, *, updates: int, done: float, all_asked: bool) -> float:
         """So many updates of the student on random images of the bank, of all that it will get a share being done.
@@ -69,15 +75,31 @@ class Lesson:
             pupil.sight.measure(kept[:, -pupil.sight.width :])
         for update in range(updates):
             images, wanted = pupil.bank.sample(self.batch_size, rng.generator("batch", update))
-            pupil.optimiser.zero_grad()
-            loss = self.loss(pupil, images, wanted, all_asked=all_asked)
-            loss.backward()
+            loss = self._gradient(pupil, images, wanted, all_asked)
             pupil.optimiser.step()
             update_average(pupil.average, pupil.student, decay=self.average_decay, step=pupil.updates)
             pupil.updates += 1
-            losses.append(loss.detach())
+            losses.append(loss)
         pupil.student.eval()
         return float(torch.stack(losses).mean())
+
+    def _gradient(self, pupil: Pupil, images: Tensor, wanted: Tensor, all_asked: bool) -> Tensor:
+        """Of the mean loss, at the student's weights; the loss."""
+        while True:
+            pupil.optimiser.zero_grad()
+            losses = []
+            try:
+                for some, theirs in zip(images.chunk(self.parts), wanted.chunk(self.parts), strict=True):
+                    loss = self.loss(pupil, some, theirs, all_asked=all_asked) * (len(some) / len(images))
+                    loss.backward()
+                    losses.append(loss.detach())
+                return torch.stack(losses).sum()
+            except torch.OutOfMemoryError:
+                if 2 * self.parts > len(images) // 2:  # BatchNorm wants two images
+                    raise
+                self.parts *= 2
+            torch.cuda.empty_cache()
+            warnings.warn(f"no memory for an update of {len(images)} images: in {self.parts} parts", stacklevel=2)
 
     def loss(
         self,

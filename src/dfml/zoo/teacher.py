@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Num, Shaped
 from torch import Tensor, nn
 
+from dfml.compute.memory import in_parts
 from dfml.errors import InputError
 from dfml.functional.priors import BatchNormStatistics, capture_statistics
 from dfml.nn import Classifier, Encoder, as_floats, inference_copy
@@ -104,7 +105,8 @@ class LocalTeacher:
     def answers(self, images: Num[Tensor, "n c h w"], kind: AnswerKind = "logits") -> Shaped[Tensor, "n ..."]:
         """See `Teacher.answers`; as fast as this machine can."""
         if isinstance(self.backbone, ForeignBackbone):
-            parts = [self.backbone.quick_logits(self._normalised(batch)) for batch in self._batches(images)]
+            backbone = self.backbone
+            parts = in_parts(lambda part: backbone.quick_logits(self._normalised(part)), images, self._at_once)
             if parts[0] is not None:
                 return as_kind(torch.cat(parts), kind)  # type: ignore[arg-type]
         return as_kind(self.answers_and_features(images)[0], kind)
@@ -114,11 +116,12 @@ class LocalTeacher:
         self, images: Num[Tensor, "n c h w"]
     ) -> tuple[Float[Tensor, "n classes"], Float[Tensor, "n features"]]:
         """Logits and features of many images in one pass without gradient; as fast as this machine can."""
-        features = torch.cat([self._quick_features(batch) for batch in self._batches(images)])
+        features = torch.cat(in_parts(self._quick_features, images, self._at_once))
         return self.network.head(features), features
 
-    def _batches(self, images: Tensor) -> tuple[Tensor, ...]:
-        return images.split(max(1, min(ANSWER_BATCH, ANSWER_PIXELS // math.prod(self.card.input_spec.shape[1:]))))
+    @property
+    def _at_once(self) -> int:
+        return max(1, min(ANSWER_BATCH, ANSWER_PIXELS // math.prod(self.card.input_spec.shape[1:])))
 
     def _quick_features(self, batch: Tensor) -> Tensor:
         if self._fast is None:
