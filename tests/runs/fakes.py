@@ -13,11 +13,17 @@ from dfml.recipes.options import Config
 from dfml.zoo import Zoo
 from dfml.zoo.card import Capability
 from dfml.zoo.views import Tally
-from toys import toy_encoder
+from toys import SPEC, toy_encoder
+
+
+class Number(float):
+    """A teacher that cannot be asked for anything."""
+
+    capabilities = Capability(0)
 
 
 class FakeZoo(Zoo):
-    hash, recipe_hash, cards_hash = "sha256:fake", "sha256:recipe", None
+    hash, recipe_hash, cards_hash, canvas = "sha256:fake", "sha256:recipe", None, SPEC
 
     def __init__(self):
         self.name, self.path, self.ids = "fake", Path("nowhere"), ["a", "b", "c"]
@@ -30,7 +36,7 @@ class FakeZoo(Zoo):
         return self
 
     def teacher(self, name):
-        return float(ord(name))
+        return Number(ord(name))
 
 
 @dataclass

@@ -13,12 +13,14 @@ from dfml.errors import InputError, NoAnswer, NotFinite
 from dfml.methods.base import Role, StepReport, teachers_of
 from dfml.randomness import Rng
 from dfml.recipes.resolving import resolve
+from dfml.recovery import RECOVERIES
 from dfml.runs.loop import Loop
 from dfml.runs.run_folder import RunFolder
 from dfml.runs.soundness import Snapshot, check_step, unsound_teachers
 from dfml.runs.train import check_capabilities
 from dfml.training.bank import AnswerBank, Bank
 from dfml.zoo import Capability, Counted
+from dfml.zoo.views import BlackBox
 from toys import SPEC, ToyZoo, toy_teacher
 
 NAN = float("nan")
@@ -56,6 +58,27 @@ def test_teachers_are_probed_for_answers_and_gradients():
 
 def state():
     return FakeMethod().init(FakeZoo(), Rng(0))
+
+
+def test_teachers_whose_answers_do_not_depend_on_the_image_are_found_and_those_with_a_price_left_alone():
+    zoo = ToyZoo()
+    for name in ("t1", "t2"):
+        zoo.teachers[name].teacher.network.head.weight.data.zero_()
+    zoo.teachers["t2"] = BlackBox(zoo.teachers["t2"], "probabilities")
+    teachers = teachers_of(zoo, {Role.ANSWER: ["t0", "t1", "t2"]})
+    same = "its answers are the same whatever the image"
+    assert unsound_teachers(teachers, SPEC) == {"t1": same, "t2": same}
+    assert unsound_teachers(teachers, SPEC, free=True) == {"t1": same}
+
+
+@pytest.mark.parametrize("name", RECOVERIES)
+def test_what_a_recovery_learns_is_taken_back_with_a_step(name, shades):
+    """A state with weights says which optimiser moves them: by that `learned` knows it."""
+    of_images = {"real_images": shades, "unlabelled": f"{shades}/train.npz"}
+    recovery = RECOVERIES[name](data=of_images[name]) if name in of_images else RECOVERIES[name]()
+    state = recovery.init(SPEC, Rng(0))
+    flat = json.dumps(state.state_dict(), default=lambda value: "tensor" if torch.is_tensor(value) else str(value))
+    assert hasattr(state, "optimiser") or "tensor" not in flat
 
 
 def test_a_snapshot_brings_weights_and_optimiser_back():
@@ -96,6 +119,46 @@ def test_banks_take_nothing_that_is_no_number():
     assert len(bank) == len(answers) == 0
 
 
+class Alike(FakeMethod):
+    """Its images are alike in some steps."""
+
+    def __init__(self, steps):
+        super().__init__()
+        self.steps = steps
+
+    def init(self, zoo, rng):
+        made = super().init(zoo, rng)
+        made.recovery = SimpleNamespace(optimiser=made.optimiser)
+        return made
+
+    def step(self, state, teachers, rng):
+        report = super().step(state, teachers, rng)
+        report.terms["spread"] = 0.001 if state.step + 1 in self.steps else 0.1
+        return report
+
+
+def test_a_generator_that_shows_one_picture_goes_on_in_smaller_steps(tmp_path):
+    config, zoo = fake_config(steps=6), FakeZoo()
+    folder = RunFolder.create(tmp_path / "run", config, zoo)
+    with pytest.warns(UserWarning, match="step 3: taken back, the generator's steps halved: .* differ by 0.001"):
+        state = Loop(Alike({3, 5}), zoo, folder, config.run).run()
+    assert state.step == 6
+    assert state.optimiser.param_groups[0]["lr"] == 0.01 / 4
+    assert [line.get("spread") for line in folder.metrics()] == [0.1, 0.1, None, 0.1, None, 0.1]
+    again = Loop(Alike(set()), zoo, folder, config.run).start()
+    assert again.optimiser.param_groups[0]["lr"] == 0.01 / 4
+
+
+def test_a_generator_that_shows_one_picture_again_and_again_ends_the_run(tmp_path):
+    config, zoo = fake_config(steps=20), FakeZoo()
+    folder = RunFolder.create(tmp_path / "run", config, zoo)
+    loop = Loop(Alike(set(range(3, 20))), zoo, folder, config.run)
+    told = pytest.warns(UserWarning, match="halved")
+    with told, pytest.raises(InputError, match="training diverged in step 8: recovered images"):
+        loop.run()
+    assert folder.checkpoints.latest()["step"] == 7
+
+
 class Diverging(FakeMethod):
     """Its weights are infinite from step 3 on."""
 
@@ -107,8 +170,6 @@ class Diverging(FakeMethod):
 
 
 class NoTeachers(FakeZoo):
-    canvas = SPEC
-
     def teacher(self, name):
         return Sound(ord(name), toy_teacher(name))
 

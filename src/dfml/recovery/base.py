@@ -60,9 +60,18 @@ class Recovered:
 
 
 def mean_terms(recovered: Sequence[Recovered]) -> dict[str, float]:
-    """Each term, mean over the visits that have it."""
+    """Each term, mean over the visits that have it; ``spread`` where several images of a class are there."""
     names = sorted({name for r in recovered for name in r.terms})
-    return {name: fmean(r.terms[name] for r in recovered if name in r.terms) for name in names}
+    spreads = [spread for r in recovered if (spread := _class_spread(r.images, r.labels)) is not None]
+    terms = {"spread": fmean(spreads)} if spreads else {}
+    return {name: fmean(r.terms[name] for r in recovered if name in r.terms) for name in names} | terms
+
+
+def _class_spread(images: Float[Tensor, "n c h w"], labels: Int[Tensor, " n"]) -> float | None:
+    """Standard deviation of a pixel among the images of a class, in the root mean square; None of single images."""
+    classes = [images[labels == label].flatten(1) for label in labels.unique()]
+    variances = [each.var(0).mean() for each in classes if len(each) > 1]
+    return float(torch.stack(variances).mean().sqrt()) if variances else None
 
 
 def above_chance(share: float, classes: int) -> float:

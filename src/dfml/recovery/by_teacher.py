@@ -35,6 +35,11 @@ class ByTeacherState:
     ways: dict[str, Way] = field(default_factory=dict)  # teacher -> settled
     found: dict[str, dict[str, float]] = field(default_factory=dict)  # teacher -> why
 
+    @property
+    def optimiser(self) -> torch.optim.Optimizer:
+        """The meta-generator's."""
+        return self.meta_generator.optimiser
+
     def to(self, device: torch.device) -> None:
         """Move the generator."""
         self.meta_generator.to(device)

@@ -28,6 +28,11 @@ class UnlabelledState(Canvas):
     images: UnlabelledImages
     recovery: ByTeacherState
 
+    @property
+    def optimiser(self) -> torch.optim.Optimizer:
+        """Of the visits that recover."""
+        return self.recovery.optimiser
+
     def to(self, device: torch.device) -> None:
         """Move what is learned; pictures are read on the CPU."""
         self.recovery.to(device)

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from typing import NoReturn
 
 import torch
 
@@ -26,7 +27,7 @@ from dfml.runs.forecast import cost_notes, end_notes
 from dfml.runs.growing import grow, initial_state
 from dfml.runs.measures import load_average, peak_memory_mb
 from dfml.runs.run_folder import RunFolder
-from dfml.runs.soundness import Snapshot, check_step, unsound_teachers
+from dfml.runs.soundness import Collapsed, Snapshot, check_step, slow_down, unsound_teachers
 from dfml.stopping import first_signal
 from dfml.zoo import Zoo
 
@@ -181,8 +182,9 @@ class Loop:
     def _step(self, state: AbstractState, rng: Rng) -> Iterator[tuple[Teachers, list[StepReport]]]:
         """Around a step of the method: its teachers before; clock, checks, validation and metrics after.
 
-        A step that leaves numbers which are none is taken back, and the teachers that caused it are set aside. Where a
-        teacher did not answer, the same step is taken anew without it: what the others answered is at hand then.
+        A step that leaves numbers which are none is taken back, and the teachers that caused it are set aside; one
+        whose images are alike is, too, and the generator goes on in smaller steps. Where a teacher did not answer, the
+        same step is taken anew without it: what the others answered is at hand then.
         """
         number, asked, made = state.step + 1, self.zoo.tally.queries, list[StepReport]()
         before = Snapshot(state)
@@ -200,6 +202,10 @@ class Loop:
                 self._set_aside(state, teachers, error)
                 made = made or [StepReport()]
                 made[0].terms = {}
+            except Collapsed as error:
+                before.restore()
+                self._slow_down(state, error)
+                made[0].terms = {}
             except NoAnswer as error:
                 before.restore()
                 self._pause(state, error)
@@ -213,23 +219,38 @@ class Loop:
                     "a step that fits",
                     "train anew with fewer images_per_class, a smaller meta_batch or network, or on another device",
                 ) from error
+            if number == 1 or number % self.options.val_every == 0:
+                self._blame(state, unsound_teachers(teachers, self.zoo.canvas, free=True))
             state.step = number
         self._report(state, made[0], self.zoo.tally.queries - asked)
 
     def _set_aside(self, state: AbstractState, teachers: Teachers, error: NotFinite) -> None:
         """Ask the teachers of an unsound step no more; without one to blame, training itself has diverged."""
         found = unsound_teachers(teachers, self.zoo.canvas)
-        state.aside |= found
-        for name, reason in found.items():
-            warnings.warn(f"step {state.step + 1}: teacher {name} is set aside: {reason}", stacklevel=2)
+        self._blame(state, found)
         if not found:
-            self.save(state)
-            raise InputError(
-                f"training diverged in step {state.step + 1}: {error}; the state of step {state.step} is kept in "
-                f"{self.folder.path}",
-                "losses and weights that stay numbers",
-                "lower the step sizes or weights of the losses, and train anew",
-            ) from error
+            self._give_up(state, error)
+
+    def _slow_down(self, state: AbstractState, error: Collapsed) -> None:
+        """Go on with smaller steps of the generator; where that has not helped, training itself has diverged."""
+        if not slow_down(state):
+            self._give_up(state, error)
+        warnings.warn(f"step {state.step + 1}: taken back, the generator's steps halved: {error}", stacklevel=2)
+
+    def _blame(self, state: AbstractState, found: dict[str, str]) -> None:
+        new = {name: reason for name, reason in found.items() if name not in state.aside}
+        state.aside |= new
+        for name, reason in new.items():
+            warnings.warn(f"step {state.step + 1}: teacher {name} is set aside: {reason}", stacklevel=2)
+
+    def _give_up(self, state: AbstractState, error: Exception) -> NoReturn:
+        self.save(state)
+        raise InputError(
+            f"training diverged in step {state.step + 1}: {error}; the state of step {state.step} is kept in "
+            f"{self.folder.path}",
+            "losses and weights that stay numbers, images that differ",
+            "lower the step sizes or weights of the losses, and train anew",
+        ) from error
 
     def _pause(self, state: AbstractState, error: NoAnswer) -> None:
         """Set a teacher that did not answer aside, for some steps where it may come back."""

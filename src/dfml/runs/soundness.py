@@ -1,4 +1,4 @@
-"""Steps that leave numbers which are none: found, taken back, and traced to the teacher that caused them."""
+"""Steps that leave numbers which are none, or images that are all alike: found, taken back, traced to their cause."""
 
 import copy
 import math
@@ -18,6 +18,13 @@ from dfml.zoo.teacher import Teacher
 from dfml.zoo.views import most_told
 
 PROBES = 16  # random images that a suspected teacher is asked about
+SAME = 1e-6  # of its largest answer: what a teacher's answers may differ by where they do not depend on the image
+ALIKE = 1 / 255  # spread of the images of a class below which the generator shows one picture; 0.04 to 0.2 is usual
+HALVINGS = 5  # of the step size, before training is given up
+
+
+class Collapsed(Exception):
+    """A step whose recovered images are alike in each class."""
 
 
 def learned(state: AbstractState) -> dict[str, Any]:
@@ -48,7 +55,10 @@ def check_step(state: AbstractState, report: StepReport) -> None:
 
     Raises:
         NotFinite: a term or a weight is NaN or infinite.
+        Collapsed: the recovered images of a class are one picture.
     """
+    if (spread := report.terms.get("spread", 1.0)) < ALIKE:
+        raise Collapsed(f"recovered images of a class differ by {spread:.1g} of full scale")
     if bad := [name for name, value in report.terms.items() if not math.isfinite(value)]:
         raise NotFinite(f"{', '.join(bad)} that is NaN or infinite")
     weights = [value for part in learned(state).values() for value in _tensors(part.state_dict())]
@@ -57,12 +67,33 @@ def check_step(state: AbstractState, report: StepReport) -> None:
         raise NotFinite("weights that are NaN or infinite")
 
 
-def unsound_teachers(teachers: Teachers, canvas: InputSpec) -> dict[str, str]:
-    """Those of a step's teachers whose answers on random images are no numbers, with the reason."""
+def slow_down(state: AbstractState) -> bool:
+    """Halve the step size of what shows images; False where nothing learns that, or it has been halved often."""
+    optimiser = getattr(getattr(state, "recovery", None), "optimiser", None)
+    groups = optimiser.param_groups if optimiser else []
+    for group in groups:
+        group["lr"] /= 2
+        group["halved"] = group.get("halved", 0) + 1
+    return bool(groups) and all(group["halved"] <= HALVINGS for group in groups)
+
+
+def unsound_teachers(teachers: Teachers, canvas: InputSpec, *, free: bool = False) -> dict[str, str]:
+    """Those of a step's teachers whose answers on random images are no numbers, or one and the same.
+
+    Args:
+        teachers: of the step.
+        canvas: size of the images.
+        free: ask those alone whose weights are at hand.
+
+    Returns:
+        The reason of each.
+    """
     found: dict[str, str] = {}
     images = torch.rand(PROBES, *canvas.shape, generator=Rng(0).generator("probe"))
     for role in teachers:
         for teacher in teachers[role]:
+            if free and Capability.GRADIENTS not in teacher.capabilities:
+                continue
             with suppress(NoAnswer):  # no news of its numbers; the next step meets it
                 if teacher.card.id not in found and (reason := _unsound(teacher, images)):
                     found[teacher.card.id] = reason
@@ -71,8 +102,11 @@ def unsound_teachers(teachers: Teachers, canvas: InputSpec) -> dict[str, str]:
 
 def _unsound(teacher: Teacher, images: Tensor) -> str | None:
     images = images.to(teacher.device)
-    if not bool(teacher.answers(images, most_told(teacher)).isfinite().all()):
+    said = teacher.answers(images, most_told(teacher))
+    if not bool(said.isfinite().all()):
         return "its answers are NaN or infinite"
+    if said.ndim > 1 and float((said.amax(0) - said.amin(0)).max()) <= SAME * float(said.abs().max()):
+        return "its answers are the same whatever the image"
     if Capability.GRADIENTS in teacher.capabilities:
         images = images.requires_grad_()
         (gradient,) = torch.autograd.grad(teacher.forward(images).logits.float().logsumexp(-1).sum(), [images])
