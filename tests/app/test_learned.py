@@ -51,13 +51,14 @@ def test_a_zoo_shows_its_table_and_what_inspect_says(place):
     assert min(Image.open(BytesIO(picture.png)).size) > 100
 
 
-def test_a_run_whose_zoo_has_moved_still_shows_its_curves(place):
+def test_a_run_whose_zoo_has_moved_still_shows_its_curves_and_all_where_it_is_named(place):
     (place / "zoo").rename(place / "moved")
     try:
         learned = Learned(place / "run")
         assert learned.curves()
         with pytest.raises(InputError):
             learned.table()
+        assert len(opened(place / "run", zoo=str(place / "moved")).table()[2]) == 4
     finally:
         (place / "moved").rename(place / "zoo")
 

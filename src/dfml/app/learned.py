@@ -20,13 +20,14 @@ class Learned:
 
     Args:
         source: the run's folder, or the zoo's.
+        zoo: the zoo of the run, where it has moved.
 
     Raises:
         InputError: it is neither, or cannot be read.
     """
 
-    def __init__(self, source: str | Path):
-        self.run = None if is_zoo(source) else Run.open(source)
+    def __init__(self, source: str | Path, zoo: str | None = None):
+        self.run = None if is_zoo(source) else Run.open(source, zoo=zoo)
         self._source, self._drawing = source, threading.Lock()
         self._drawn: dict[tuple[str, int | None], tuple[list[str], Picture | None]] = {}
 
@@ -89,6 +90,14 @@ class Learned:
         return [], Picture(png, f"what {model} shows after step {step}: a row is a class")
 
 
-def opened(source: str | Path) -> Learned | None:
-    """What there is to show of where a learner comes from; None of a learner's files alone."""
-    return Learned(source) if is_zoo(source) or (Path(source) / "config.json").is_file() else None
+def opened(source: str | Path, zoo: str | None = None) -> Learned | None:
+    """What there is to show of where a learner comes from; None of a learner's files alone.
+
+    Args:
+        source: a run's or a zoo's folder, or a learner's files.
+        zoo: the zoo of a run, where it has moved.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    return Learned(source, zoo) if is_zoo(source) or (Path(source) / "config.json").is_file() else None

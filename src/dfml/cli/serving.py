@@ -105,6 +105,7 @@ def app(
     learner: Positional[Path],
     /,
     *,
+    zoo: str | None = None,
     host: str = "127.0.0.1",
     port: int = 8700,
     key_file: Path | None = None,
@@ -117,6 +118,7 @@ def app(
 
     Args:
         learner: a run folder, a learner's files or a zoo, whose networks then all look at an image; or hf:OWNER/NAME.
+        zoo: the zoo of the run, where it has moved.
         host: that is listened at; 0.0.0.0 lets other machines ask, with a key.
         port: 0 lets the system choose.
         key_file: holds the key.
@@ -135,7 +137,7 @@ def app(
     source = fetched(learner)
     with TemporaryDirectory(prefix="dfml-app-") as place:  # what people drop is gone when the page is
         os.environ["GRADIO_TEMP_DIR"] = place
-        page = web_page(load(source), Path(place), opened(source), key=key, max_bytes=max_bytes)
+        page = web_page(load(source), Path(place), opened(source, zoo), key=key, max_bytes=max_bytes)
         _serve(learner, page, None, host, port, guarded=bool(key))
 
 
