@@ -31,9 +31,10 @@ test-slow: $(BIN)/dfml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,app]"
 	$(BIN)/python -m pytest -m slow
 
-# Signals, kills, damaged files and disks that fail: docs/reliability.md.
+# Signals, kills, damaged files and disks that fail: docs/reliability.md. KILLS of each command inside of a write, and as many elsewhere.
+KILLS ?= 5
 reliability: $(BIN)/dfml
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m reliability tests/reliability
+	OMP_NUM_THREADS=1 KILLS=$(KILLS) $(BIN)/python -m pytest -m reliability tests/reliability
 
 # Hostile inputs to every parser, MINUTES of them; says how many were tried.
 MINUTES ?= 30

@@ -83,6 +83,57 @@ def zoo_build(data: Path) -> Command:
     return Command("zoo build", words, words, outcome)
 
 
+def zoo_add(zoo: Path) -> Command:
+    cards = sorted(Zoo.open(zoo).path.glob("toy-[01].json"))
+
+    def words(out: Path) -> Words:
+        return ["zoo", "add", out / "zoo", *cards, "--shared-classes"]
+
+    def again(out: Path) -> Words:
+        known = Zoo.open(out / "zoo").ids if (out / "zoo" / "zoo.json").exists() else []
+        missing = [card for card in cards if card.stem not in known]
+        return ["zoo", "add", out / "zoo", *missing, "--shared-classes"] if missing else ["zoo", "list", out / "zoo"]
+
+    def outcome(out: Path) -> Any:
+        made = Zoo.open(out / "zoo")
+        files = sorted(path.name for path in made.path.glob("[!.]*"))
+        return files, made.hash, made.cards_hash, [plain(made.network(model)) for model in made.ids]
+
+    return Command("zoo add", words, again, outcome)
+
+
+def sweep(zoo: Path, data: Path) -> Command:
+    (recipe := zoo.parent / "small.toml").write_text(small_recipe())
+
+    def words(out: Path) -> Words:
+        judged = ["--data", data, "--shots", 1, "--way", 3, "--queries", 3, "--episodes", 10]
+        several = ["--grid", "method.updates=1,2", "--steps", 2, "--jobs", 1]
+        return ["sweep", "--zoo", zoo, "--recipe", recipe, "--out", out / "sweep", *several, *judged]
+
+    def outcome(out: Path) -> Any:
+        lines = [json.loads(line) for line in (out / "sweep" / "sweep.jsonl").read_text().splitlines()]
+        told = sorted((line["name"], line["steps"], line["accuracy"]["1"]["mean"]) for line in lines)
+        return told, [plain(load_learner(out / "sweep" / name)) for name, *_ in told]
+
+    return Command("sweep", words, words, outcome)
+
+
+def small_recipe() -> str:
+    """Consolidation as `CONSOLIDATE` has it, as a file."""
+    sections: dict[str, list[str]] = {"method": ['name = "consolidate"'], "recovery": ['name = "by_teacher"']}
+    for name, value in CONSOLIDATE.items():
+        section, _, key = name.partition(".")
+        sections.setdefault(section, []).append(f"{key} = {value}")
+    sections["network"].append('name = "conv4"')
+    sections["run"] = ["threads = 1", "checkpoint_minutes = 0"]
+    return "".join(f"[{section}]\n" + "\n".join(lines) + "\n" for section, lines in sections.items())
+
+
+def black_box(zoo: Path) -> Command:
+    settings = ["--recipe", "black_box", *options(CONSOLIDATE), "--questions", 60, "--drawn", 20, "--answers", "labels"]
+    return train("train (black boxes)", zoo, [*settings, "--method.flip", "true"], steps=4)
+
+
 def evaluate(run: Path, data: Path) -> Command:
     def words(out: Path) -> Words:
         few = ["--episodes", 20, "--way", 3, "--queries", 3, "--shots", 1]

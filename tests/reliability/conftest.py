@@ -41,7 +41,10 @@ def known(place, forks) -> dict[str, Command]:
     made = (
         quick,
         commands.consolidation(place / "zoo"),
+        commands.black_box(place / "zoo"),
         commands.zoo_build(place / "data"),
+        commands.zoo_add(place / "zoo"),
+        commands.sweep(place / "zoo", place / "data"),
         commands.evaluate(run, place / "data"),
         commands.adapt(run, place / "data"),
         commands.export(predictor),

@@ -14,7 +14,19 @@ from commands import Command
 from forking import FROM, KILL, ONCE, SHORT, Fault, Forks
 
 FAULTS = ((FROM, errno.ENOSPC), (ONCE, errno.EIO), (ONCE, errno.EACCES), (ONCE, errno.EINTR), (SHORT, 0))
-KILLS = 5  # of a command, inside of its writes, and as many at other moments
+KILLS = int(os.environ.get("KILLS", "5"))  # of a command, inside of its writes, and as many at other moments
+
+
+KILLED = [
+    "train (free)",
+    "train (consolidation)",
+    "train (black boxes)",
+    "zoo build",
+    "zoo add",
+    "sweep",
+    "evaluate",
+    "export",
+]
 
 
 def reference(forks: Forks, command: Command) -> tuple[object, int]:
@@ -64,7 +76,7 @@ def test_a_fault_at_every_writing_call(forks, known, name):
 
 
 @pytest.mark.reliability
-@pytest.mark.parametrize("name", ["train (free)", "train (consolidation)", "zoo build", "evaluate", "export"])
+@pytest.mark.parametrize("name", KILLED)
 def test_a_kill_at_any_moment_or_inside_of_a_write_is_gone_on_from_to_the_same_bits(forks, known, name):
     command, drawn = known[name], random.Random(name)
     whole, calls = reference(forks, command)

@@ -320,3 +320,16 @@ def test_images_need_be_no_squares(tmp_path):
     given = torch.rand(2, 3, 24, 24)
     answers = Zoo.open(tmp_path).teacher("wide").answers(given)
     torch.testing.assert_close(answers, truth(given[:, :, 8:16], Net()), rtol=1e-4, atol=1e-5)
+
+
+def test_what_a_killed_command_left_is_taken_over_and_other_files_are_not(tmp_path):
+    source = Zoo.open("glyphs").path / f"{Zoo.open('glyphs').ids[0]}.json"
+    made = add(tmp_path / "whole", source)
+    for name, content in (("killed", None), ("other", b"another model")):
+        (tmp_path / name).mkdir()
+        weights = (tmp_path / "whole" / f"{made.id}.safetensors").read_bytes()
+        (tmp_path / name / f"{made.id}.safetensors").write_bytes(content or weights)
+    assert add(tmp_path / "killed", source) == made
+    with pytest.raises(InputError, match=r"conv4-00.safetensors is there already, of no model in the zoo"):
+        add(tmp_path / "other", source)
+    assert (tmp_path / "other" / f"{made.id}.safetensors").read_bytes() == b"another model"

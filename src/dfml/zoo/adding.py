@@ -245,21 +245,22 @@ def _write_locked(
         index = Index(folder.resolve().name, shared_classes) if new else Index.read(folder)
         check_free(folder, card.id)
         card = _with_ids(card, index)
-        paths = [weight_file(folder, card), folder / f"{card.id}.json"]
-        if there := [p for p in paths if p.exists()]:
+        files = {weight_file(folder, card): content, folder / f"{card.id}.json": card.to_json().encode()}
+        # The same bytes are what a killed command left.
+        if there := [p for p, new in files.items() if p.exists() and regular(p).read_bytes() != new]:
             raise InputError(f"{there[0]} is there already, of no model in the zoo", "a free name", "remove the file")
         before = None if new else (folder / INDEX).read_bytes()
         kept = answers_file(folder, card.id)
         made = [] if kept.exists() else [kept]  # answers of a model that was here before are still paid for
         try:
-            write_atomic(paths[0], content)
-            write_atomic(paths[1], card.to_json().encode())
+            for path, new_content in files.items():
+                write_atomic(path, new_content)
             ids = [*(m.id for m in index.models), card.id]
             rewrite_index(folder, index, ids=ids)
             _check_read(folder, card)
             keep_consent()  # last: what fails before leaves none, and where it fails itself the model goes again
         except BaseException:
-            for path in (*paths, *made):
+            for path in (*files, *made):
                 path.unlink(missing_ok=True)
             if before is None:
                 (folder / INDEX).unlink(missing_ok=True)
