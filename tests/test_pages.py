@@ -52,9 +52,15 @@ BEFORE = {"bash": ["-c", "set -eo pipefail\n"], "zsh": ["-c", "autoload -U compi
 COLOURS = {"red": (200, 30, 30), "blue": (30, 30, 200), "green": (30, 200, 30), "": (190, 30, 40)}
 
 
-def write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
-    path.chmod(0o755)
+def programs_of(python: str) -> dict[str, str]:
+    """What stands before the reader's programs, as lines of sh."""
+    return {name: "" for name in ELSEWHERE if not name.endswith("/")} | {
+        "dfml": f'exec {python} {TESTS}/shortened.py "$@"',
+        "python": f'case "$1" in reproduce/*) exit 0;; esac\nexec {python} "$@"',
+        "torchrun": f'rm -r RUN\nexec {python} -m torch.distributed.run "$@" --steps 2',
+        "git": f'[ "$1" = clone ] && ln -sfn . dfml || exec {shutil.which("git")} "$@"',
+        "python3": "mkdir -p .venv/bin\ntouch .venv/bin/activate",
+    }
 
 
 @pytest.fixture(scope="module")
@@ -102,21 +108,15 @@ def reader(made, tmp_path):
     for name in ("benchmarks", "examples"):
         (place / name).symlink_to(ROOT / name)
     programs.mkdir()
-    write(programs / "dfml", f'#!/bin/sh\nexec {sys.executable} {TESTS}/shortened.py "$@"\n')
-    write(programs / "python", f'#!/bin/sh\ncase "$1" in reproduce/*) exit 0;; esac\nexec {sys.executable} "$@"\n')
-    write(
-        programs / "torchrun", f'#!/bin/sh\nrm -r RUN\nexec {sys.executable} -m torch.distributed.run "$@" --steps 2\n'
-    )
-    write(programs / "git", f'#!/bin/sh\n[ "$1" = clone ] && ln -sfn . dfml || exec {shutil.which("git")} "$@"\n')
-    write(programs / "python3", "#!/bin/sh\nmkdir -p .venv/bin\ntouch .venv/bin/activate\n")
-    for name in ELSEWHERE:
-        if not name.endswith("/"):
-            write(programs / name, "#!/bin/sh\n")
-    path, modules = (
-        f"{programs}{os.pathsep}{os.environ['PATH']}",
-        os.pathsep.join([str(place / "site"), *filter(None, sys.path)]),
-    )
-    own = {"PATH": path, "PYTHONPATH": modules, "OMP_NUM_THREADS": "1", "NO_COLOR": "1"}
+    for name, text in programs_of(sys.executable).items():
+        (programs / name).write_text(f"#!/bin/sh\n{text}\n", encoding="utf-8")
+        (programs / name).chmod(0o755)
+    own = {
+        "PATH": os.pathsep.join([str(programs), os.environ["PATH"]]),
+        "PYTHONPATH": os.pathsep.join([str(place / "site"), *filter(None, sys.path)]),
+        "OMP_NUM_THREADS": "1",
+        "NO_COLOR": "1",
+    }
     yield place, os.environ | own
     for file in place.glob("*.pid"):
         os.kill(int(file.read_text()), signal.SIGINT)
