@@ -14,7 +14,7 @@ from toys import ToyZoo, run_steps
 
 QUICK = {
     "width": 4, "images_per_class": 6, "updates": 3, "batch_size": 16, "capacity": 300,
-    "validation_episodes": 3,
+    "validation_episodes": 3, "validation_teachers": 1,
 }  # fmt: skip
 
 
@@ -141,6 +141,14 @@ def test_what_teachers_see_is_learned_beside_what_they_answer(zoo):
     assert metrics[-1]["distillation"] < 0.9  # 1 explains nothing of what they see
     assert "sight" in state.state_dict()
     assert "sight" not in _method().init(zoo, Rng(0)).state_dict()
+
+
+def test_of_few_teachers_none_is_held_out(zoo, monkeypatch):
+    few = _method(validation_teachers=None).init(zoo, Rng(0))
+    assert list(few.answering.outputs_of) == zoo.ids
+    assert few.validation.ids == []
+    monkeypatch.setattr("dfml.methods.consolidate.FEW", 4)
+    assert len(_method(validation_teachers=None).init(zoo, Rng(0)).validation.ids) == 1
 
 
 def test_without_answers_the_backbones_features_are_compared(zoo):

@@ -30,6 +30,7 @@ from dfml.zoo.store import Zoo
 from dfml.zoo.teacher import OnDemand, Teacher
 
 LATE = 3  # power of the run's progress that the number of updates grows with
+FEW = 10  # teachers, of which none can be spared for validation
 
 
 class Consolidate(AbstractMethod[ConsolidateState]):
@@ -85,7 +86,8 @@ class Consolidate(AbstractMethod[ConsolidateState]):
         temperature: of the answers while they are learned (Hinton et al.).
         average_decay: of the moving average that is shipped, per update.
         capacity: answered images kept.
-        validation_teachers: held out with their classes, to show progress.
+        validation_teachers: held out with their classes, to show progress. None is 1, and 0 in a zoo of ten teachers
+            or fewer, which needs them all.
         validation_episodes: pseudo-episodes of one validation.
 
     Raises:
@@ -124,7 +126,7 @@ class Consolidate(AbstractMethod[ConsolidateState]):
         temperature: Positive = 2.0,
         average_decay: Decay = 0.99,
         capacity: Amount = 60_000,
-        validation_teachers: Count = 1,
+        validation_teachers: Count | None = None,
         validation_episodes: Count = 40,
     ):
         if not answers_weight and not (features and features_weight):
@@ -152,7 +154,7 @@ class Consolidate(AbstractMethod[ConsolidateState]):
         canvas = zoo.canvas
         validation = PseudoValidation(
             zoo,
-            count=self.validation_teachers,
+            count=int(len(zoo.ids) > FEW) if self.validation_teachers is None else self.validation_teachers,
             images_per_class=self.images_per_class,
             needs=self.recovery.requires(),
             rng=rng,

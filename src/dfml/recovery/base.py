@@ -17,6 +17,7 @@ from dfml.zoo.card import Capability
 from dfml.zoo.teacher import Teacher
 
 SHOWN = 20  # classes of a teacher, on a contact sheet
+SINGLE = 1.0  # stands for the spread of a class of one image; pixels in [0, 1] never reach it
 UsesData = bool | Literal["unlabelled"]
 """What a method or recovery is shown of real images: nothing, pictures without labels, or labelled ones."""
 Student = Callable[[Tensor], Tensor]
@@ -62,16 +63,23 @@ class Recovered:
 def mean_terms(recovered: Sequence[Recovered]) -> dict[str, float]:
     """Each term, mean over the visits that have it; ``spread`` where several images of a class are there."""
     names = sorted({name for r in recovered for name in r.terms})
-    spreads = [spread for r in recovered if (spread := _class_spread(r.images, r.labels)) is not None]
-    terms = {"spread": fmean(spreads)} if spreads else {}
-    return {name: fmean(r.terms[name] for r in recovered if name in r.terms) for name in names} | terms
+    terms = {name: fmean(r.terms[name] for r in recovered if name in r.terms) for name in names}
+    spread = float(torch.stack([_class_spread(r.images, r.labels) for r in recovered]).mean()) if recovered else SINGLE
+    return terms | ({"spread": spread} if spread < SINGLE else {})
 
 
-def _class_spread(images: Float[Tensor, "n c h w"], labels: Int[Tensor, " n"]) -> float | None:
-    """Standard deviation of a pixel among the images of a class, in the root mean square; None of single images."""
-    classes = [images[labels == label].flatten(1) for label in labels.unique()]
-    variances = [each.var(0).mean() for each in classes if len(each) > 1]
-    return float(torch.stack(variances).mean().sqrt()) if variances else None
+def _class_spread(images: Float[Tensor, "n c h w"], labels: Int[Tensor, " n"]) -> Float[Tensor, ""]:
+    """Standard deviation of a pixel among the images of a class, in the root mean square; SINGLE of single images.
+
+    Without a look at the labels, so that no device is waited for.
+    """
+    same = (labels[:, None] == labels).to(images, non_blocking=True)
+    counts = same.sum(1)
+    flat = images.flatten(1)
+    squares = (flat - same @ flat / counts[:, None]).square().mean(1) * counts / (counts - 1).clamp(min=1)
+    several = (counts > 1).float()
+    spread = ((squares * several).sum() / several.sum().clamp(min=1)).sqrt()
+    return torch.where(several.any(), spread, torch.full_like(spread, SINGLE))
 
 
 def above_chance(share: float, classes: int) -> float:

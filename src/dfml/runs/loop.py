@@ -219,10 +219,11 @@ class Loop:
                     "a step that fits",
                     "train anew with fewer images_per_class, a smaller meta_batch or network, or on another device",
                 ) from error
+            queries = self.zoo.tally.queries - asked
             if number == 1 or number % self.options.val_every == 0:
                 self._blame(state, unsound_teachers(teachers, self.zoo.canvas, free=True))
             state.step = number
-        self._report(state, made[0], self.zoo.tally.queries - asked)
+        self._report(state, made[0], queries)
 
     def _set_aside(self, state: AbstractState, teachers: Teachers, error: NotFinite) -> None:
         """Ask the teachers of an unsound step no more; without one to blame, training itself has diverged."""
