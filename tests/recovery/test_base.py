@@ -13,5 +13,7 @@ def test_the_spread_is_the_deviation_of_a_pixel_within_a_class():
     told = mean_terms([Recovered(images, labels, {"class": 1.0}), Recovered(images, labels, {"class": 3.0, "bn": 2.0})])
     assert told == {"bn": 2.0, "class": 2.0, "spread": pytest.approx(float(variance.sqrt()), rel=1e-5)}
     assert mean_terms([Recovered(images, torch.arange(9), {})]) == {}
-    assert mean_terms([Recovered(images[:1].expand(4, -1, -1, -1), torch.zeros(4), {})])["spread"] == 0
+    assert (
+        mean_terms([Recovered(images[:1].expand(4, -1, -1, -1), torch.zeros(4, dtype=torch.long), {})])["spread"] == 0
+    )
     assert mean_terms([]) == {}
