@@ -57,13 +57,12 @@ def in_parts(look: Callable[[Tensor], T], images: Tensor, most: int) -> list[T]:
         part = images[start : start + most]
         try:
             given.append(look(part))
+            start += len(part)
+            continue
         except torch.OutOfMemoryError:
             if len(part) <= 1:
                 raise
-            most = len(part) // 2
-        else:
-            start += len(part)
-            continue
+        most = len(part) // 2
         torch.cuda.empty_cache()  # once the exception, and what it holds, is gone
         warnings.warn(f"no memory for {len(part)} images at once: {most} from here on", stacklevel=2)
     return given
