@@ -90,7 +90,7 @@ def measure_steps(folder: Path, name: str, steps: int, threads: int) -> dict[str
     from dfml.recipes.resolving import resolve
     from dfml.runs.determinism import reproducible
     from dfml.runs.measures import load_average, peak_memory_mb
-    from dfml.runs.run_folder import commit
+    from dfml.runs.provenance import commit
     from dfml.zoo import Zoo
 
     keep_freed_memory()

@@ -22,7 +22,7 @@ from dfml.evaluation.score import Score
 from dfml.functional.heads import centroid_coefficients, logistic_coefficients, ridge_coefficients
 from dfml.methods import Average, ZooEnsemble
 from dfml.randomness import Rng
-from dfml.runs.run_folder import commit
+from dfml.runs.provenance import commit
 from dfml.zoo import Zoo
 
 ROWS = {

@@ -11,7 +11,7 @@ from dfml.methods.base import teachers_of
 from dfml.methods.single_teacher import best_by_card
 from dfml.randomness import Rng
 from dfml.recipes.resolving import resolve
-from dfml.runs.run_folder import describe_zoo
+from dfml.runs.provenance import describe_zoo
 from dfml.training.pseudo_validation import PseudoValidation
 from dfml.zoo import Capability, ModelCard, Zoo, loaders, store
 from dfml.zoo.teacher import LocalTeacher, OnDemand

@@ -204,7 +204,10 @@ def test_a_step_that_does_not_fit_into_memory_ends_with_an_error_and_keeps_the_l
 
     config, zoo = fake_config(steps=9), NoTeachers()
     folder = RunFolder.create(tmp_path / "run", config, zoo)
-    with pytest.raises(InputError, match=r"step 3 does not fit into the memory of cpu \(tried to allocate 3 GiB\)"):
+    with pytest.raises(
+        InputError,
+        match=r"step 3 does not fit into the memory of cpu: tried to allocate 3 GiB; the state of step 2 is kept",
+    ):
         Loop(Large(), zoo, folder, config.run).run()
     assert folder.checkpoints.latest()["step"] == 2
 

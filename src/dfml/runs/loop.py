@@ -212,13 +212,13 @@ class Loop:
                 return
             except torch.OutOfMemoryError as error:
                 before.restore()
-                self.save(state)
-                raise InputError(
-                    f"step {number} does not fit into the memory of {self.device} ({str(error).splitlines()[0]}); the "
-                    f"state of step {state.step} is kept in {self.folder.path}",
-                    "a step that fits",
-                    "train anew with fewer images_per_class, a smaller meta_batch or network, or on another device",
-                ) from error
+                self._give_up(
+                    state,
+                    error,
+                    f"step {number} does not fit into the memory of {self.device}",
+                    wanted="a step that fits",
+                    do="train anew with fewer images_per_class, a smaller meta_batch or network, or on another device",
+                )
             queries = self.zoo.tally.queries - asked
             if number == 1 or number % self.options.val_every == 0:
                 self._blame(state, unsound_teachers(teachers, self.zoo.canvas, free=True))
@@ -230,12 +230,12 @@ class Loop:
         found = unsound_teachers(teachers, self.zoo.canvas)
         self._blame(state, found)
         if not found:
-            self._give_up(state, error)
+            self._diverged(state, error)
 
     def _slow_down(self, state: AbstractState, error: Collapsed) -> None:
         """Go on with smaller steps of the generator; where that has not helped, training itself has diverged."""
         if not slow_down(state):
-            self._give_up(state, error)
+            self._diverged(state, error)
         warnings.warn(f"step {state.step + 1}: taken back, the generator's steps halved: {error}", stacklevel=2)
 
     def _blame(self, state: AbstractState, found: dict[str, str]) -> None:
@@ -244,14 +244,20 @@ class Loop:
         for name, reason in new.items():
             warnings.warn(f"step {state.step + 1}: teacher {name} is set aside: {reason}", stacklevel=2)
 
-    def _give_up(self, state: AbstractState, error: Exception) -> NoReturn:
+    def _diverged(self, state: AbstractState, error: Exception) -> NoReturn:
+        self._give_up(
+            state,
+            error,
+            f"training diverged in step {state.step + 1}",
+            wanted="losses and weights that stay numbers, images that differ",
+            do="lower the step sizes or weights of the losses, and train anew",
+        )
+
+    def _give_up(self, state: AbstractState, error: Exception, given: str, *, wanted: str, do: str) -> NoReturn:
+        """End the run; what it has learned is kept."""
         self.save(state)
-        raise InputError(
-            f"training diverged in step {state.step + 1}: {error}; the state of step {state.step} is kept in "
-            f"{self.folder.path}",
-            "losses and weights that stay numbers, images that differ",
-            "lower the step sizes or weights of the losses, and train anew",
-        ) from error
+        reason, kept = str(error).splitlines()[0], f"the state of step {state.step} is kept in {self.folder.path}"
+        raise InputError(f"{given}: {reason}; {kept}", wanted, do) from error
 
     def _pause(self, state: AbstractState, error: NoAnswer) -> None:
         """Set a teacher that did not answer aside, for some steps where it may come back."""

@@ -18,8 +18,8 @@ from dfml.evaluation.manifest import make_manifest
 from dfml.evaluation.score import Score, paired_difference
 from dfml.randomness import Rng
 from dfml.runs.per_episode import write_per_episode
+from dfml.runs.provenance import commit
 from dfml.runs.run import Run
-from dfml.runs.run_folder import commit
 
 RESULT_SCHEMA = 1
 

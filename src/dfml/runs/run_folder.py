@@ -1,17 +1,11 @@
 """The folder of a run: configuration, versions, metrics as JSON lines, checkpoints, plots and the result."""
 
-import os
-import platform
 import re
-import subprocess
 import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from dfml.errors import InputError
 from dfml.files import (
@@ -32,8 +26,8 @@ from dfml.recipes.resolving import resolve
 from dfml.recipes.upgrade import upgraded
 from dfml.runs.checkpoint import Checkpoints
 from dfml.runs.growing import Stages, joined
+from dfml.runs.provenance import describe_zoo, versions
 from dfml.zoo import Zoo
-from dfml.zoo.store import EMBEDDED
 
 RUN_SCHEMA = 1
 BUDGETS = ("steps", "minutes")
@@ -99,10 +93,11 @@ class RunFolder:
             )
         about = {"schema": RUN_SCHEMA, "recipe": config.recipe}
         about |= {"recipe_hash": config.hash, "config": config.sections, "zoo": describe_zoo(zoo)}
+        made_with = {"schema": RUN_SCHEMA} | versions(config.run.threads)
         parts: dict[str, Callable[[Path], object]] = {
             "checkpoints": partial(Path.mkdir, exist_ok=True),
             "plots": partial(Path.mkdir, exist_ok=True),
-            "versions.json": partial(write_atomic, content=to_json(sealed(versions(config.run.threads)))),
+            "versions.json": partial(write_atomic, content=to_json(sealed(made_with))),
             "config.json": partial(write_atomic, content=to_json(sealed(about))),
         }
         try:
@@ -277,55 +272,3 @@ def _metrics_line(text: bytes) -> dict[str, Any] | None:
         return None
     sound = all(value is None or isinstance(value, int | float | dict) for value in line.values())
     return line if sound else None
-
-
-def describe_zoo(zoo: Zoo) -> dict[str, Any]:
-    """The zoo as results name it; an embedded one goes by its name, since its path is this installation's."""
-    embedded = [name for name, path in EMBEDDED.items() if path.resolve() == Path(zoo.path).resolve()]
-    return {
-        "name": zoo.name,
-        "path": embedded[0] if embedded else str(Path(zoo.path).resolve()),
-        "hash": zoo.hash,
-        "cards": zoo.cards_hash,
-        "recipe": zoo.recipe_hash,
-        "models": len(zoo.ids),
-        "stages": [zoo.ids],
-        "architectures": sorted({zoo.entry(i).architecture for i in zoo.ids}),
-    }
-
-
-def versions(threads: int | None = None) -> dict[str, Any]:
-    """What runs: dfml, torch, Python, platform, CPU threads (None: torch's number), the commit of a checkout."""
-    try:
-        dfml = version("dfml")
-    except PackageNotFoundError:
-        dfml = "not installed"
-    return {
-        "schema": RUN_SCHEMA,
-        "dfml": dfml,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "cpus": os.cpu_count(),
-        "threads": threads or torch.get_num_threads(),
-        "commit": commit(),
-    }
-
-
-def commit() -> str | None:
-    """The commit of the checkout that tracks this file, with ``+`` when it was changed since; None outside of one."""
-
-    def git(*arguments: str) -> str:
-        command = ["git", *arguments]
-        done = subprocess.run(
-            command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10, check=True
-        )
-        return done.stdout.strip()
-
-    try:
-        git(
-            "ls-files", "--error-unmatch", Path(__file__).name
-        )  # else this is an installation inside a stranger's checkout
-        return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "-uno", ".") else "")
-    except (OSError, subprocess.SubprocessError):
-        return None

@@ -14,9 +14,9 @@ from dfml.data import load_split
 from dfml.errors import InputError
 from dfml.evaluation.evaluate import check_disjoint
 from dfml.files import parse_json, regular, sealed, unsealed, without_nan, write_atomic
+from dfml.runs.provenance import describe_zoo
 from dfml.runs.results import evaluate_run
 from dfml.runs.run import Run
-from dfml.runs.run_folder import describe_zoo
 from dfml.runs.sweep_plan import Combination, plan_sweep
 from dfml.runs.train import train_configured
 from dfml.stopping import Interrupted, interrupts

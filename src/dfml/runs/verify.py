@@ -20,8 +20,9 @@ from dfml.learners.learner_file import has_learner, load_learner
 from dfml.runs.budget import OnProgress, Update
 from dfml.runs.checkpoint import CorruptCheckpoint, load_tree
 from dfml.runs.loop import Loop, Stopped
+from dfml.runs.provenance import versions
 from dfml.runs.run import Run
-from dfml.runs.run_folder import BUDGETS, RunFolder, versions
+from dfml.runs.run_folder import BUDGETS, RunFolder
 
 Outcome = Literal["same", "differs", "not checked"]
 CLOCKS = ("seconds", "recover_seconds")  # of a line of metrics: never the same twice
