@@ -63,9 +63,6 @@ def zoo_add(
         budget: of an address: images that may be asked in all.
         patience: of an address: seconds that a request may take with all its tries; 120 unless given.
     """
-    from dfml.zoo import add, add_http
-    from dfml.zoo.adding_http import is_address
-
     images: dict[str, Any] = {
         "size": size,
         "width": width,
@@ -74,29 +71,36 @@ def zoo_add(
         "crop": crop,
     }
     images |= {"mean": mean or None, "std": std or None}
-    given: dict[str, Any] = {"id": id, "like": like, "weights": weights, "class_names": _classes(classes)}
-    given |= {"images": {k: v for k, v in images.items() if v is not None}, "arguments": _json(arguments)}
-    given |= {"licence": licence, "shared_classes": shared_classes, "trust": trust}
-    given["accuracy"] = None if accuracy is None else {"mean": accuracy}
-    called: dict[str, Any] = {"key_from": key_from, "budget": budget, "patience": patience}
-    called = {k: v for k, v in called.items() if v is not None}
+    given: dict[str, Any] = {"id": id, "class_names": _classes(classes), "licence": licence}
+    given |= {"accuracy": None if accuracy is None else {"mean": accuracy}, "shared_classes": shared_classes}
+    at_hand = {"like": like, "weights": weights, "images": _said(images), "arguments": _json(arguments), "trust": trust}
+    called = _said({"key_from": key_from, "budget": budget, "patience": patience})
     of_cards = {f"{source.removesuffix('.json')}.safetensors" for source in sources if source.endswith(".json")}
     sources = tuple(source for source in sources if source not in of_cards)  # a card's weights are read with it
+    if len(sources) > 1 and (id or weights):
+        raise InputError(f"--id or --weights for {len(sources)} models", "one model", "add them one by one")
+    _add_each(zoo, sources, given, at_hand, called)
+
+
+def _add_each(
+    zoo: Path, sources: tuple[str, ...], given: dict[str, Any], at_hand: dict[str, Any], called: dict[str, Any]
+) -> None:
+    """Add models; the options ``given`` are for all, those ``at_hand`` for models, those ``called`` for addresses."""
+    from dfml.zoo import add, add_http
+    from dfml.zoo.adding_http import is_address
+
     addresses = [source for source in sources if is_address(source)]
     if called and len(addresses) < len(sources):
         raise InputError("--key-from, --budget or --patience", "addresses alone", "add other models by themselves")
-    if addresses and (stray := [k for k in ("like", "weights", "images", "arguments", "trust") if given[k]]):
+    if addresses and (stray := [key for key, value in at_hand.items() if value]):
         raise InputError(f"{', '.join(stray)} for {addresses[0]}", "an address alone", "leave them out")
-    alike = ("id", "class_names", "licence", "accuracy", "shared_classes")
-    if len(sources) > 1 and (id or weights):
-        raise InputError(f"--id or --weights for {len(sources)} models", "one model", "add them one by one")
     left_out: list[tuple[str, InputError]] = []
     for source in sources:
         try:
             if is_address(source):
-                card = add_http(zoo, source, **called, **{k: given[k] for k in alike})
+                card = add_http(zoo, source, **called, **given)
             else:
-                card = add(zoo, source, **given)
+                card = add(zoo, source, **at_hand, **given)
         except InputError as error:
             if len(sources) == 1:
                 raise
@@ -108,6 +112,10 @@ def zoo_add(
     if left_out:
         told = "\n".join(f"  {visible(source)}: {error}" for source, error in left_out)
         raise PartialFailure(f"{len(left_out)} of {len(sources)} not added:\n{told}")
+
+
+def _said(options: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in options.items() if value is not None}
 
 
 def _classes(text: str | None) -> list[str] | Path | int | None:
