@@ -9,7 +9,7 @@ import torch
 
 from dfml.compute.devices import Accelerator, devices
 from dfml.compute.executor import SERIAL, Executor
-from dfml.data import DataSplits, load_split
+from dfml.data import DataSplits, ImageSet, load_split
 from dfml.data.pictures import GROUND
 from dfml.errors import InputError
 from dfml.evaluation.baselines import BaselineScores, baseline_scores
@@ -115,14 +115,7 @@ def evaluate_run(
     Raises:
         InputError: classes that the zoo knows, fewer classes or images than asked for.
     """
-    if isinstance(data, DataSplits):
-        name, images = data.name, getattr(data, split)
-    else:
-        known = set(run.zoo.class_names.values())
-        name, images = (
-            str(data),
-            load_split(data, split, known=known, size=size or run.learner.networks[0].spec.size, ground=ground),
-        )
+    name, images = _images(run, data, split, size, ground)
     check_disjoint(run.zoo, images)
     device = devices(accelerator)[0]
     learner = run.learner.to(device)
@@ -140,10 +133,8 @@ def evaluate_run(
     compared: dict[int, BaselineScores] = {}
     if baselines:
         manifests = [make_manifest(images, shot=s, episodes=episodes or FROZEN_EPISODES, **kind) for s in shots]  # type: ignore[arg-type]
-        rng = Rng(run.folder.config.run.seed).at("baselines")
-        read = baseline_scores(
-            run.zoo.as_black_boxes(None).on(device), images, manifests, rng=rng, progress=progress, executor=executor
-        )
+        rng, zoo = Rng(run.folder.config.run.seed).at("baselines"), run.zoo.as_black_boxes(None).on(device)
+        read = baseline_scores(zoo, images, manifests, rng=rng, progress=progress, executor=executor)
         compared = dict(zip(shots, read, strict=True))
     about = learner.describe()
     results = [_result(run, Path(name).stem, scores[s], compared.get(s), {"shot": s} | kind, about) for s in shots]
@@ -155,6 +146,16 @@ def evaluate_run(
         unwritten = error
     method = run.folder.config.sections["method"]["name"]
     return Evaluation(method, int(about.get("networks_at_inference", 1)), scores, compared, results, unwritten)
+
+
+def _images(
+    run: Run, data: str | Path | DataSplits, split: Literal["test", "val"], size: int | None, ground: str
+) -> tuple[str, ImageSet]:
+    """The images to judge on, and what they are called."""
+    if isinstance(data, DataSplits):
+        return data.name, getattr(data, split)
+    known, size = set(run.zoo.class_names.values()), size or run.learner.networks[0].spec.size
+    return str(data), load_split(data, split, known=known, size=size, ground=ground)
 
 
 def _result(
