@@ -34,6 +34,7 @@ test-slow: $(BIN)/dfml
 # Signals, kills, damaged files and disks that fail: docs/reliability.md. KILLS of each command inside of a write, and as many elsewhere.
 KILLS ?= 5
 reliability: $(BIN)/dfml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,reliability]"
 	OMP_NUM_THREADS=1 KILLS=$(KILLS) $(BIN)/python -m pytest -m reliability tests/reliability
 
 # Hostile inputs to every parser, MINUTES of them; says how many were tried.

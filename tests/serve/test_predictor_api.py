@@ -15,6 +15,7 @@ from dfml.learners import FrozenLearner
 from dfml.learners.task_classifier import TaskClassifier
 from dfml.nn import Encoder, InputSpec, build_backbone
 from dfml.serve.http import predictor_app, served
+from dfml.serve.openapi import document
 from dfml.serve.predictor_api import PredictorApi
 
 
@@ -99,7 +100,11 @@ def test_key_bounds_health_metrics_and_openapi(monkeypatch):
         assert httpx2.get(f"{url}/health").json() == {"status": "ok", "classes": ["a", "b", "c"]}
         told = dict(line.split() for line in httpx2.get(f"{url}/metrics").text.splitlines() if line[0] != "#")
         assert (told["dfml_images_total"], told["dfml_requests_total"], told["dfml_refused_total"]) == ("1", "4", "3")
-        assert {"/predict", "/adapt", "/health", "/metrics"} < httpx2.get(f"{url}/openapi.json").json()["paths"].keys()
+        page = httpx2.get(f"{url}/openapi.json").json()
+        assert {"/predict", "/adapt", "/health", "/metrics"} < page["paths"].keys()
+        assert page["paths"]["/predict"]["post"]["security"] == [{"key": []}]
+        assert refused.status_code in map(int, page["paths"]["/predict"]["post"]["responses"])
+    assert "security" not in document(key=False)["paths"]["/predict"]["post"]
 
 
 def test_an_answer_that_fails_reaches_its_caller_and_the_next_is_answered(monkeypatch):

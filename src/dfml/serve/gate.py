@@ -86,6 +86,11 @@ class Gate:
         self._key = hashlib.sha256(key.encode()).digest() if key else None
         self._rate = Rate(rate) if rate else None
 
+    @property
+    def keyed(self) -> bool:
+        """Whether callers must show a key."""
+        return self._key is not None
+
     def admit(self, authorization: str | None) -> None:
         """Count a request, and check its key.
 

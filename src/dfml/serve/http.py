@@ -6,13 +6,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
 from typing import Any
 
 from dfml.errors import InputError
 from dfml.files import parse_json
 from dfml.nn.foreign.base import library
 from dfml.serve.gate import Gate, Refusal
+from dfml.serve.openapi import document
 from dfml.serve.predictor_api import SUPPORT, PredictorApi
 from dfml.serve.teacher_api import TeacherApi
 from dfml.zoo.loaders.wire import MEDIA_TYPE
@@ -54,7 +54,7 @@ def predictor_app(api: PredictorApi) -> Any:
     """
     fastapi, pool = library("fastapi", "http"), library("fastapi.concurrency", "http")
     responses = library("fastapi.responses", "http")
-    app = fastapi.FastAPI(title="dfml predictor", version=version("dfml"), docs_url=None, redoc_url=None)
+    app = fastapi.FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
 
     async def predict(request: Any) -> Any:
         api.gate.slow_down()
@@ -72,29 +72,16 @@ def predictor_app(api: PredictorApi) -> Any:
     async def health(_: Any) -> Any:
         return responses.JSONResponse({"status": "ok", "classes": list(api.main.classifier.class_names)})
 
-    image = {
-        "requestBody": {"required": True, "content": {"image/*": {"schema": {"type": "string", "format": "binary"}}}}
-    }
-    app.add_api_route("/health", _route(health), methods=["GET"], summary="Whether it answers, and its classes")
-    app.add_api_route("/metrics", _route(metrics), methods=["GET"], summary="Counters, for Prometheus")
-    shown: dict[str, Any] = {"methods": ["POST"], "openapi_extra": image}
-    app.add_api_route("/predict", _route(guarded(api.gate, predict)), summary="Label of the image in the body", **shown)
-    asked = "Label of an image, by a predictor that was made here"
-    app.add_api_route("/predictors/{name}/predict", _route(guarded(api.gate, predict)), summary=asked, **shown)
-    wanted = 'A new predictor: {"classes": {"name": ["image file in base64", ...], ...}}'
-    app.add_api_route("/adapt", _route(guarded(api.gate, adapt)), methods=["POST"], summary=wanted)
+    async def openapi(_: Any) -> Any:
+        return responses.JSONResponse(document(key=api.gate.keyed))
+
+    app.add_route("/openapi.json", openapi, methods=["GET"])
+    app.add_route("/health", health, methods=["GET"])
+    app.add_route("/metrics", metrics, methods=["GET"])
+    app.add_route("/predict", guarded(api.gate, predict), methods=["POST"])
+    app.add_route("/predictors/{name}/predict", guarded(api.gate, predict), methods=["POST"])
+    app.add_route("/adapt", guarded(api.gate, adapt), methods=["POST"])
     return app
-
-
-def _route(answer: Callable[[Any], Any]) -> Callable[..., Any]:
-    """What FastAPI gives the request as it is."""
-    request = library("fastapi", "http").Request
-
-    async def route(request: Any) -> Any:
-        return await answer(request)
-
-    route.__annotations__ = {"request": request}
-    return route
 
 
 def support_of(content: bytes) -> dict[str, list[str]]:
@@ -123,6 +110,7 @@ def guarded(gate: Gate, route: Callable[[Any], Any]) -> Callable[[Any], Any]:
         except Refusal as refusal:
             gate.refused()
             headers = {"Retry-After": str(refusal.wait)} if refusal.wait else {}
+            headers |= {"WWW-Authenticate": "Bearer"} if refusal.status == 401 else {}
             return responses.JSONResponse({"error": refusal.why}, refusal.status, headers)
 
     return guard
