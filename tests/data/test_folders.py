@@ -1,5 +1,7 @@
 """Folders of images: sorted, resized where sizes differ, and errors that name the file."""
 
+import errno
+import os
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -166,6 +168,22 @@ def test_write_folder_refuses_what_is_there(random_set, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written"):
         write_folder(DataSplits("x", part, part, part), tmp_path / "file")
+
+
+def test_a_full_disk_leaves_no_half_of_a_folder(random_set, tmp_path, monkeypatch):
+    save, saved = Image.Image.save, []
+
+    def full(picture, path, **options):
+        saved.append(path)
+        if len(saved) == 5:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        save(picture, path, **options)
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    splits = DataSplits("x", *(random_set("x", [name]) for name in "abc"))
+    with pytest.raises(InputError, match=r"val: cannot be written \(No space left on device\)"):
+        write_folder(splits, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["train"]
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])

@@ -1,5 +1,6 @@
 """Image sets as ``.npz`` files: ``images`` uint8 [n, size, size, c], ``labels`` int64 [n], ``class_names`` strings."""
 
+from io import BytesIO
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -8,7 +9,7 @@ import torch
 
 from dfml.data.image_set import DataSplits, ImageSet
 from dfml.errors import InputError
-from dfml.files import LARGEST, regular
+from dfml.files import LARGEST, regular, write_atomic
 
 LAYOUT = "images uint8 [n, size, size, c] with 1 or 3 channels, labels integers [n], class_names strings"
 
@@ -110,20 +111,14 @@ def write_npz(splits: DataSplits, out: str | Path) -> list[Path]:
         InputError: ``out`` cannot be written.
     """
     out, written = Path(out), []
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        for split in ("train", "val", "test"):
-            part: ImageSet = getattr(splits, split)
-            path = out / f"{split}.npz"
-            np.savez_compressed(
-                path,
-                images=part.images.permute(0, 2, 3, 1).numpy(),
-                labels=part.labels.numpy().astype(np.int64),
-                class_names=np.array(part.class_names),
-            )
-            written.append(path)
-    except OSError as error:
-        raise InputError(
-            f"{out}: cannot be written ({error.strerror})", "a folder to write to", "choose another"
-        ) from error
+    for split in ("train", "val", "test"):
+        part: ImageSet = getattr(splits, split)
+        np.savez_compressed(
+            content := BytesIO(),
+            images=part.images.permute(0, 2, 3, 1).numpy(),
+            labels=part.labels.numpy().astype(np.int64),
+            class_names=np.array(part.class_names),
+        )
+        write_atomic(out / f"{split}.npz", content.getvalue())
+        written.append(out / f"{split}.npz")
     return written

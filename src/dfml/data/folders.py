@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from statistics import median_low
 
@@ -15,6 +16,7 @@ from dfml.data.image_set import DataSplits, ImageSet
 from dfml.data.pictures import GROUND, is_image, picture_size, read_picture
 from dfml.errors import InputError
 from dfml.files import visible
+from dfml.files import write_folder as whole_folder
 from dfml.nn.encoder import InputSpec, resized
 
 WANTED = "a folder per class, each with images (.png, .jpg, or whatever else Pillow reads)"
@@ -161,6 +163,8 @@ def load_support(
 def write_folder(splits: DataSplits, out: str | Path) -> list[Path]:
     """Write ``out/train|val|test/class/0000.png``, for people to look at; returns the three folders.
 
+    Each is there as a whole or not at all.
+
     Raises:
         InputError: ``out`` cannot be written or holds such folders already, or a class name that is no folder name.
     """
@@ -170,9 +174,12 @@ def write_folder(splits: DataSplits, out: str | Path) -> list[Path]:
         raise InputError(f"{full[0]} is there already", "a folder without train, val or test", "remove or rename it")
     for split in ("train", "val", "test"):
         part: ImageSet = getattr(splits, split)
-        for c, name in enumerate(part.class_names):
+        for name in part.class_names:
             check_folder_name(name, part.name)
-            _write_class(out / split / name, part.images[part.members[c]])
+        classes = {
+            name: partial(_write_class, images=part.images[part.members[c]]) for c, name in enumerate(part.class_names)
+        }
+        whole_folder(out / split, classes)
         written.append(out / split)
     return written
 
@@ -188,12 +195,8 @@ def check_folder_name(name: str, of: str) -> None:
 
 
 def _write_class(folder: Path, images: UInt8[Tensor, "n c h w"]) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for i, image in enumerate(images):
-            array = image.permute(1, 2, 0).numpy()
-            Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array).save(
-                folder / f"{i:04d}.png", compress_level=1
-            )
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be written ({error})", "a folder to write to", "choose another") from error
+    folder.mkdir()
+    for i, image in enumerate(images):
+        array = image.permute(1, 2, 0).numpy()
+        picture = Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
+        picture.save(folder / f"{i:04d}.png", compress_level=1)
