@@ -96,3 +96,10 @@ def test_a_share_of_the_visits_is_by_pixels_all_the_same():
     assert state.visits == 16 - sum(shares)
     (shown,) = recovery.recover(state, [Visit(teachers[0], LABELS)], rng=Rng(0), learn=False)
     assert shown.terms["pixels"] == 0, "people look at what the meta-generator shows"
+
+
+def test_one_way_for_all_is_for_all():
+    recovery = ByTeacher(only="meta_generator", trials=0, pixel_share=1.0, steps=1)
+    state = recovery.init(SPEC, Rng(0))
+    shares = [recovered(recovery, state, [toy_teacher("t")], number)[0].terms["pixels"] for number in range(3)]
+    assert shares == [0, 0, 0]

@@ -164,7 +164,7 @@ class ByTeacher(AbstractRecovery[ByTeacherState]):
     ) -> list[Recovered]:
         """Each teacher in its way."""
         ways = [self.way_of(state, visit) for visit in visits]
-        if learn and self.pixel_share:
+        if learn and self.pixel_share and not self.only:
             drawn = torch.rand(len(visits), generator=rng.generator("share")) < self.pixel_share
             ways = [
                 "pixels" if by_pixels and way == "meta_generator" else way
