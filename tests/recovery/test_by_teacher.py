@@ -2,7 +2,7 @@ import torch
 
 from dfml.randomness import Rng
 from dfml.recovery import ByTeacher, Visit
-from dfml.zoo import BlackBox
+from dfml.zoo import BlackBox, Capability
 from toys import SPEC, toy_teacher
 
 LABELS = torch.arange(3).repeat(4)
@@ -103,3 +103,14 @@ def test_one_way_for_all_is_for_all():
     state = recovery.init(SPEC, Rng(0))
     shares = [recovered(recovery, state, [toy_teacher("t")], number)[0].terms["pixels"] for number in range(3)]
     assert shares == [0, 0, 0]
+
+
+def test_half_of_the_visits_to_a_teacher_without_statistics_are_by_pixels():
+    recovery, known = ByTeacher(trials=100, pixel_steps=1, steps=1), toy_teacher("k")
+    unknown = toy_teacher("u")
+    unknown.capabilities &= ~Capability.BN_STATISTICS
+    state = recovery.init(SPEC, Rng(0))
+    shown = [recovered(recovery, state, [known, unknown], number) for number in range(12)]
+    by_pixels = [sum(each.terms["pixels"] for each in of_one) for of_one in zip(*shown, strict=True)]
+    assert by_pixels[0] == 0
+    assert 3 <= by_pixels[1] <= 9

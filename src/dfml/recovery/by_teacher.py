@@ -22,6 +22,7 @@ from dfml.zoo.card import Capability
 from dfml.zoo.teacher import Teacher
 
 PEERS = 3  # asked about the images of a visit at most
+WITHOUT_STATISTICS = 0.5  # share of visits by pixels: the generator's images of such teachers teach less
 Way = Literal["meta_generator", "pixels", "drawn"]
 
 
@@ -71,7 +72,7 @@ class ByTeacher(AbstractRecovery[ByTeacherState]):
         enough: share of images in the wanted class with which it stays.
         enough_recognised: of them in that class for its peers, above chance, with which it stays.
         pixel_share: of the visits to teachers that stay with the meta-generator, those by pixels all the same: images
-            of two kinds teach more than as many of one.
+            of two kinds teach more than as many of one. Half of the visits to teachers without BatchNorm at least.
         pixel_steps: of Adam on pixels.
         pixel_lr: its step size.
         pixel_classes: classes of a visit by pixels, which takes so much longer; the first of those wanted.
@@ -164,8 +165,9 @@ class ByTeacher(AbstractRecovery[ByTeacherState]):
     ) -> list[Recovered]:
         """Each teacher in its way."""
         ways = [self.way_of(state, visit) for visit in visits]
-        if learn and self.pixel_share and not self.only:
-            drawn = torch.rand(len(visits), generator=rng.generator("share")) < self.pixel_share
+        if learn and not self.only:
+            shares = torch.tensor([self._share(visit.teacher) for visit in visits])
+            drawn = torch.rand(len(visits), generator=rng.generator("share")) < shares
             ways = [
                 "pixels" if by_pixels and way == "meta_generator" else way
                 for way, by_pixels in zip(ways, drawn.tolist(), strict=True)
@@ -188,6 +190,11 @@ class ByTeacher(AbstractRecovery[ByTeacherState]):
                 share = {"pixels": float(way == "pixels"), "drawn": float(way == "drawn")}
                 found[i] = replace(recovered, terms=recovered.terms | trial | share)
         return [found[i] for i in range(len(visits))]
+
+    def _share(self, teacher: Teacher) -> float:
+        """Of the visits to a teacher that stays with the meta-generator, those by pixels."""
+        known = Capability.BN_STATISTICS in teacher.capabilities
+        return self.pixel_share if known else max(self.pixel_share, WITHOUT_STATISTICS)
 
     def _fewer(self, visit: Visit) -> Visit:
         classes = visit.labels.unique()[: self.pixel_classes]
