@@ -7,6 +7,7 @@ import runpy
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -33,7 +34,9 @@ def classifier(*, floor=None, answering=False) -> TaskClassifier:
 
 def label(script, image, capsys, monkeypatch) -> str:
     monkeypatch.setattr(sys, "argv", [str(script), str(image)])
-    runpy.run_path(str(script))
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(script))
+    assert end.value.code == 0
     return capsys.readouterr().out.split("\t")[1]
 
 
@@ -53,6 +56,27 @@ def test_the_file_is_checked_and_its_script_labels_images(ending, tmp_path, caps
     export(classifier(floor=1e9), tmp_path / f"net.{ending}")
     assert label(written.loader, tmp_path / "0.png", capsys, monkeypatch) == "none of these"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0.png", f"net.{ending}", f"net_{ending}.py"]
+
+
+def test_the_script_sees_what_is_transparent_on_white_and_names_what_it_cannot_read(tmp_path, capsys, monkeypatch):
+    made = classifier()
+    script = export(made, tmp_path / "net.pt2").loader
+    pixels = drawn_bytes(8, made, "test").numpy()
+    for number, image in enumerate(pixels):
+        alpha = np.zeros(image.shape[:2], np.uint8)
+        alpha[: 2 * number] = 255
+        Image.fromarray(np.dstack([image, alpha])).save(tmp_path / f"{number}.png")
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    paths = [tmp_path / f"{number}.png" for number in range(8)]
+    monkeypatch.setattr(sys, "argv", ["net_pt2.py", str(tmp_path / "broken.png"), *map(str, paths)])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(script))
+    told = capsys.readouterr()
+    said, wanted = told.out.splitlines(), made.predict_files(paths)
+    assert [line.split("\t")[1] for line in said] == wanted.labels
+    shares = [float(line.split("\t")[2].removesuffix(" %")) for line in said]
+    assert shares == pytest.approx((100 * wanted.probabilities.max(-1).values).tolist(), abs=0.06)
+    assert (end.value.code, "broken.png" in told.err) == (1, True)
 
 
 def test_a_file_that_says_something_else_is_not_written(tmp_path, monkeypatch):

@@ -48,7 +48,7 @@ def test_only_tensors_and_plain_values(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("damage", ["truncate", "flip", "missing", "seal", "schema"])
+@pytest.mark.parametrize("damage", ["truncate", "flip", "missing", "seal", "no object", "schema"])
 def test_damage_is_noticed_and_the_previous_one_used(tmp_path, damage):
     checkpoints = Checkpoints(tmp_path, keep=3)
     for step in (1, 2):
@@ -64,6 +64,8 @@ def test_damage_is_noticed_and_the_previous_one_used(tmp_path, damage):
         (path / "tree.json").unlink()
     elif damage == "seal":
         (path / "seal.json").write_text("{")
+    elif damage == "no object":
+        (path / "seal.json").write_text("1e999")
     else:
         (path / "seal.json").write_text(json.dumps({"schema": 99}))
     with pytest.raises(CorruptCheckpoint):

@@ -63,7 +63,7 @@ def load_tree(folder: Path) -> Any:
     """
     try:
         seal = read_json(folder / SEAL)
-        if seal.pop("schema", None) != CHECKPOINT_SCHEMA:
+        if not isinstance(seal, dict) or seal.get("schema") != CHECKPOINT_SCHEMA:
             raise CorruptCheckpoint(f"{folder}: another schema than {CHECKPOINT_SCHEMA}")
         for name in (TENSORS, TREE):
             if seal.get(name) != _sha256(folder / name):
