@@ -125,7 +125,10 @@ def test_the_hash_is_of_content(folder, tmp_path):
 
 
 def test_no_index(tmp_path):
-    refused(lambda: Zoo.open(tmp_path / "nowhere"), "nowhere", "zoo.json", "dfml zoo build")
+    refused(lambda: Zoo.open(tmp_path / "nowhere"), "nowhere", "no such folder", "dfml zoo build")
+    refused(lambda: Zoo.open(tmp_path), "no zoo.json in it", "dfml zoo add")
+    (tmp_path / "file").touch()
+    refused(lambda: Zoo.open(tmp_path / "file"), "file: a file", "dfml zoo build")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", '{"schema": 1}', '{"schema": 99, "models": []}'])

@@ -47,10 +47,8 @@ def adapt(
         models: of a zoo: so many of its models, chosen by what it says of itself; all unless given.
     """
     from dfml.hub import fetched
-    from dfml.learners.learner_file import has_learner, load_learner
-    from dfml.learners.predictor_file import adapt_to_folder, save_predictor
-    from dfml.runs.load import is_zoo
-    from dfml.runs.run import Run
+    from dfml.learners.predictor_file import adapt_to_folder
+    from dfml.runs.load import is_zoo, trained
     from dfml.zoo.index import INDEX
 
     if (out / "config.json").is_file() or (out / INDEX).is_file():
@@ -62,9 +60,8 @@ def adapt(
         return
     if compare or models:
         raise InputError("--compare or --models for a learner", "a zoo", "leave them out, or name a zoo")
-    made = load_learner(learner) if has_learner(learner) else Run.open(learner, zoo=zoo).learner
-    classifier = adapt_to_folder(made, support, **options)
-    save_predictor(classifier, out)
+    classifier = adapt_to_folder(trained(learner, zoo), support, **options)
+    _write(classifier, out)
     counts = ", ".join(f"{name} ({n})" for name, n in zip(classifier.class_names, classifier.shots, strict=True))
     say(f"adapted to {len(classifier.class_names)} classes (images of each): {counts}")
     _say_how_sure(classifier)
@@ -73,7 +70,7 @@ def adapt(
             f"one network looks at an image; where {networks} are fast enough, compare what the zoo itself makes "
             f"of it:\n         dfml adapt {about['path']} --support {support} --out OTHER"
         )
-    say(f"written: {out}\nnext:    dfml predict {out} IMAGES...")
+    say(f"next:    dfml predict {out} IMAGES...")
 
 
 def _say_how_sure(classifier: "TaskClassifier") -> None:
@@ -93,15 +90,23 @@ def _zoo_of(run: Path) -> dict[str, Any]:
         return {}
 
 
+def _write(classifier: "TaskClassifier", out: Path) -> None:
+    from dfml.learners.predictor_file import PREDICTOR, save_predictor
+
+    before = (out / f"{PREDICTOR}.json").exists()
+    save_predictor(classifier, out)
+    (out / "result.json").unlink(missing_ok=True)  # of the predictor that was there
+    say(f"written: {out}{', in the place of the predictor that was there' if before else ''}")
+
+
 def _adapt_zoo(zoo: str, support: Path, out: Path, options: dict[str, Any]) -> None:
-    from dfml.learners.predictor_file import save_predictor
     from dfml.runs.untrained import adapt_zoo
     from dfml.zoo import Zoo
 
     opened = Zoo.open(zoo)
     made = adapt_zoo(opened, support, **options)
     classifier, networks = made.classifier, min(options["models"] or len(opened), len(opened))
-    save_predictor(classifier, out)
+    _write(classifier, out)
     for way, score in made.scores.items():
         say(f"{way}: {score:.0f} % of the support classified rightly from the rest of it")
     say(f"adapted to {len(classifier.class_names)} classes by the {made.compare} of {networks} networks, untrained")
@@ -111,7 +116,7 @@ def _adapt_zoo(zoo: str, support: Path, out: Path, options: dict[str, Any]) -> N
     )
     say("`dfml train` makes one network of them")
     _say_how_sure(classifier)
-    say(f"written: {out}\nnext:    dfml predict {out} IMAGES...")
+    say(f"next:    dfml predict {out} IMAGES...")
 
 
 def predict(

@@ -171,6 +171,7 @@ def evaluate(
     options: dict[str, Any] = {"split": split, "shots": shots, "way": way, "queries": queries}
     options |= {"episodes": episodes, "baselines": baselines, "accelerator": accelerator, "size": size}
     options |= {"ground": ground}
+    before = ", in the place of what was there" if (opened.path / "result.json").exists() else ""
     workers = jobs if jobs is not None or executor == "ray" else 1
     with start_executor(executor, workers) as running, bar("evaluating") as progress:
         scores = evaluate_run(opened, data, progress=progress, executor=running, **options)
@@ -185,7 +186,7 @@ def evaluate(
         say(f"{shot}-shot: {mean:+.1f} ± {ci95:.1f} against the mean single teacher, paired")
     if scores.unwritten is not None:
         raise scores.unwritten
-    say(f"written: {opened.path / 'result.json'}")
+    say(f"written: {opened.path / 'result.json'}{before}")
 
 
 def recover(

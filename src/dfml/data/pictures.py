@@ -118,6 +118,10 @@ def _opened(file: Path | BytesIO, path: object) -> Iterator[Image.Image]:
         raise
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file", "an image file that is there", "check the path") from error
+    except Image.UnidentifiedImageError as error:  # whose text names an object of Python's
+        raise InputError(
+            f"{path}: not a readable image (of no kind that Pillow knows)", "an image file", "replace or remove it"
+        ) from error
     except Exception as error:  # a broken file can make Pillow's decoders raise nearly anything
         raise InputError(
             f"{path}: not a readable image ({error})", "a whole image file", "replace or remove the file"

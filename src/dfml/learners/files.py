@@ -76,6 +76,11 @@ def load_pair(path: Path, what: str, build: Callable[[dict[str, Any], dict[str, 
         InputError: files missing, damaged, of another version, or tensors that do not match the values.
     """
     card, weights = path.with_suffix(".json"), path.with_suffix(".safetensors")
+    if not card.exists() and not weights.exists():
+        folder = path.parent
+        found = f"no {card.name} in it" if folder.is_dir() else "a file" if folder.exists() else "no such folder"
+        made = "`dfml adapt` makes a predictor of a learner" if what == "predictor" else "`dfml train` leaves one"
+        raise InputError(f"{folder}: {found}", f"a folder with a {what}", f"check the path; {made}")
     try:
         values, content = _read_pair(card, weights)
         tensors = load_tensors(content)

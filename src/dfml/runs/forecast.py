@@ -32,7 +32,7 @@ def cost_notes(options: RunOptions, step: int, seconds: float) -> tuple[str, ...
     if options.minutes:
         told.append(f"{int(60 * options.minutes / each)} fit into {options.minutes:g} min")
     if options.steps:
-        told.append(f"{options.steps} take {options.steps * each / 60:.0f} minutes")
+        told.append(f"{options.steps} take {options.steps * each / 60:.1f} minutes")
     return (f"A step takes {each:.1f} seconds: {', '.join(told)}.",)
 
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from dfml.errors import InputError
 from dfml.learners.base import AbstractLearner
 from dfml.learners.learner_file import has_learner, load_learner
 from dfml.methods.zoo_ensemble import ZooEnsemble
@@ -36,4 +37,25 @@ def load(source: str | Path | Zoo | Run | AbstractLearner) -> AbstractLearner:
     if isinstance(source, Zoo) or is_zoo(source):
         zoo = source if isinstance(source, Zoo) else Zoo.open(str(source))
         return ZooEnsemble(compare=usual_ways(zoo)[0], head="ridge").init(zoo, Rng(0)).learner
-    return load_learner(source) if has_learner(source) else Run.open(source).learner
+    return trained(source)
+
+
+def trained(source: str | Path, zoo: str | None = None) -> AbstractLearner:
+    """The learner of a run, or of the files that a run leaves.
+
+    Args:
+        source: their path.
+        zoo: of a run by an older dfml, which left no learner, where the zoo has moved.
+
+    Raises:
+        InputError: neither is there, or it cannot be read.
+    """
+    if has_learner(source):
+        return load_learner(source)
+    if not Path(source).exists():
+        raise InputError(
+            f"{source}: no such file or folder",
+            "a run, a learner's files, or a zoo (`glyphs` is embedded)",
+            "check the path",
+        )
+    return Run.open(source, zoo=zoo).learner

@@ -257,6 +257,8 @@ class RunFolder:
                 raise ValueError(f"a JSON {type(values).__name__}")
             return values
         except (OSError, ValueError) as error:
+            if not self.path.exists():
+                raise InputError(f"{self.path}: no such folder", "the folder of a run", "check the path") from error
             raise InputError(
                 f"{self.path}: not a run folder ({name}: {error})", "a folder made by `dfml train`", "correct the path"
             ) from error

@@ -54,8 +54,8 @@ def verify(run: Run, data: str | Path | None = None, *, steps: int = 1) -> Itera
     yield _configuration(run.folder)
     yield from _models(run)
     yield from _checkpoints(run)
-    yield from _training(run, steps)
     yield from _evaluation(run, data)
+    yield from _training(run, steps)
 
 
 def _configuration(folder: RunFolder) -> Finding:

@@ -157,7 +157,11 @@ def check_guarded(host: str, key: str) -> None:
         InputError: it says so.
     """
     if host not in LOCAL and not key:
-        raise InputError(f"host {host} without a key", "a key, where others can reach the server", "give a key")
+        raise InputError(
+            f"host {host} without a key",
+            "a key, where others can reach the server",
+            "give --key-file, or DFML_SERVE_KEY",
+        )
 
 
 def address(sock: socket.socket) -> str:

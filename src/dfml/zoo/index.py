@@ -76,10 +76,11 @@ class Index:
         """
         path = folder / INDEX
         if not path.is_file():
+            found = f"no {INDEX} in it" if folder.is_dir() else "a file" if folder.exists() else "no such folder"
             raise InputError(
-                f"{folder}: no {INDEX} in it",
-                "a folder made by `dfml zoo build`, or `glyphs`, the embedded zoo",
-                "check the path; for a folder of cards and weights call dfml.zoo.write_index",
+                f"{folder}: {found}",
+                "a folder made by `dfml zoo build` or `dfml zoo add`, or `glyphs`, the embedded zoo",
+                "check the path; `dfml zoo add` makes a zoo of models that you have",
             )
         try:
             values = unsealed(read_json(path), path, RESEAL)

@@ -56,10 +56,11 @@ def library(module: str, extra: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError as error:
+        where = "" if extra in PINS else ", in an environment of its own"
         raise NotAtHand(
             f"{module.partition('.')[0]} cannot be imported ({error})",
             f"it, which comes with the extra {extra!r}",
-            f"in the clone of dfml: pip install -c {PINS.get(extra, 'constraints-vision.txt')} -e '.[{extra}]'",
+            f"in the clone of dfml{where}: pip install -c {PINS.get(extra, 'constraints-vision.txt')} -e '.[{extra}]'",
         ) from error
 
 
