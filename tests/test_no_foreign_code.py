@@ -14,7 +14,7 @@ FORBIDDEN_CALLS = {
     "torch.load", "torch.jit.load", "torch.export.load", "torch.hub.load", "pickle.load", "pickle.loads", "np.load",
 }  # fmt: skip
 ALLOWED = {
-    ("runs/run_folder.py", "subprocess"): "git, with fixed words, for the commit of a checkout",
+    ("runs/provenance.py", "subprocess"): "git, with fixed words, for the commit of a checkout",
     ("__init__.py", "import_module"): "public names, from a table of the package",
     ("compute/ray_executor.py", "import_module"): "ray",
     ("compute/local.py", "torch.load"): "what another process of the same command packed",

@@ -160,7 +160,7 @@ def check_guarded(host: str, key: str) -> None:
         raise InputError(
             f"host {host} without a key",
             "a key, where others can reach the server",
-            "give --key-file, or DFML_SERVE_KEY",
+            "give a key: --key-file, or DFML_SERVE_KEY",
         )
 
 
