@@ -111,7 +111,7 @@ def test_runs_that_were_not_evaluated_are_all_named_with_what_to_do(judged, tmp_
     with pytest.raises(InputError) as error:
         compare([judged("good"), bare, tmp_path / "nowhere"])
     assert f"{bare}: not evaluated (no result.json)" in error.value.given
-    assert f"{tmp_path / 'nowhere'}: not a run folder" in error.value.given
+    assert f"{tmp_path / 'nowhere'}: no such folder" in error.value.given
     assert f"dfml evaluate {bare} --data DATA" in error.value.do
     with pytest.raises(InputError, match="no run"):
         compare([])
