@@ -50,6 +50,12 @@ def regular(path: Path, largest: int = LARGEST_TEXT) -> Path:
     return path
 
 
+def absence(path: Path) -> str:
+    """Why a file is not there, said of its folder."""
+    folder = path.parent
+    return f"no {path.name} in it" if folder.is_dir() else "a file" if folder.exists() else "no such folder"
+
+
 def read_json(path: Path) -> Any:
     """The values of a JSON file.
 

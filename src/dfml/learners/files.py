@@ -13,7 +13,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from dfml.errors import InputError
-from dfml.files import LARGEST, read_json, regular, sealed, to_json, unsealed, write_atomic
+from dfml.files import LARGEST, absence, read_json, regular, sealed, to_json, unsealed, write_atomic
 from dfml.nn import Description, Encoder, InputSpec, build_network, describe
 
 T = TypeVar("T")
@@ -77,10 +77,8 @@ def load_pair(path: Path, what: str, build: Callable[[dict[str, Any], dict[str, 
     """
     card, weights = path.with_suffix(".json"), path.with_suffix(".safetensors")
     if not card.exists() and not weights.exists():
-        folder = path.parent
-        found = f"no {card.name} in it" if folder.is_dir() else "a file" if folder.exists() else "no such folder"
         made = "`dfml adapt` makes a predictor of a learner" if what == "predictor" else "`dfml train` leaves one"
-        raise InputError(f"{folder}: {found}", f"a folder with a {what}", f"check the path; {made}")
+        raise InputError(f"{path.parent}: {absence(card)}", f"a folder with a {what}", f"check the path; {made}")
     try:
         values, content = _read_pair(card, weights)
         tensors = load_tensors(content)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dfml.errors import InputError
-from dfml.files import read_json, sealed, to_json, unsealed, write_atomic
+from dfml.files import absence, read_json, sealed, to_json, unsealed, write_atomic
 from dfml.nn import InputSpec
 from dfml.plain import check_types
 from dfml.zoo.card import ModelCard, architecture_of
@@ -76,9 +76,8 @@ class Index:
         """
         path = folder / INDEX
         if not path.is_file():
-            found = f"no {INDEX} in it" if folder.is_dir() else "a file" if folder.exists() else "no such folder"
             raise InputError(
-                f"{folder}: {found}",
+                f"{folder}: {absence(path)}",
                 "a folder made by `dfml zoo build` or `dfml zoo add`, or `glyphs`, the embedded zoo",
                 "check the path; `dfml zoo add` makes a zoo of models that you have",
             )
